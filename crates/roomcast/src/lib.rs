@@ -4,3 +4,4 @@ pub mod access;
 pub mod auth;
 pub mod environment;
 pub mod metrics;
+pub mod ops;
