@@ -1,1 +1,3 @@
-//! r
+//! Roomcast: a self-hosted real-time gateway between backend services and their users.
+
+pub mod metrics;

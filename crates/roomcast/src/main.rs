@@ -1,2 +1,3 @@
-//! m
+//! The `roomcast` binary.
+
 fn main() {}

@@ -1,0 +1,235 @@
+//! From an emission to the shards that hold a member: the interest map, the completion of an event, and the publisher.
+//! Knows nothing of connections or encodings.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hub::emission::{Emission, Target};
+use hub::names::{NamespaceId, RoomName};
+use parking_lot::RwLock;
+
+use crate::shard::inbox::{Full, Inbox, Message};
+
+/// The most shards of a process: the width of a [`ShardSet`].
+pub const SHARDS_MAX: usize = 64;
+
+/// A set of shards, one bit each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ShardSet(u64);
+
+impl ShardSet {
+    /// The first `count` shards.
+    pub fn first(count: usize) -> Self {
+        Self(if count >= SHARDS_MAX { u64::MAX } else { (1 << count) - 1 })
+    }
+
+    /// The shards in it, in order.
+    pub fn iter(self) -> impl Iterator<Item = usize> {
+        (0..SHARDS_MAX).filter(move |shard| self.0 >> shard & 1 == 1)
+    }
+
+    /// Whether no shard is in it.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// Locks of the interest map for each namespace: joins in different rooms rarely meet.
+const STRIPES: usize = 16;
+
+type Stripe = RwLock<HashMap<RoomName, ShardSet>>;
+
+/// Which shards hold a member of which room; read once for each event, changed before a join is answered.
+/// Bound: one entry for each room with a member in this process.
+pub struct Interest {
+    namespaces: Vec<[Stripe; STRIPES]>,
+    hasher: RandomState,
+}
+
+impl fmt::Debug for Interest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Interest").field("namespaces", &self.namespaces.len()).finish_non_exhaustive()
+    }
+}
+
+impl Interest {
+    /// An empty map for this number of namespaces.
+    pub fn new(namespaces: usize) -> Self {
+        let namespaces = (0..namespaces).map(|_| std::array::from_fn(|_| Stripe::default())).collect();
+        Self { namespaces, hasher: RandomState::new() }
+    }
+
+    fn stripe(&self, namespace: NamespaceId, room: &RoomName) -> &Stripe {
+        &self.namespaces[usize::from(namespace.0)][self.hasher.hash_one(room) as usize % STRIPES]
+    }
+
+    /// The shard has its first member of the room.
+    pub fn add(&self, namespace: NamespaceId, room: &RoomName, shard: usize) {
+        self.stripe(namespace, room).write().entry(room.clone()).or_default().0 |= 1 << shard;
+    }
+
+    /// The shard's last member of the room is gone.
+    pub fn remove(&self, namespace: NamespaceId, room: &RoomName, shard: usize) {
+        let mut rooms = self.stripe(namespace, room).write();
+        if let Some(set) = rooms.get_mut(room) {
+            set.0 &= !(1 << shard);
+            if set.is_empty() {
+                rooms.remove(room);
+                if rooms.capacity() > 64 && rooms.len() * 4 < rooms.capacity() {
+                    rooms.shrink_to_fit();
+                }
+            }
+        }
+    }
+
+    /// The shards that hold a member of at least one of the rooms.
+    pub fn shards(&self, namespace: NamespaceId, rooms: &[RoomName]) -> ShardSet {
+        rooms.iter().fold(ShardSet::default(), |set, room| {
+            set.union(self.stripe(namespace, room).read().get(room).copied().unwrap_or_default())
+        })
+    }
+}
+
+/// The completion of an event. Its last clone fires it when dropped, so that no path can forget it: a shard
+/// keeps its clone until the event is flushed or queued for every local member.
+#[derive(Clone)]
+pub struct Done(Arc<DoneInner>);
+
+type Fire = Box<dyn FnOnce(usize) + Send + Sync>;
+
+struct DoneInner {
+    delivered: AtomicUsize,
+    fire: Option<Fire>,
+}
+
+impl Done {
+    /// `fire` gets the number of members reached in this process.
+    pub fn new(fire: impl FnOnce(usize) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(DoneInner { delivered: AtomicUsize::new(0), fire: Some(Box::new(fire)) }))
+    }
+
+    /// Counts members that were reached.
+    pub fn add_delivered(&self, members: usize) {
+        self.0.delivered.fetch_add(members, Ordering::Relaxed);
+    }
+}
+
+impl Drop for DoneInner {
+    fn drop(&mut self) {
+        if let Some(fire) = self.fire.take() {
+            fire(*self.delivered.get_mut());
+        }
+    }
+}
+
+impl fmt::Debug for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Done").field(&self.0.delivered).finish()
+    }
+}
+
+/// An emission on its way through the shards.
+#[derive(Debug)]
+pub struct Event {
+    /// What goes to whom.
+    pub emission: Emission,
+    /// Fires when the last shard is through with it.
+    pub done: Option<Done>,
+}
+
+/// Hands emissions to the shards. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Publisher {
+    inboxes: Arc<[Inbox]>,
+    interest: Arc<Interest>,
+}
+
+impl Publisher {
+    /// A publisher to these shards.
+    pub fn new(inboxes: Arc<[Inbox]>, interest: Arc<Interest>) -> Self {
+        assert!(inboxes.len() <= SHARDS_MAX, "at most {SHARDS_MAX} shards");
+        Self { inboxes, interest }
+    }
+
+    /// The interest map.
+    pub fn interest(&self) -> &Interest {
+        &self.interest
+    }
+
+    /// The shards' inboxes, by shard.
+    pub fn inboxes(&self) -> &[Inbox] {
+        &self.inboxes
+    }
+
+    fn shards(&self, emission: &Emission) -> ShardSet {
+        match &emission.target {
+            Target::Everyone => ShardSet::first(self.inboxes.len()),
+            Target::Rooms(rooms) => self.interest.shards(emission.namespace, rooms.names()),
+        }
+    }
+
+    /// Hands each emission to the shards that hold a member, in order, and waits while an inbox is full: for sources alone, whose back-pressure
+    /// this is. `done` fires when every shard has flushed or queued everything, at once if nobody is there.
+    pub async fn publish(&self, emissions: Vec<Emission>, done: Option<Done>) {
+        for emission in emissions {
+            let shards = self.shards(&emission);
+            let event = Arc::new(Event { emission, done: done.clone() });
+            for shard in shards.iter() {
+                self.inboxes[shard].deliver(event.clone()).await;
+            }
+        }
+    }
+
+    /// Hands an emission of a client's to the other shards than its own, all or none.
+    ///
+    /// # Errors
+    /// An inbox has no room; nobody got the event.
+    pub fn try_publish_to_others(&self, event: &Arc<Event>, own_shard: usize) -> Result<bool, Full> {
+        let shards = self.shards(&event.emission);
+        let others: Vec<usize> = shards.iter().filter(|shard| *shard != own_shard).collect();
+        if others.iter().any(|shard| self.inboxes[*shard].is_full()) {
+            return Err(Full);
+        }
+        for shard in others {
+            self.inboxes[shard].send(Message::Event(event.clone()));
+        }
+        Ok(shards.iter().any(|shard| shard == own_shard))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interest_follows_the_members() {
+        let interest = Interest::new(1);
+        let (namespace, room) = (NamespaceId(0), RoomName::parse("a").expect("a name"));
+        assert!(interest.shards(namespace, std::slice::from_ref(&room)).is_empty());
+        interest.add(namespace, &room, 0);
+        interest.add(namespace, &room, 63);
+        assert_eq!(interest.shards(namespace, std::slice::from_ref(&room)).iter().collect::<Vec<_>>(), [0, 63]);
+        interest.remove(namespace, &room, 0);
+        assert_eq!(interest.shards(namespace, std::slice::from_ref(&room)).iter().collect::<Vec<_>>(), [63]);
+    }
+
+    #[test]
+    fn done_fires_once_with_the_last_clone() {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let done = Done::new(move |delivered| sender.send(delivered).expect("the receiver lives"));
+        let other = done.clone();
+        done.add_delivered(2);
+        drop(done);
+        assert!(receiver.try_recv().is_err(), "one clone is left");
+        other.add_delivered(3);
+        drop(other);
+        assert_eq!(receiver.try_recv(), Ok(5));
+    }
+}

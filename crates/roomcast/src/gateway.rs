@@ -1,0 +1,97 @@
+//! The gateway as the rest of the process sees it: publish, ask, disconnect. Knows neither HTTP nor brokers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hub::emission::Emission;
+use hub::names::{NamespaceId, RoomName, UserId};
+use hub::profile::Profile;
+use tokio::sync::oneshot;
+
+use crate::fanout::{Done, Publisher};
+use crate::metrics::Metrics;
+use crate::presence::{Presence, Seen};
+use crate::shard::inbox::{Member, Message, Numbers, Query, Whom};
+
+/// A handle to the running gateway. Cheap to clone; usable from any runtime.
+#[derive(Clone)]
+pub struct Gateway {
+    /// What the gateway runs.
+    pub profile: Arc<Profile>,
+    /// The way to the shards.
+    pub publisher: Publisher,
+    /// Who is online.
+    pub presence: Arc<Presence>,
+    /// The process's metrics.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Gateway {
+    /// Publishes and waits until every local member has it sent or queued; the number of members reached in this process.
+    pub async fn publish(&self, emissions: Vec<Emission>) -> usize {
+        let (sender, receiver) = oneshot::channel();
+        let done = Done::new(move |delivered| {
+            // Whoever asked may have gone; the event is delivered all the same.
+            let _ = sender.send(delivered);
+        });
+        self.publisher.publish(emissions, Some(done)).await;
+        receiver.await.unwrap_or(0)
+    }
+
+    /// Every room of the namespace with its number of members.
+    pub async fn rooms(&self, namespace: NamespaceId) -> BTreeMap<String, usize> {
+        let mut rooms = BTreeMap::new();
+        for part in self.ask(Query::Rooms).await {
+            for (of, room, members) in part {
+                if of == namespace {
+                    *rooms.entry(room.to_string()).or_default() += members;
+                }
+            }
+        }
+        rooms
+    }
+
+    /// The members of a room.
+    pub async fn room(&self, namespace: NamespaceId, room: &RoomName) -> Vec<Member> {
+        self.ask(|reply| Query::Room(namespace, room.clone(), reply)).await.concat()
+    }
+
+    /// The numbers of all shards together.
+    pub async fn numbers(&self) -> Numbers {
+        self.ask(Query::Numbers).await.into_iter().fold(Numbers::default(), |sum, part| Numbers {
+            connections: sum.connections + part.connections,
+            sockets: sum.sockets + part.sockets,
+            rooms: sum.rooms + part.rooms,
+            queued_bytes: sum.queued_bytes + part.queued_bytes,
+        })
+    }
+
+    /// The users that are connected, each once.
+    pub async fn users(&self) -> Vec<UserId> {
+        let mut users = self.ask(Query::Users).await.concat();
+        users.sort();
+        users.dedup();
+        users
+    }
+
+    /// Whether a user is online, and when last seen.
+    pub fn seen(&self, user_id: &str) -> Seen {
+        self.presence.seen(user_id)
+    }
+
+    /// Disconnects for good; the number of connections that were ended.
+    pub async fn disconnect(&self, whom: Whom) -> usize {
+        self.ask(|reply| Query::Disconnect(whom.clone(), reply)).await.into_iter().sum()
+    }
+
+    /// Asks every shard. A shard that is gone (the process is ending) gives no answer.
+    async fn ask<T>(&self, query: impl Fn(oneshot::Sender<T>) -> Query) -> Vec<T> {
+        let mut answers = Vec::new();
+        for inbox in self.publisher.inboxes() {
+            let (sender, receiver) = oneshot::channel();
+            inbox.send(Message::Query(query(sender)));
+            answers.push(receiver);
+        }
+        futures_util::future::join_all(answers).await.into_iter().filter_map(Result::ok).collect()
+    }
+}

@@ -1,0 +1,149 @@
+//! Every metric of the process, defined once: the struct, the registry and the reference page come from one table.
+//! Hot paths count in their own memory and add here once a tick.
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// Labels of one value each; the label's name stands in the table.
+type Label = Vec<(&'static str, String)>;
+
+/// A counter for each value of one label. The label's values must come from a bounded set.
+#[derive(Debug, Clone)]
+pub struct Labelled {
+    label: &'static str,
+    family: Family<Label, Counter>,
+}
+
+impl Labelled {
+    /// Counts one for `value`.
+    pub fn inc(&self, value: &str) {
+        self.family.get_or_create(&vec![(self.label, value.to_owned())]).inc();
+    }
+
+    /// What stands for `value`.
+    pub fn value(&self, value: &str) -> u64 {
+        self.family.get_or_create(&vec![(self.label, value.to_owned())]).get()
+    }
+}
+
+/// One row of the reference page.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// The name as Prometheus reads it, `roomcast_` included; counters end in `_total`.
+    pub name: &'static str,
+    /// `counter`, `gauge` or `histogram`, and the label if there is one.
+    pub kind: &'static str,
+    /// What it counts.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    (
+        counters { $($c:ident: $chelp:literal,)* }
+        gauges { $($g:ident: $ghelp:literal,)* }
+        labelled { $($l:ident($label:literal): $lhelp:literal,)* }
+        histograms { $($h:ident [$($bound:expr),*]: $hhelp:literal,)* }
+    ) => {
+        /// Handles to every metric.
+        #[derive(Debug)]
+        #[allow(missing_docs, reason = "each field's meaning stands in its help text, in the table below")]
+        pub struct Metrics {
+            registry: Registry,
+            $(pub $c: Counter,)*
+            $(pub $g: Gauge,)*
+            $(pub $l: Labelled,)*
+            $(pub $h: Histogram,)*
+        }
+
+        impl Default for Metrics {
+            fn default() -> Self {
+                let mut registry = Registry::with_prefix("roomcast");
+                $(let $c = Counter::default(); registry.register(stringify!($c), $chelp, $c.clone());)*
+                $(let $g = Gauge::default(); registry.register(stringify!($g), $ghelp, $g.clone());)*
+                $(let $l = Labelled { label: $label, family: Family::default() }; registry.register(stringify!($l), $lhelp, $l.family.clone());)*
+                $(let $h = Histogram::new([$($bound),*]); registry.register(stringify!($h), $hhelp, $h.clone());)*
+                Self { registry, $($c,)* $($g,)* $($l,)* $($h,)* }
+            }
+        }
+
+        /// The rows of the reference page.
+        pub const TABLE: &[Row] = &[
+            $(Row { name: concat!("roomcast_", stringify!($c), "_total"), kind: "counter", help: $chelp },)*
+            $(Row { name: concat!("roomcast_", stringify!($g)), kind: "gauge", help: $ghelp },)*
+            $(Row { name: concat!("roomcast_", stringify!($l), "_total"), kind: concat!("counter by `", $label, "`"), help: $lhelp },)*
+            $(Row { name: concat!("roomcast_", stringify!($h)), kind: "histogram", help: $hhelp },)*
+        ];
+    };
+}
+
+metrics! {
+    counters {
+        connections_opened: "Engine.IO sessions and plain WebSocket connections opened since the start",
+        connections_closed: "Engine.IO sessions and plain WebSocket connections closed since the start",
+        messages_received: "Messages that clients sent",
+        deliveries: "Events handed to a member: sent, or queued for a member whose socket was full",
+        bytes_sent: "Bytes written to clients, framing included",
+        slow_consumers: "Connections cut because they read too slowly",
+        rate_limited: "Client messages refused over the rate limit",
+        rabbitmq_deliveries: "Messages received from RabbitMQ",
+        rabbitmq_redelivered: "Messages that RabbitMQ marked as redelivered: an event may have been sent twice",
+        rabbitmq_acked: "Messages acknowledged to RabbitMQ",
+        rabbitmq_repeats: "Events dropped because the same one was sent lately",
+        rabbitmq_returned: "Publishes that RabbitMQ returned because no queue was bound",
+        rabbitmq_reconnects: "Connections to RabbitMQ that were lost or refused, each followed by another attempt",
+        dead_letters: "Messages published to the dead-letter queue",
+        jwks_fetches: "Fetches of the JSON Web Key Set",
+        jwks_failures: "Fetches of the JSON Web Key Set that failed; the old keys stay in use",
+        log_lines_dropped: "Log lines dropped because the log could not be written fast enough",
+    }
+    gauges {
+        connections: "Open connections",
+        sockets: "Sockets: a connection has one for each namespace it is in",
+        rooms: "Rooms with a member on this node",
+        queued_bytes: "Bytes waiting for clients whose socket is full",
+        inbox_bytes: "Bytes waiting in the inboxes of the shards",
+        rabbitmq_up: "1 while connected to RabbitMQ and consuming",
+        ready: "1 while the node is ready",
+    }
+    labelled {
+        refused("reason"): "Handshakes and tokens refused",
+        client_errors("code"): "Errors told to clients, by error code",
+        disconnects("reason"): "Connections ended, by reason",
+        events_ignored("key"): "Events that no route asks for, by routing key (the first 1,000 keys; then `other`)",
+        condition_errors("place"): "Conditions that could not be evaluated",
+    }
+    histograms {
+        rabbitmq_to_socket_seconds [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]:
+            "From a message's arrival from RabbitMQ until the last local member had it sent or queued",
+    }
+}
+
+impl Metrics {
+    /// The Prometheus text exposition (OpenMetrics).
+    pub fn prometheus_text(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("writing into a String cannot fail");
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_is_exposed() {
+        let metrics = Metrics::default();
+        metrics.refused.inc("no_token");
+        let text = metrics.prometheus_text();
+        for row in TABLE {
+            let name = row.name.strip_suffix("_total").unwrap_or(row.name);
+            assert!(text.contains(&format!("# HELP {name} ")), "{name} is missing");
+        }
+        assert!(text.contains("roomcast_refused_total{reason=\"no_token\"} 1"), "{text}");
+    }
+}

@@ -1,0 +1,220 @@
+//! The way into a shard: its messages, and the bound on what waits there. Knows nothing of what the shard does with them.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hub::names::{NamespaceId, RoomName, SocketId, UserId};
+use hub::rules::Reply;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::auth::Verdict;
+use crate::fanout::Event;
+use crate::shard::poll::{Adopted, PollRequest};
+
+/// Events that may wait in one inbox, in bytes of payload. At the bound sources wait and clients are told `busy`.
+pub const INBOX_MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// What an event costs in an inbox beside its payload.
+const EVENT_OVERHEAD_BYTES: usize = 256;
+
+/// An inbox has no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
+
+/// Names a connection of a shard; stale once its generation is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ConnectionKey {
+    /// The connection's slot.
+    pub slot: u32,
+    /// How often the slot had been used before.
+    pub generation: u32,
+}
+
+/// What reaches a shard from outside.
+pub enum Message {
+    /// An event for some of the shard's sockets.
+    Event(Arc<Event>),
+    /// A TCP connection that the acceptor took.
+    Accepted(std::net::TcpStream, SocketAddr),
+    /// A polling request for a session of this shard.
+    Poll(PollRequest),
+    /// A WebSocket whose handshake is over.
+    Adopt(Box<Adopted>),
+    /// The verdict on a token.
+    Authenticated {
+        /// Whose.
+        connection: ConnectionKey,
+        /// For which namespace it asked to be let in, or refreshed its token.
+        namespace: NamespaceId,
+        /// The verdict.
+        verdict: Verdict,
+    },
+    /// What a command waited for.
+    Resume {
+        /// Whose command.
+        connection: ConnectionKey,
+        /// In which namespace.
+        namespace: NamespaceId,
+        /// Which wait it answers; an answer to an older one is dropped.
+        ticket: u32,
+        /// The answer.
+        reply: Reply,
+    },
+    /// A question about what the shard holds.
+    Query(Query),
+    /// Close the shard's connections at a steady pace over this time, take no new ones.
+    Drain {
+        /// Over how long.
+        spread_ms: u64,
+    },
+}
+
+/// A question to a shard; the answer goes to the sender within.
+pub enum Query {
+    /// Every room with its members' number; a room that a socket has to itself is not among them.
+    Rooms(oneshot::Sender<Vec<(NamespaceId, RoomName, usize)>>),
+    /// The members of a room.
+    Room(NamespaceId, RoomName, oneshot::Sender<Vec<Member>>),
+    /// The shard's numbers.
+    Numbers(oneshot::Sender<Numbers>),
+    /// The users with a socket here, each once for each socket.
+    Users(oneshot::Sender<Vec<UserId>>),
+    /// Disconnect for good (a Socket.IO disconnect packet, close code 1000); answers the number of connections.
+    Disconnect(Whom, oneshot::Sender<usize>),
+}
+
+/// Whom to disconnect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whom {
+    /// Every connection of a user, by the text of the id.
+    User(String),
+    /// One socket.
+    Socket(SocketId),
+}
+
+/// A member of a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// The socket's public id.
+    pub socket_id: SocketId,
+    /// Who it is, unless anonymous.
+    pub user_id: Option<UserId>,
+}
+
+/// A shard's numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Numbers {
+    /// Open connections.
+    pub connections: usize,
+    /// Sockets, one for each namespace of a connection.
+    pub sockets: usize,
+    /// Rooms with a member here.
+    pub rooms: usize,
+    /// Bytes waiting for blocked clients.
+    pub queued_bytes: usize,
+}
+
+/// The sending side of a shard's inbox. Cheap to clone.
+#[derive(Clone)]
+pub struct Inbox {
+    sender: mpsc::UnboundedSender<Message>,
+    room: Arc<Room>,
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbox").field("used", &self.room.used).finish_non_exhaustive()
+    }
+}
+
+struct Room {
+    used: AtomicUsize,
+    freed: Notify,
+}
+
+/// The receiving side.
+pub struct Receiver {
+    receiver: mpsc::UnboundedReceiver<Message>,
+    room: Arc<Room>,
+}
+
+/// A new inbox.
+pub fn inbox() -> (Inbox, Receiver) {
+    // The channel itself has no bound: events are bounded in bytes by `Room`, all else by the number of connections
+    // (a connection has at most one message of each kind under way).
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let room = Arc::new(Room { used: AtomicUsize::new(0), freed: Notify::new() });
+    (Inbox { sender, room: room.clone() }, Receiver { receiver, room })
+}
+
+fn cost(message: &Message) -> usize {
+    match message {
+        Message::Event(event) => event.emission.payload.size() + EVENT_OVERHEAD_BYTES,
+        Message::Accepted(..)
+        | Message::Poll(_)
+        | Message::Adopt(_)
+        | Message::Authenticated { .. }
+        | Message::Resume { .. }
+        | Message::Query(_)
+        | Message::Drain { .. } => 0,
+    }
+}
+
+impl Inbox {
+    /// Puts a message in, whatever waits there already.
+    pub fn send(&self, message: Message) {
+        self.room.used.fetch_add(cost(&message), Ordering::Relaxed);
+        // A shard that is gone means that the process is ending; its messages have no one to go to.
+        let _ = self.sender.send(message);
+    }
+
+    /// Puts an event in as soon as there is room.
+    pub async fn deliver(&self, event: Arc<Event>) {
+        loop {
+            let freed = self.room.freed.notified();
+            if !self.is_full() {
+                return self.send(Message::Event(event));
+            }
+            freed.await;
+        }
+    }
+
+    /// Whether the bound is reached.
+    pub fn is_full(&self) -> bool {
+        self.used_bytes() >= INBOX_MAX_BYTES
+    }
+
+    /// What waits, in bytes.
+    pub fn used_bytes(&self) -> usize {
+        self.room.used.load(Ordering::Relaxed)
+    }
+}
+
+impl Receiver {
+    /// The next message that is there already.
+    pub fn try_recv(&mut self) -> Option<Message> {
+        let message = self.receiver.try_recv().ok()?;
+        self.release(&message);
+        Some(message)
+    }
+
+    /// Waits for the next message; `None` once every sender is gone.
+    pub async fn recv(&mut self) -> Option<Message> {
+        let message = self.receiver.recv().await?;
+        self.release(&message);
+        Some(message)
+    }
+
+    fn release(&self, message: &Message) {
+        let cost = cost(message);
+        if cost > 0 {
+            let before = self.room.used.fetch_sub(cost, Ordering::Relaxed);
+            if before >= INBOX_MAX_BYTES {
+                self.room.freed.notify_waiters();
+            }
+        }
+    }
+}
+
