@@ -4,3 +4,4 @@
 pub mod codes;
 pub mod emission;
 pub mod names;
+pub mod rooms;
