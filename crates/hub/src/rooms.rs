@@ -12,6 +12,13 @@ use crate::names::{NamespaceId, RoomName};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SocketKey(u32);
 
+impl SocketKey {
+    /// The key as an index, for tables beside [`Rooms`].
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// Is told when a room gets its first member and loses its last one, at once, so that nobody can be forgotten.
 pub trait Watch {
     /// The room has its first member in this shard.
