@@ -30,6 +30,12 @@ impl Outbox {
         self.frames.push_back(frame);
     }
 
+    /// Drops all frames but the one that is out in part already, which must be finished.
+    pub fn keep_first(&mut self) {
+        self.frames.truncate(usize::from(self.sent_of_first > 0));
+        self.bytes = self.frames.front().map_or(0, |first| first.len() - self.sent_of_first);
+    }
+
     /// What waits, in bytes: for the caller to hold against the bound.
     pub fn bytes(&self) -> usize {
         self.bytes

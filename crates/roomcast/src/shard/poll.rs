@@ -44,7 +44,12 @@ pub enum PollKind {
     /// POST: its head is here.
     PostStarted,
     /// POST: its body is here.
-    Post(Bytes),
+    Post {
+        /// The body.
+        body: Bytes,
+        /// Whether [`PollKind::PostStarted`] went before.
+        started: bool,
+    },
     /// POST: its body will never be complete.
     PostAborted,
     /// POST: its body is over the limit.

@@ -192,6 +192,19 @@ impl Slots {
         Ok(())
     }
 
+    /// Gives one slot's socket to another.
+    ///
+    /// # Errors
+    /// There is no socket, or it cannot be watched.
+    pub fn move_socket(&mut self, from: ConnectionKey, to: ConnectionKey, encoding: Encoding) -> io::Result<()> {
+        let socket = self.slots[from.slot as usize].socket.take().ok_or(io::ErrorKind::NotConnected)?;
+        let way = self.slots[from.slot as usize].way;
+        epoll::delete(&self.epoll, &socket)?;
+        self.attach(to, socket, encoding)?;
+        self.slots[to.slot as usize].way = way;
+        Ok(())
+    }
+
     /// Frees the slot; the socket is closed, which takes it out of the epoll set. What was due is dropped.
     pub fn close(&mut self, slot: u32) {
         let place = &mut self.slots[slot as usize];
