@@ -103,6 +103,8 @@ close_codes! {
     PolicyViolation = 1008 "policy violation" false,
     /// A message was over the size limit.
     TooBig = 1009 "" false,
+    /// Something behind the gateway does not answer; come back in a while.
+    TryAgainLater = 1013 "try again later" true,
     /// The client read too slowly: its send queue was full.
     SlowConsumer = 4008 "slow consumer" true,
     /// The token is missing, not valid or expired.

@@ -5,4 +5,6 @@ pub mod codes;
 pub mod emission;
 pub mod names;
 pub mod profile;
+pub mod rooms;
 pub mod rules;
+pub mod sockets;

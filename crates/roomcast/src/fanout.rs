@@ -11,6 +11,7 @@ use hub::emission::{Emission, Target};
 use hub::names::{NamespaceId, RoomName};
 use parking_lot::RwLock;
 
+use crate::shard::ids;
 use crate::shard::inbox::{Full, Inbox, Message};
 
 /// The most shards of a process: the width of a [`ShardSet`].
@@ -171,7 +172,13 @@ impl Publisher {
     fn shards(&self, emission: &Emission) -> ShardSet {
         match &emission.target {
             Target::Everyone => ShardSet::first(self.inboxes.len()),
-            Target::Rooms(rooms) => self.interest.shards(emission.namespace, rooms.names()),
+            Target::Rooms(rooms) => {
+                let owners = rooms.names().iter().filter_map(|room| ids::place_of(room.as_str()));
+                // A socket's own id is a room of one: its shard stands in the id.
+                let owners = owners.map(|(shard, _)| shard).filter(|shard| *shard < self.inboxes.len());
+                let owners = owners.fold(ShardSet::default(), |set, shard| set.union(ShardSet(1 << shard)));
+                self.interest.shards(emission.namespace, rooms.names()).union(owners)
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hub::emission::Emission;
 use hub::names::{NamespaceId, RoomName, UserId};
 use hub::profile::Profile;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::fanout::{Done, Publisher};
 use crate::metrics::Metrics;
@@ -24,6 +24,8 @@ pub struct Gateway {
     pub presence: Arc<Presence>,
     /// The process's metrics.
     pub metrics: Arc<Metrics>,
+    /// Rung when a user's last socket went, for whoever tells others once the grace is over.
+    pub left: Arc<Notify>,
 }
 
 impl Gateway {

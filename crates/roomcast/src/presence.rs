@@ -1,7 +1,11 @@
-//! Who is online in this process, and when a user was last seen. Knows nothing of how it is told to others.
+//! Who is online in this process, where, and when a user was last seen. Pure bookkeeping under one lock:
+//! knows nothing of how it is told to others, and takes the time as an argument.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
+use hub::names::{NamespaceId, RoomName};
+use hub::rules::User;
 use parking_lot::Mutex;
 
 /// Users that are offline and still remembered; the oldest goes first.
@@ -14,4 +18,191 @@ pub struct Seen {
     pub online: bool,
     /// When the user's last socket went, in ms since the Unix epoch; `None` while online, and for a user never seen here.
     pub last_seen_unix_ms: Option<u64>,
+}
+
+/// A user who has been gone for the whole grace.
+#[derive(Debug, Clone)]
+pub struct Gone {
+    /// Who.
+    pub user: Arc<User>,
+    /// When the last socket went, in ms since the Unix epoch.
+    pub last_seen_unix_ms: u64,
+    /// The rooms that the last socket was in.
+    pub rooms: Vec<(NamespaceId, RoomName)>,
+}
+
+/// Who is online. Bounds: one entry for each user with a socket, and [`REMEMBERED_MAX`] of users that were here.
+#[derive(Debug, Default)]
+pub struct Presence {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    online: HashMap<Arc<str>, Online>,
+    last_seen: HashMap<Arc<str>, u64>,
+    /// The users of `last_seen` in the order in which they went; one who came back and went again stands here more than once.
+    order: VecDeque<(Arc<str>, u64)>,
+    /// Users whose grace runs, in the order in which they went.
+    leaving: VecDeque<Leaving>,
+}
+
+#[derive(Debug, Default)]
+struct Online {
+    sockets: u32,
+    rooms: Vec<(NamespaceId, RoomName, u32)>,
+}
+
+#[derive(Debug)]
+struct Leaving {
+    id: Arc<str>,
+    gone: Gone,
+}
+
+impl Presence {
+    /// A socket of the user connected. Returns whether it is the user's first.
+    pub fn connected(&self, user_id: &str) -> bool {
+        let mut state = self.state.lock();
+        let online = state.online.entry(Arc::from(user_id)).or_default();
+        online.sockets += 1;
+        online.sockets == 1
+    }
+
+    /// A socket of the user entered a room. Returns whether it is the first of the user's sockets there.
+    pub fn entered(&self, user_id: &str, namespace: NamespaceId, room: &RoomName) -> bool {
+        let mut state = self.state.lock();
+        let Some(online) = state.online.get_mut(user_id) else { return false };
+        match online.rooms.iter_mut().find(|(of, name, _)| *of == namespace && name == room) {
+            Some((_, _, sockets)) => {
+                *sockets += 1;
+                false
+            }
+            None => {
+                online.rooms.push((namespace, room.clone(), 1));
+                true
+            }
+        }
+    }
+
+    /// A socket of the user left a room.
+    pub fn left(&self, user_id: &str, namespace: NamespaceId, room: &RoomName) {
+        if let Some(online) = self.state.lock().online.get_mut(user_id) {
+            online.leave(namespace, room);
+        }
+    }
+
+    /// A socket of the user is gone; `rooms` are those that it had entered. Returns whether it was the user's last: the grace starts.
+    pub fn disconnected(&self, user: &Arc<User>, user_id: &str, rooms: &[(NamespaceId, RoomName)], now_unix_ms: u64) -> bool {
+        let mut state = self.state.lock();
+        let Some(online) = state.online.get_mut(user_id) else { return false };
+        for (namespace, room) in rooms {
+            online.leave(*namespace, room);
+        }
+        online.sockets -= 1;
+        if online.sockets > 0 {
+            return false;
+        }
+        let (id, _) = state.online.remove_entry(user_id).expect("it was found above");
+        if state.online.capacity() > 1024 && state.online.len() * 4 < state.online.capacity() {
+            let keep = state.online.len() * 2;
+            state.online.shrink_to(keep);
+        }
+        state.remember(id.clone(), now_unix_ms);
+        let gone = Gone { user: user.clone(), last_seen_unix_ms: now_unix_ms, rooms: rooms.to_vec() };
+        state.leaving.push_back(Leaving { id, gone });
+        true
+    }
+
+    /// Takes the users whose grace is over and who did not come back, and tells when to look again.
+    pub fn take_gone(&self, now_unix_ms: u64, grace_ms: u64) -> (Vec<Gone>, Option<u64>) {
+        let mut state = self.state.lock();
+        let mut gone = Vec::new();
+        while let Some(first) = state.leaving.front() {
+            let due = first.gone.last_seen_unix_ms + grace_ms;
+            if due > now_unix_ms {
+                return (gone, Some(due));
+            }
+            let Some(leaving) = state.leaving.pop_front() else { break };
+            // Whoever went a second time meanwhile has a later entry.
+            let last = state.last_seen.get(&leaving.id) == Some(&leaving.gone.last_seen_unix_ms);
+            if last && !state.online.contains_key(&leaving.id) {
+                gone.push(leaving.gone);
+            }
+        }
+        (gone, None)
+    }
+
+    /// What is known of a user.
+    pub fn seen(&self, user_id: &str) -> Seen {
+        let state = self.state.lock();
+        if state.online.contains_key(user_id) {
+            return Seen { online: true, last_seen_unix_ms: None };
+        }
+        Seen { online: false, last_seen_unix_ms: state.last_seen.get(user_id).copied() }
+    }
+}
+
+impl Online {
+    fn leave(&mut self, namespace: NamespaceId, room: &RoomName) {
+        let Some(index) = self.rooms.iter().position(|(of, name, _)| *of == namespace && name == room) else { return };
+        self.rooms[index].2 -= 1;
+        if self.rooms[index].2 == 0 {
+            self.rooms.swap_remove(index);
+        }
+    }
+}
+
+impl State {
+    fn remember(&mut self, id: Arc<str>, now_unix_ms: u64) {
+        self.last_seen.insert(id.clone(), now_unix_ms);
+        self.order.push_back((id, now_unix_ms));
+        while self.order.len() > REMEMBERED_MAX {
+            let Some((oldest, at)) = self.order.pop_front() else { break };
+            if self.last_seen.get(&oldest) == Some(&at) {
+                self.last_seen.remove(&oldest);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAMESPACE: NamespaceId = NamespaceId(0);
+
+    fn room(name: &str) -> RoomName {
+        RoomName::parse(name).expect("a name")
+    }
+
+    fn user() -> Arc<User> {
+        Arc::new(User::anonymous())
+    }
+
+    #[test]
+    fn the_first_socket_enters_and_the_last_one_leaves() {
+        let presence = Presence::default();
+        assert!(presence.connected("a"));
+        assert!(!presence.connected("a"));
+        assert!(presence.entered("a", NAMESPACE, &room("r")));
+        assert!(!presence.entered("a", NAMESPACE, &room("r")), "the second socket of the user");
+        assert!(!presence.disconnected(&user(), "a", &[(NAMESPACE, room("r"))], 10));
+        assert_eq!(presence.seen("a"), Seen { online: true, last_seen_unix_ms: None });
+        assert!(presence.disconnected(&user(), "a", &[(NAMESPACE, room("r"))], 20));
+        assert_eq!(presence.seen("a"), Seen { online: false, last_seen_unix_ms: Some(20) });
+    }
+
+    #[test]
+    fn the_grace_forgives_a_short_absence() {
+        let presence = Presence::default();
+        presence.connected("a");
+        presence.disconnected(&user(), "a", &[(NAMESPACE, room("r"))], 1_000);
+        assert_eq!(presence.take_gone(2_000, 3_000).1, Some(4_000));
+        presence.connected("a");
+        assert!(presence.take_gone(4_000, 3_000).0.is_empty(), "the user came back");
+        presence.disconnected(&user(), "a", &[(NAMESPACE, room("r"))], 5_000);
+        let (gone, next) = presence.take_gone(8_000, 3_000);
+        assert_eq!((gone.len(), next), (1, None));
+        assert_eq!((gone[0].last_seen_unix_ms, &gone[0].rooms), (5_000, &vec![(NAMESPACE, room("r"))]));
+    }
 }

@@ -5,6 +5,7 @@
 mod problem;
 mod settings;
 
+pub(crate) use problem::{Findings, Span, did_you_mean, nearest};
 pub use problem::{Problem, Warning};
 pub use settings::*;
 

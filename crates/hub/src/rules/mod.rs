@@ -1,8 +1,13 @@
 //! The rules of a profile and their one evaluator: for delivering, for `explain` and for `check` alike.
 //! Raw JSON comes in and raw JSON goes out; payloads are never written again. Does nothing itself: decisions go out as values.
 
+mod condition;
 mod facts;
+mod json;
+mod pattern;
 mod run;
+mod scope;
+mod template;
 
 pub use facts::{Arrival, Effect, Facts, Origin, Outcome, Presence, Refreshed, User, Welcome};
 pub use run::{Join, Place, Progress, Reply, Request, Run};

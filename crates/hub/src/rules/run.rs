@@ -18,16 +18,7 @@ pub trait Place {
     fn leave(&mut self, room: &RoomName) -> bool;
 }
 
-/// What became of a join.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Join {
-    /// The socket is in the room now.
-    Newly,
-    /// It was in it before.
-    Already,
-    /// It is in as many rooms as it may be.
-    TooMany,
-}
+pub use crate::rooms::Join;
 
 /// What a command needs from the world before it can go on.
 #[derive(Debug, Clone, PartialEq, Eq)]

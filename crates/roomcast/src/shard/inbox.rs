@@ -149,23 +149,16 @@ pub fn inbox() -> (Inbox, Receiver) {
     (Inbox { sender, room: room.clone() }, Receiver { receiver, room })
 }
 
-fn cost(message: &Message) -> usize {
-    match message {
-        Message::Event(event) => event.emission.payload.size() + EVENT_OVERHEAD_BYTES,
-        Message::Accepted(..)
-        | Message::Poll(_)
-        | Message::Adopt(_)
-        | Message::Authenticated { .. }
-        | Message::Resume { .. }
-        | Message::Query(_)
-        | Message::Drain { .. } => 0,
-    }
+fn event_cost(event: &Event) -> usize {
+    event.emission.payload.size() + EVENT_OVERHEAD_BYTES
 }
 
 impl Inbox {
     /// Puts a message in, whatever waits there already.
     pub fn send(&self, message: Message) {
-        self.room.used.fetch_add(cost(&message), Ordering::Relaxed);
+        if let Message::Event(event) = &message {
+            self.room.used.fetch_add(event_cost(event), Ordering::AcqRel);
+        }
         // A shard that is gone means that the process is ending; its messages have no one to go to.
         let _ = self.sender.send(message);
     }
@@ -195,25 +188,25 @@ impl Inbox {
 impl Receiver {
     /// The next message that is there already.
     pub fn try_recv(&mut self) -> Option<Message> {
-        let message = self.receiver.try_recv().ok()?;
-        self.release(&message);
-        Some(message)
+        self.receiver.try_recv().ok()
     }
 
     /// Waits for the next message; `None` once every sender is gone.
     pub async fn recv(&mut self) -> Option<Message> {
-        let message = self.receiver.recv().await?;
-        self.release(&message);
-        Some(message)
+        self.receiver.recv().await
     }
 
-    fn release(&self, message: &Message) {
-        let cost = cost(message);
-        if cost > 0 {
-            let before = self.room.used.fetch_sub(cost, Ordering::Relaxed);
-            if before >= INBOX_MAX_BYTES {
-                self.room.freed.notify_waiters();
-            }
+    /// An event of the shard's own waits: it counts like those of others.
+    pub fn charge(&self, event: &Event) {
+        self.room.used.fetch_add(event_cost(event), Ordering::AcqRel);
+    }
+
+    /// The event waits no longer: its bytes are free for others. An event counts until then, wherever in the shard it waits.
+    pub fn release(&self, event: &Event) {
+        let cost = event_cost(event);
+        let before = self.room.used.fetch_sub(cost, Ordering::AcqRel);
+        if before >= INBOX_MAX_BYTES {
+            self.room.freed.notify_waiters();
         }
     }
 }

@@ -1,0 +1,430 @@
+//! The sockets of one shard: who each is, which rooms it is in, and its commands, one after the other. Decisions come out as values
+//! for the driver to carry out; knows no transport, no wire format and no other shard.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::codes::ErrorCode;
+use crate::emission::{Emission, Payload};
+use crate::names::{EventName, NamespaceId, RoomName, SocketId, UserId};
+use crate::profile::Profile;
+use crate::rooms::{Join, Rooms, SocketKey, Watch};
+use crate::rules::{CommandId, Effect, Facts, Place, Progress, Reply, Request, Run, User};
+
+/// What the moment gives to a decision.
+pub struct Moment<'a> {
+    /// The time, in milliseconds since 1970.
+    pub now_unix_ms: u64,
+    /// Gives a fresh id each time.
+    pub new_id: &'a dyn Fn() -> String,
+}
+
+/// One socket: a connection's presence in one namespace.
+#[derive(Debug)]
+pub struct Socket {
+    /// Its public id.
+    pub id: SocketId,
+    /// Its namespace.
+    pub namespace: NamespaceId,
+    /// Its connection's slot.
+    pub slot: u32,
+    /// Who it is.
+    pub user: Arc<User>,
+    /// When its token ends, in seconds since 1970.
+    pub expires_at_unix_secs: Option<u64>,
+    /// Whether it was told that its token ends.
+    pub warned: bool,
+    commands: Option<Box<Commands>>,
+    last_ticket: u32,
+}
+
+/// A command that waits for the world, and those that wait for it.
+#[derive(Debug)]
+struct Commands {
+    run: Run,
+    ack: Option<u64>,
+    ticket: u32,
+    /// Bound: `limits.commands_waiting` commands and `limits.message_bytes` bytes; then `busy`.
+    waiting: VecDeque<Waiting>,
+    waiting_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    command: CommandId,
+    data: Option<Box<str>>,
+    ack: Option<u64>,
+}
+
+/// What the driver is to do, in order.
+#[derive(Debug)]
+pub enum Output {
+    /// Send an event to one socket.
+    ToSocket {
+        /// Which.
+        key: SocketKey,
+        /// The event's name.
+        event: EventName,
+        /// Its arguments.
+        payload: Payload,
+    },
+    /// Answer an acknowledgement.
+    Ack {
+        /// Whose.
+        key: SocketKey,
+        /// Which.
+        ack: u64,
+        /// The arguments.
+        payload: Payload,
+    },
+    /// Tell a client what went wrong.
+    Failed {
+        /// Whom.
+        key: SocketKey,
+        /// In which acknowledgement; `None` for an `error` event.
+        ack: Option<u64>,
+        /// The code.
+        code: ErrorCode,
+        /// The sentence.
+        message: String,
+        /// The id of a message whose fate is unknown.
+        message_id: Option<String>,
+    },
+    /// Send an event to many.
+    Emit(Emission),
+    /// Ask the world, and give the answer to [`Sockets::resume`].
+    Wait {
+        /// Whose command waits.
+        key: SocketKey,
+        /// To be given back with the answer.
+        ticket: u32,
+        /// What is asked.
+        request: Request,
+    },
+    /// The socket entered a room that presence follows.
+    Entered {
+        /// Which socket.
+        key: SocketKey,
+        /// Which room.
+        room: RoomName,
+    },
+    /// The socket left a room that presence follows, by a command.
+    Left {
+        /// Which socket.
+        key: SocketKey,
+        /// Which room.
+        room: RoomName,
+    },
+}
+
+/// A socket that is gone.
+#[derive(Debug)]
+pub struct Departed {
+    /// Who it was.
+    pub user: Arc<User>,
+    /// In which namespace.
+    pub namespace: NamespaceId,
+    /// The rooms that it was in and that presence follows.
+    pub followed_rooms: Vec<(NamespaceId, RoomName)>,
+}
+
+/// The sockets of one shard.
+#[derive(Debug)]
+pub struct Sockets {
+    profile: Arc<Profile>,
+    rooms: Rooms,
+    sockets: Vec<Option<Box<Socket>>>,
+    by_slot: Vec<SmallVec<[SocketKey; 2]>>,
+    count: usize,
+}
+
+impl Sockets {
+    /// No sockets yet.
+    pub fn new(profile: Arc<Profile>) -> Self {
+        let rooms = Rooms::new(profile.rules.namespaces().len(), profile.limits.rooms_per_connection as usize);
+        Self { profile, rooms, sockets: Vec::new(), by_slot: Vec::new(), count: 0 }
+    }
+
+    /// The rooms of these sockets.
+    pub fn rooms(&self) -> &Rooms {
+        &self.rooms
+    }
+
+    /// How many sockets there are.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// A socket that is there.
+    pub fn get(&self, key: SocketKey) -> &Socket {
+        self.sockets[key.index()].as_ref().expect("keys live as long as their sockets")
+    }
+
+    /// The same, to change it.
+    pub fn get_mut(&mut self, key: SocketKey) -> &mut Socket {
+        self.sockets[key.index()].as_mut().expect("keys live as long as their sockets")
+    }
+
+    /// The sockets of a connection.
+    pub fn at(&self, slot: u32) -> &[SocketKey] {
+        self.by_slot.get(slot as usize).map_or(&[], |keys| keys.as_slice())
+    }
+
+    /// The connection's socket in a namespace.
+    pub fn find(&self, slot: u32, namespace: NamespaceId) -> Option<SocketKey> {
+        self.at(slot).iter().copied().find(|key| self.get(*key).namespace == namespace)
+    }
+
+    /// Every socket.
+    pub fn all(&self) -> impl Iterator<Item = &Socket> {
+        self.sockets.iter().flatten().map(|socket| &**socket)
+    }
+
+    /// A connection enters a namespace. Its rooms come with [`welcome`](Self::welcome), once the client knows its id.
+    pub fn enter(&mut self, slot: u32, namespace: NamespaceId, id: SocketId, user: Arc<User>, expires_at_unix_secs: Option<u64>) -> SocketKey {
+        let key = self.rooms.enter(namespace, slot);
+        let socket = Socket { id, namespace, slot, user, expires_at_unix_secs, warned: false, commands: None, last_ticket: 0 };
+        if self.sockets.len() <= key.index() {
+            self.sockets.resize_with(key.index() + 1, || None);
+        }
+        self.sockets[key.index()] = Some(Box::new(socket));
+        if self.by_slot.len() <= slot as usize {
+            self.by_slot.resize_with(slot as usize + 1, SmallVec::new);
+        }
+        self.by_slot[slot as usize].push(key);
+        self.count += 1;
+        key
+    }
+
+    /// Puts a new socket into its rooms: its user's own, by which the server API reaches it, and those of the profile.
+    pub fn welcome(&mut self, key: SocketKey, moment: &Moment<'_>, watch: &mut dyn Watch, out: &mut Vec<Output>) {
+        let Socket { namespace, user, id, .. } = self.get(key);
+        let (namespace, user) = (*namespace, user.clone());
+        let new_id = (moment.new_id)();
+        let facts = Facts { now_unix_ms: moment.now_unix_ms, new_id: &new_id, socket: Some(*id), user: &user };
+        let profile = self.profile.clone();
+        let welcome = profile.rules.on_connect(namespace, &facts);
+        let own = user.id.as_ref().and_then(user_room);
+        for room in own.iter().chain(&welcome.rooms) {
+            if self.rooms.join(key, room, watch) == Join::Newly {
+                self.carry_out(key, None, profile.rules.on_enter(namespace, room, &facts), out);
+                self.entered(key, room, out);
+            }
+        }
+        self.carry_out(key, None, welcome.effects, out);
+    }
+
+    /// The socket is gone: out of its rooms, and others are told what the rules say.
+    pub fn exit(&mut self, key: SocketKey, moment: &Moment<'_>, watch: &mut dyn Watch, out: &mut Vec<Output>) -> Departed {
+        let profile = self.profile.clone();
+        let Socket { namespace, user, id, slot, .. } = self.get(key);
+        let (namespace, user, slot) = (*namespace, user.clone(), *slot);
+        let new_id = (moment.new_id)();
+        let facts = Facts { now_unix_ms: moment.now_unix_ms, new_id: &new_id, socket: Some(*id), user: &user };
+        let mut followed_rooms = Vec::new();
+        let mut told = Vec::new();
+        for room in self.rooms.of(key) {
+            told.extend(profile.rules.on_leave(namespace, room, &facts));
+            if profile.rules.remembers_room(namespace, room) {
+                followed_rooms.push((namespace, room.clone()));
+            }
+        }
+        self.rooms.exit(key, watch);
+        self.sockets[key.index()] = None;
+        self.by_slot[slot as usize].retain(|other| *other != key);
+        self.count -= 1;
+        // Nobody is there any more to be told anything itself: only what goes to others is left.
+        out.extend(told.into_iter().filter_map(|effect| match effect {
+            Effect::Emit(emission) => Some(Output::Emit(emission)),
+            Effect::ToSelf { .. } | Effect::Ack { .. } | Effect::Failed { .. } => None,
+        }));
+        Departed { user, namespace, followed_rooms }
+    }
+
+    /// New claims of the same user: rooms that they no longer give are left, new ones joined.
+    pub fn refresh(&mut self, key: SocketKey, user: Arc<User>, expires_at_unix_secs: Option<u64>, moment: &Moment<'_>, watch: &mut dyn Watch, out: &mut Vec<Output>) {
+        let profile = self.profile.clone();
+        let namespace = self.get(key).namespace;
+        let new_id = (moment.new_id)();
+        let id = self.get(key).id;
+        let facts = Facts { now_unix_ms: moment.now_unix_ms, new_id: &new_id, socket: Some(id), user: &user };
+        let rooms: Vec<RoomName> = self.rooms.of(key).cloned().collect();
+        let refreshed = profile.rules.on_refresh(namespace, &rooms, &facts);
+        let own = user.id.as_ref().and_then(user_room);
+        for room in refreshed.leave.iter().filter(|room| own.as_ref() != Some(room)) {
+            if self.rooms.leave(key, room, watch) {
+                self.carry_out(key, None, profile.rules.on_leave(namespace, room, &facts), out);
+                self.left(key, room, out);
+            }
+        }
+        for room in &refreshed.join {
+            if self.rooms.join(key, room, watch) == Join::Newly {
+                self.carry_out(key, None, profile.rules.on_enter(namespace, room, &facts), out);
+                self.entered(key, room, out);
+            }
+        }
+        let socket = self.get_mut(key);
+        socket.user = user;
+        socket.expires_at_unix_secs = expires_at_unix_secs;
+        socket.warned = false;
+    }
+
+    /// A client's command. `data` is the raw JSON of its first argument.
+    #[allow(clippy::too_many_arguments, reason = "one call for each message: a struct would only name the same things again")]
+    pub fn command(&mut self, key: SocketKey, name: &str, data: Option<&str>, ack: Option<u64>, moment: &Moment<'_>, watch: &mut dyn Watch, out: &mut Vec<Output>) {
+        let profile = self.profile.clone();
+        let Some(command) = profile.rules.command(self.get(key).namespace, name) else {
+            return out.push(Output::Failed { key, ack, code: ErrorCode::UnknownCommand, message: format!("unknown command {name:?}"), message_id: None });
+        };
+        let limits = &profile.limits;
+        if let Some(commands) = &mut self.get_mut(key).commands {
+            let bytes = commands.waiting_bytes + data.map_or(0, str::len);
+            if commands.waiting.len() >= limits.commands_waiting as usize || bytes as u64 > limits.message_bytes {
+                let message = "too many commands wait; try again".to_owned();
+                return out.push(Output::Failed { key, ack, code: ErrorCode::Busy, message, message_id: None });
+            }
+            commands.waiting_bytes = bytes;
+            return commands.waiting.push_back(Waiting { command, data: data.map(Box::from), ack });
+        }
+        if let Some((run, ticket)) = self.start(key, command, data, ack, moment, watch, out) {
+            let commands = Commands { run, ack, ticket, waiting: VecDeque::new(), waiting_bytes: 0 };
+            self.get_mut(key).commands = Some(Box::new(commands));
+        }
+    }
+
+    /// The answer to a [`Output::Wait`]. One that comes for an older ticket is dropped.
+    pub fn resume(&mut self, key: SocketKey, ticket: u32, reply: Reply, moment: &Moment<'_>, watch: &mut dyn Watch, out: &mut Vec<Output>) {
+        let Some(mut commands) = self.get_mut(key).commands.take_if(|commands| commands.ticket == ticket) else { return };
+        if let Some(next) = self.advance(key, &mut commands.run, commands.ack, Some(reply), moment, watch, out) {
+            commands.ticket = next;
+            self.get_mut(key).commands = Some(commands);
+            return;
+        }
+        while let Some(Waiting { command, data, ack }) = commands.waiting.pop_front() {
+            commands.waiting_bytes -= data.as_ref().map_or(0, |data| data.len());
+            if let Some((run, ticket)) = self.start(key, command, data.as_deref(), ack, moment, watch, out) {
+                commands.run = run;
+                commands.ack = ack;
+                commands.ticket = ticket;
+                self.get_mut(key).commands = Some(commands);
+                return;
+            }
+        }
+    }
+
+    /// The first of a user's sockets is in the room: what the rules tell about it.
+    pub fn user_entered(&mut self, key: SocketKey, room: &RoomName, moment: &Moment<'_>, out: &mut Vec<Output>) {
+        let Socket { namespace, user, id, .. } = self.get(key);
+        let new_id = (moment.new_id)();
+        let facts = Facts { now_unix_ms: moment.now_unix_ms, new_id: &new_id, socket: Some(*id), user };
+        let effects = self.profile.rules.on_user_enter(*namespace, room, &facts);
+        self.carry_out(key, None, effects, out);
+    }
+
+    /// Starts a command; the run and its ticket if it has to wait.
+    #[allow(clippy::too_many_arguments, reason = "as for `command`")]
+    fn start(&mut self, key: SocketKey, command: CommandId, data: Option<&str>, ack: Option<u64>, moment: &Moment<'_>, watch: &mut dyn Watch, out: &mut Vec<Output>) -> Option<(Run, u32)> {
+        let new_id = (moment.new_id)();
+        let socket = self.get(key);
+        let facts = Facts { now_unix_ms: moment.now_unix_ms, new_id: &new_id, socket: Some(socket.id), user: &socket.user };
+        let mut run = self.profile.rules.start(socket.namespace, command, data, ack.is_some(), &facts);
+        let ticket = self.advance(key, &mut run, ack, None, moment, watch, out)?;
+        Some((run, ticket))
+    }
+
+    /// Takes a run as far as it goes. Returns the ticket of its wait, or `None` when it is over.
+    #[allow(clippy::too_many_arguments, reason = "as for `command`")]
+    fn advance(&mut self, key: SocketKey, run: &mut Run, ack: Option<u64>, reply: Option<Reply>, moment: &Moment<'_>, watch: &mut dyn Watch, out: &mut Vec<Output>) -> Option<u32> {
+        let new_id = (moment.new_id)();
+        let profile = self.profile.clone();
+        let Socket { id, user, .. } = self.get(key);
+        let (id, user) = (*id, user.clone());
+        let facts = Facts { now_unix_ms: moment.now_unix_ms, new_id: &new_id, socket: Some(id), user: &user };
+        let mut seat = Seat { rooms: &mut self.rooms, key, watch, entered: Vec::new(), left: Vec::new() };
+        let mut effects = Vec::new();
+        let progress = run.advance(&profile.rules, &facts, &mut seat, reply, &mut effects);
+        let Seat { entered, left, .. } = seat;
+        self.carry_out(key, ack, effects, out);
+        left.iter().for_each(|room| self.left(key, room, out));
+        entered.iter().for_each(|room| self.entered(key, room, out));
+        match progress {
+            Progress::Done => None,
+            Progress::Wait(request) => {
+                let socket = self.get_mut(key);
+                socket.last_ticket = socket.last_ticket.wrapping_add(1);
+                let ticket = socket.last_ticket;
+                out.push(Output::Wait { key, ticket, request });
+                Some(ticket)
+            }
+        }
+    }
+
+    fn entered(&self, key: SocketKey, room: &RoomName, out: &mut Vec<Output>) {
+        let Socket { namespace, user, .. } = self.get(key);
+        let rules = &self.profile.rules;
+        if user.id.is_some() && (rules.remembers_room(*namespace, room) || rules.watches_user_enter(*namespace, room)) {
+            out.push(Output::Entered { key, room: room.clone() });
+        }
+    }
+
+    fn left(&self, key: SocketKey, room: &RoomName, out: &mut Vec<Output>) {
+        let Socket { namespace, user, .. } = self.get(key);
+        let rules = &self.profile.rules;
+        if user.id.is_some() && (rules.remembers_room(*namespace, room) || rules.watches_user_enter(*namespace, room)) {
+            out.push(Output::Left { key, room: room.clone() });
+        }
+    }
+
+    fn carry_out(&self, key: SocketKey, ack: Option<u64>, effects: Vec<Effect>, out: &mut Vec<Output>) {
+        for effect in effects {
+            match effect {
+                Effect::ToSelf { event, payload } => out.push(Output::ToSocket { key, event, payload }),
+                Effect::Ack { payload } => {
+                    if let Some(ack) = ack {
+                        out.push(Output::Ack { key, ack, payload });
+                    }
+                }
+                Effect::Failed { code, message, message_id } => out.push(Output::Failed { key, ack, code, message, message_id }),
+                Effect::Emit(emission) => out.push(Output::Emit(emission)),
+            }
+        }
+    }
+}
+
+/// The room of a user's own. `None` for an id so long that its room would be no name.
+pub fn user_room(id: &UserId) -> Option<RoomName> {
+    RoomName::parse(&format!("user:{}", id.as_str())).ok()
+}
+
+/// Where the acting socket is, as the rules see it.
+struct Seat<'a> {
+    rooms: &'a mut Rooms,
+    key: SocketKey,
+    watch: &'a mut dyn Watch,
+    entered: Vec<RoomName>,
+    left: Vec<RoomName>,
+}
+
+impl Place for Seat<'_> {
+    fn is_member(&self, room: &RoomName) -> bool {
+        self.rooms.is_member(self.key, room)
+    }
+
+    fn join(&mut self, room: &RoomName) -> Join {
+        let join = self.rooms.join(self.key, room, self.watch);
+        if join == Join::Newly {
+            self.entered.push(room.clone());
+        }
+        join
+    }
+
+    fn leave(&mut self, room: &RoomName) -> bool {
+        let left = self.rooms.leave(self.key, room, self.watch);
+        if left {
+            self.left.push(room.clone());
+        }
+        left
+    }
+}

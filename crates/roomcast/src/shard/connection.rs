@@ -1,0 +1,140 @@
+//! The cold side of a connection: everything that is not touched by a fan-out. Data and small questions about it, no IO.
+
+use std::net::IpAddr;
+
+use hub::names::NamespaceId;
+use hub::profile::Envelope;
+use smallvec::SmallVec;
+use tokio::sync::oneshot;
+
+use super::inbox::ConnectionKey;
+use super::outbox::Outbox;
+use super::poll::{Handshake, PollReply};
+
+/// One connection of the shard.
+pub struct Connection {
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// The WebSocket side of its bytes.
+    pub parser: wire::ws::Parser,
+    /// What waits while its socket is full.
+    pub outbox: Option<Box<Outbox>>,
+    /// Who the client said it is when it came.
+    pub handshake: Box<Handshake>,
+    /// Where it is.
+    pub address: IpAddr,
+    /// Which endpoint of the profile it came to.
+    pub endpoint: usize,
+    /// Namespaces whose token is being looked at.
+    pub authenticating: SmallVec<[(NamespaceId, Purpose); 1]>,
+    /// The earliest entry of it in the wheel.
+    pub armed_ms: u64,
+    /// How fast it may send.
+    pub bucket: Bucket,
+    /// The close frame is out, or will be with what is queued: until when to wait for the client's.
+    pub closing_until_ms: Option<u64>,
+}
+
+/// Why a token is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To let the client into a namespace.
+    Enter,
+    /// To renew it in place; the acknowledgement that the client asked for.
+    Refresh(Option<u64>),
+}
+
+/// What a connection speaks.
+pub enum Protocol {
+    /// Socket.IO over Engine.IO.
+    SocketIo(Box<SocketIo>),
+    /// JSON messages on a plain WebSocket.
+    Json(Json),
+    /// A WebSocket that may take over a polling session.
+    Probe(ConnectionKey),
+}
+
+/// The state of a Socket.IO connection.
+pub struct SocketIo {
+    /// Its Engine.IO session.
+    pub session: wire::engine::Session,
+    /// Packets with attachments under way.
+    pub decoder: wire::socketio::Decoder,
+    /// The session's id; kept for those that poll, or did.
+    pub sid: Option<Box<str>>,
+    /// The GET that waits for packets.
+    pub waiting_get: Option<oneshot::Sender<PollReply>>,
+    /// The WebSocket that may take the session over.
+    pub probe: Option<ConnectionKey>,
+    /// Until when the client must have entered a namespace.
+    pub enter_until_ms: Option<u64>,
+}
+
+/// The state of a plain connection.
+pub struct Json {
+    /// Where the fields of a message stand.
+    pub envelope: Envelope,
+    /// The namespace that its path stands for.
+    pub namespace: NamespaceId,
+    /// When it is pinged next.
+    pub next_ping_ms: u64,
+    /// When anything came from it last.
+    pub heard_ms: u64,
+}
+
+/// A token bucket: as many messages as a minute allows at once, then as they drip in.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Bucket {
+    /// Messages above zero, in thousandths; refilled over time.
+    level_milli: i64,
+    filled_ms: u64,
+}
+
+/// What a bucket says of one more message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rate {
+    /// Let it pass.
+    Within,
+    /// Refuse it.
+    Over,
+    /// Ten times over the limit: end the connection.
+    Abuse,
+}
+
+impl Bucket {
+    /// A full bucket.
+    pub fn full(per_minute: u32, now_ms: u64) -> Self {
+        Self { level_milli: i64::from(per_minute) * 1000, filled_ms: now_ms }
+    }
+
+    /// Takes one message out.
+    pub fn take(&mut self, per_minute: u32, now_ms: u64) -> Rate {
+        let capacity = i64::from(per_minute) * 1000;
+        let dripped = (now_ms - self.filled_ms).min(3_600_000) as i64 * i64::from(per_minute) / 60;
+        self.level_milli = (self.level_milli + dripped).min(capacity) - 1000;
+        self.filled_ms = now_ms;
+        if self.level_milli >= 0 {
+            Rate::Within
+        } else if self.level_milli >= -9 * capacity {
+            Rate::Over
+        } else {
+            Rate::Abuse
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_gives_its_minute_then_drips_then_ends() {
+        let mut bucket = Bucket::full(60, 0);
+        assert!((0..60).all(|_| bucket.take(60, 0) == Rate::Within));
+        assert_eq!(bucket.take(60, 0), Rate::Over);
+        assert_eq!(bucket.take(60, 2_000), Rate::Within, "one message a second drips in");
+        let mut bucket = Bucket::full(60, 0);
+        let rates: Vec<Rate> = (0..601).map(|_| bucket.take(60, 0)).collect();
+        assert_eq!((rates[599], rates[600]), (Rate::Over, Rate::Abuse));
+    }
+}

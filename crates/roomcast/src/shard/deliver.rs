@@ -1,0 +1,271 @@
+//! The fan-out: events are noted in the slots of their members, then flushed in slices. Knows no dialect: `encode` gives the frames.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hub::emission::{Emission, Target};
+use hub::names::NamespaceId;
+use hub::sockets::Sockets;
+
+use super::outbox::Outbox;
+use super::slots::{Encoding, Flushed, Slots, Way};
+use super::{Doom, SLICE, Shard, encode, ids};
+use crate::fanout::Event;
+
+/// Memberships noted in one tick, after which it is flushed: a quarter of a second's sends at most.
+const NOTED_MAX: usize = 64 * 1024;
+
+impl Shard {
+    /// One step of the delivery: replies, then a slice of the sweep; a new tick once the last one is flushed.
+    pub(super) fn deliver(&mut self) {
+        self.flush_urgent();
+        if !self.slots.is_dirty() {
+            self.end_tick();
+            self.note_events();
+        }
+        for _ in 0..SLICE {
+            let Some(slot) = self.slots.next_dirty() else { break };
+            self.flush(slot);
+        }
+        if !self.slots.is_dirty() {
+            self.end_tick();
+        }
+    }
+
+    fn end_tick(&mut self) {
+        self.slots.end_tick();
+        // Completes the events: their last local member has them sent or queued.
+        self.in_tick.clear();
+    }
+
+    pub(super) fn flush_urgent(&mut self) {
+        while let Some(slot) = self.slots.next_urgent() {
+            self.flush(slot);
+        }
+    }
+
+    fn note_events(&mut self) {
+        let mut noted = 0;
+        while noted < NOTED_MAX && !self.slots.is_arena_full() {
+            let Some(event) = self.events.pop_front() else { return };
+            self.inbox.release(&event);
+            let members = self.note_event(&event.emission);
+            if let Some(done) = &event.done {
+                done.add_delivered(members);
+            }
+            noted += members;
+            self.delivered += members as u64;
+            tracing::trace!(event = %event.emission.event, members, shard = self.index, "noted");
+            self.in_tick.push(event);
+        }
+    }
+
+    /// Notes an event in the slot of each of its members, once; how many they are.
+    fn note_event(&mut self, emission: &Emission) -> usize {
+        let namespace = emission.namespace;
+        self.slots.start_round();
+        for room in &emission.except.rooms {
+            for slot in self.sockets.rooms().members(namespace, room) {
+                self.slots.visit(*slot);
+            }
+            if let Some(slot) = self.slot_of_socket(namespace, room.as_str()) {
+                self.slots.visit(slot);
+            }
+        }
+        for id in &emission.except.sockets {
+            if let Some(slot) = self.slot_of_socket(namespace, id.as_str()) {
+                self.slots.visit(slot);
+            }
+        }
+        let mut noted = 0;
+        let mut notes = Notes {
+            slots: &mut self.slots,
+            overflow: &mut self.overflow,
+            frames: [None; Encoding::COUNT],
+            namespace: self.outside.gateway.profile.rules.namespace_name(namespace),
+            emission,
+        };
+        match &emission.target {
+            Target::Everyone => noted += notes.note_all(self.sockets.rooms().everyone(namespace)),
+            Target::Rooms(rooms) => {
+                for room in rooms.names() {
+                    noted += notes.note_all(self.sockets.rooms().members(namespace, room));
+                    // A socket's own id is a room of one, which stands in no list.
+                    if let Some(slot) = slot_of_socket(&self.sockets, self.index, namespace, room.as_str()) {
+                        noted += notes.note_all(&[slot]);
+                    }
+                }
+            }
+        }
+        for (slot, flushed) in std::mem::take(&mut self.overflow) {
+            self.flushed(slot, flushed);
+        }
+        noted
+    }
+
+    /// The slot of the socket with this id, if it is ours and in the namespace.
+    fn slot_of_socket(&self, namespace: NamespaceId, id: &str) -> Option<u32> {
+        slot_of_socket(&self.sockets, self.index, namespace, id)
+    }
+
+    /// Sends a frame of the slot's own encoding, before any sweep goes on.
+    pub(super) fn send(&mut self, slot: u32, frame: Bytes) {
+        if self.slots.way(slot) == Way::Closed {
+            return;
+        }
+        if self.slots.is_arena_full() {
+            self.flush_all();
+        }
+        let frame = self.slots.add_frame(frame);
+        if !self.slots.note_urgent(slot, frame) {
+            self.flush(slot);
+            let noted = self.slots.note_urgent(slot, frame);
+            debug_assert!(noted, "a flushed slot holds a frame");
+        }
+    }
+
+    /// Flushes everything that is noted: for the rare moment when the arena is full of replies.
+    fn flush_all(&mut self) {
+        self.flush_urgent();
+        while let Some(slot) = self.slots.next_dirty() {
+            self.flush(slot);
+        }
+        self.end_tick();
+    }
+
+    /// Flushes one slot, and sees to what its socket does not take.
+    pub(super) fn flush(&mut self, slot: u32) {
+        let flushed = self.slots.flush(slot);
+        self.flushed(slot, flushed);
+    }
+
+    fn flushed(&mut self, slot: u32, flushed: Flushed) {
+        match flushed {
+            Flushed::Sent => {}
+            Flushed::Broken => {
+                self.slots.set_way(slot, Way::Closed);
+                self.doomed.push((self.slots.key(slot), Doom::Broken));
+            }
+            Flushed::Blocked { frames, sent_of_first } => {
+                let outbox = Outbox::new(frames, sent_of_first);
+                self.queued_bytes += outbox.bytes();
+                self.connection(slot).outbox = Some(Box::new(outbox));
+                self.check_queue(slot);
+            }
+            Flushed::Queue(frames) => self.queue(slot, frames),
+        }
+    }
+
+    /// Queues frames of a connection whose socket is full, or which polls.
+    fn queue(&mut self, slot: u32, frames: Vec<Bytes>) {
+        if self.slots.encoding(slot) == Encoding::Polling {
+            return self.queue_packets(slot, frames);
+        }
+        let added: usize = frames.iter().map(Bytes::len).sum();
+        let outbox = self.connection(slot).outbox.get_or_insert_default();
+        frames.into_iter().for_each(|frame| outbox.push(frame));
+        self.queued_bytes += added;
+        self.check_queue(slot);
+    }
+
+    fn check_queue(&mut self, slot: u32) {
+        let limit = self.outside.gateway.profile.limits.send_queue_bytes as usize;
+        if self.connection(slot).outbox.as_ref().is_some_and(|outbox| outbox.bytes() > limit) {
+            self.slots.set_way(slot, Way::Closed);
+            self.doomed.push((self.slots.key(slot), Doom::Slow));
+        }
+    }
+
+    /// The socket may have room again: writes what waits.
+    pub(super) fn write_outbox(&mut self, slot: u32) {
+        let Some(mut outbox) = self.connection(slot).outbox.take() else { return };
+        while !outbox.is_empty() {
+            match self.slots.write(slot, &outbox.parts()) {
+                Ok(0) => {
+                    self.connection(slot).outbox = Some(outbox);
+                    return;
+                }
+                Ok(written) => {
+                    outbox.advance(written);
+                    self.queued_bytes -= written;
+                }
+                Err(_) => {
+                    self.queued_bytes -= outbox.bytes();
+                    self.slots.set_way(slot, Way::Closed);
+                    return self.doomed.push((self.slots.key(slot), Doom::Broken));
+                }
+            }
+        }
+        if self.connection(slot).closing_until_ms.is_some() {
+            self.slots.shutdown_write(slot);
+        } else if self.slots.way(slot) == Way::Queue {
+            self.slots.set_way(slot, Way::Direct);
+        }
+    }
+
+    /// Hands an emission of one of our sockets to everyone who is to get it. Returns whether there was room everywhere.
+    pub(super) fn emit(&mut self, emission: Emission) -> bool {
+        let event = Arc::new(Event { emission, done: None });
+        match self.outside.gateway.publisher.try_publish_to_others(&event, self.index) {
+            Ok(true) => {
+                self.inbox.charge(&event);
+                self.events.push_back(event);
+                true
+            }
+            Ok(false) => true,
+            Err(_) => false,
+        }
+    }
+}
+
+/// One event being noted: the part of the shard that this needs, so that a room's members can be walked along where they stand.
+struct Notes<'a> {
+    slots: &'a mut Slots,
+    overflow: &'a mut Vec<(u32, Flushed)>,
+    frames: [Option<u16>; Encoding::COUNT],
+    namespace: &'a str,
+    emission: &'a Emission,
+}
+
+impl Notes<'_> {
+    fn note_all(&mut self, members: &[u32]) -> usize {
+        let mut noted = 0;
+        for slot in members.iter().copied() {
+            if !self.slots.visit(slot) || self.slots.way(slot) == Way::Closed {
+                continue;
+            }
+            let encoding = self.slots.encoding(slot);
+            let frame = match self.frames[encoding as usize] {
+                Some(frame) => frame,
+                None => self.encode(encoding),
+            };
+            if !self.slots.note(slot, frame) {
+                let flushed = self.slots.flush(slot);
+                if flushed != Flushed::Sent {
+                    self.overflow.push((slot, flushed));
+                }
+                let again = self.slots.note(slot, frame);
+                debug_assert!(again, "a flushed slot holds a frame");
+            }
+            noted += 1;
+        }
+        noted
+    }
+
+    fn encode(&mut self, encoding: Encoding) -> u16 {
+        let frame = encode::event(encoding, self.namespace, &self.emission.event, &self.emission.payload);
+        let frame = self.slots.add_frame(frame);
+        self.frames[encoding as usize] = Some(frame);
+        frame
+    }
+}
+
+/// The slot of the socket with this id, if it is of this shard and in the namespace.
+fn slot_of_socket(sockets: &Sockets, shard: usize, namespace: NamespaceId, id: &str) -> Option<u32> {
+    let (of, slot) = ids::place_of(id)?;
+    if of != shard {
+        return None;
+    }
+    let key = sockets.find(slot, namespace)?;
+    (sockets.get(key).id.as_str() == id).then_some(slot)
+}

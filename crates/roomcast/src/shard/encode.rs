@@ -1,0 +1,108 @@
+//! Events, answers and errors as the bytes of each encoding. Pure; the only place where the hub's words meet the wire's.
+
+use bytes::Bytes;
+use hub::codes::ErrorCode;
+use hub::emission::Payload;
+use hub::names::EventName;
+use wire::engine::Outbound as EnginePacket;
+use wire::json::Envelope;
+use wire::socketio::Outbound;
+use wire::ws;
+
+use super::slots::Encoding;
+
+/// An event.
+pub fn event(encoding: Encoding, namespace: &str, event: &EventName, payload: &Payload) -> Bytes {
+    named_event(encoding, namespace, event.as_str(), payload)
+}
+
+/// An event of the gateway's own.
+pub fn own_event(encoding: Encoding, namespace: &str, event: &str, json: String) -> Bytes {
+    named_event(encoding, namespace, event, &Payload::json(json))
+}
+
+fn named_event(encoding: Encoding, namespace: &str, event: &str, payload: &Payload) -> Bytes {
+    let attachments = payload.attachments.len();
+    let packet = Outbound::Event { namespace, event, arguments: &payload.json, ack: None, attachments, offset: None };
+    match encoding {
+        Encoding::SocketIo | Encoding::Polling => socket_io(encoding, &packet, &payload.attachments),
+        Encoding::Flat => ws::text_frame(&wire::json::encode(Envelope::Flat, event, &payload.json)),
+        Encoding::Data => ws::text_frame(&wire::json::encode(Envelope::Data, event, &payload.json)),
+    }
+}
+
+/// A Socket.IO packet with its attachments.
+pub fn socket_io(encoding: Encoding, packet: &Outbound<'_>, attachments: &[Bytes]) -> Bytes {
+    let text = packet.message();
+    match encoding {
+        Encoding::Polling => pack(text, attachments),
+        Encoding::SocketIo | Encoding::Flat | Encoding::Data => ws::event_frames(&text, attachments),
+    }
+}
+
+/// What stands in an answer that says what went wrong.
+pub fn ack_error(code: ErrorCode, message: &str, message_id: Option<&str>) -> String {
+    error_object("error", code, message, message_id)
+}
+
+/// What stands in an `error` event.
+pub fn error_event(code: ErrorCode, message: &str, message_id: Option<&str>) -> String {
+    error_object("message", code, message, message_id)
+}
+
+fn error_object(key: &str, code: ErrorCode, message: &str, message_id: Option<&str>) -> String {
+    let mut object = serde_json::Map::new();
+    object.insert(key.to_owned(), message.into());
+    object.insert("code".to_owned(), code.as_str().into());
+    if let Some(id) = message_id {
+        object.insert("messageId".to_owned(), id.into());
+    }
+    serde_json::Value::Object(object).to_string()
+}
+
+/// Marks a packet with attachments among the frames of polling sessions: no packet begins with it.
+const PACKED: u8 = 0;
+
+/// A packet for a polling session as one frame, since an event is one entry wherever it waits: the packet's text or, with attachments,
+/// a mark and each part behind its length.
+fn pack(text: Bytes, attachments: &[Bytes]) -> Bytes {
+    if attachments.is_empty() {
+        return text;
+    }
+    let mut packed = vec![PACKED];
+    for part in std::iter::once(&text).chain(attachments) {
+        packed.extend_from_slice(&(part.len() as u32).to_be_bytes());
+        packed.extend_from_slice(part);
+    }
+    packed.into()
+}
+
+/// The packets of such a frame.
+pub fn unpack(frame: Bytes) -> Vec<EnginePacket> {
+    if frame.first() != Some(&PACKED) {
+        return vec![EnginePacket::Text(frame)];
+    }
+    let mut packets = Vec::new();
+    let mut at = 1;
+    while let Some(length) = frame.get(at..at + 4) {
+        let length = u32::from_be_bytes(length.try_into().expect("four bytes")) as usize;
+        let part = frame.slice(at + 4..at + 4 + length);
+        packets.push(if packets.is_empty() { EnginePacket::Text(part) } else { EnginePacket::Binary(part) });
+        at += 4 + length;
+    }
+    packets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packet_with_attachments_is_one_frame_on_its_way_to_a_poll() {
+        let attachments = [Bytes::from_static(b"\x00\x01"), Bytes::new()];
+        let text = Bytes::from_static(b"452-[\"e\",{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":1}]");
+        let expected = [EnginePacket::Text(text.clone()), EnginePacket::Binary(attachments[0].clone()), EnginePacket::Binary(Bytes::new())];
+        assert_eq!(unpack(pack(text.clone(), &attachments)), expected);
+        assert_eq!(unpack(pack(text.clone(), &[])), [EnginePacket::Text(text)]);
+    }
+}

@@ -1,0 +1,451 @@
+//! Socket.IO connections: HTTP requests and WebSocket messages go into the Engine.IO session, and what it says is carried out.
+//! Knows nothing of what packets mean to a room: that is `act`.
+
+use bytes::Bytes;
+use hub::codes::CloseCode;
+use hub::profile::{Endpoint, SocketIoEndpoint};
+use wire::engine::{self, CloseReason, Context, GetVerdict, OpenPacket, Output, PostAnswer, ProbeVerdict, Received, Refusal, Session};
+use wire::ws::{self, Flow, Incoming, Violation};
+
+use super::connection::{Bucket, Connection, Protocol, SocketIo};
+use super::inbox::ConnectionKey;
+use super::poll::{Adopted, Handshake, PollKind, PollReply, PollRequest, Role};
+use super::slots::{Encoding, Way};
+use super::{CLOSE_WAIT_MS, Doom, Shard, encode};
+
+/// The settings of an endpoint's sessions; those of a plain endpoint are not looked at.
+pub(super) fn settings(endpoint: &Endpoint, max_payload: usize, send_queue_bytes: usize) -> engine::Settings {
+    let mut settings = engine::Settings { max_payload, max_buffered_bytes: send_queue_bytes, ..engine::Settings::default() };
+    if let Endpoint::SocketIo(endpoint) = endpoint {
+        settings.ping_interval_ms = endpoint.ping_interval.as_millis() as u64;
+        settings.ping_timeout_ms = endpoint.ping_timeout.as_millis() as u64;
+        settings.upgrade_timeout_ms = endpoint.upgrade_timeout.as_millis() as u64;
+    }
+    settings
+}
+
+impl Shard {
+    /// A polling request, from whatever shard its TCP connection is on.
+    pub(super) fn poll_request(&mut self, request: PollRequest) {
+        let PollRequest { sid, kind, reply } = request;
+        if let PollKind::Open { handshake, address, endpoint } = kind {
+            let open = self.open_polling(handshake, address, endpoint);
+            // A client that went away meanwhile is noticed by its missing polls.
+            let _ = reply.send(PollReply::Packets(open));
+            return;
+        }
+        let Some(slot) = self.sessions.get(&sid).copied() else {
+            let _ = reply.send(PollReply::UnknownSession);
+            return;
+        };
+        match kind {
+            PollKind::Open { .. } => {}
+            PollKind::Get => match self.session(slot, |session, context| session.get(context)) {
+                GetVerdict::Answer(packets) => drop(reply.send(PollReply::Packets(packets))),
+                GetVerdict::Wait => self.socket_io(slot).waiting_get = Some(reply),
+                GetVerdict::Overlap => drop(reply.send(PollReply::Gone)),
+                GetVerdict::Refuse(refusal) => drop(reply.send(refused(refusal))),
+            },
+            PollKind::Aborted => {
+                self.socket_io(slot).waiting_get = None;
+                self.session(slot, |session, context| session.get_aborted(context));
+            }
+            PollKind::PostStarted => {
+                let started = self.session(slot, |session, context| session.post_started(None, context));
+                let _ = reply.send(started.map_or_else(post_reply, |()| PollReply::Ok));
+            }
+            PollKind::Post { body, started } => {
+                let started = if started { Ok(()) } else { self.session(slot, |session, context| session.post_started(None, context)) };
+                let answer = started.map_or_else(|answer| answer, |()| self.post(slot, &body));
+                let _ = reply.send(post_reply(answer));
+            }
+            PollKind::PostTooLarge => {
+                let answer = self.session(slot, |session, _| session.post_too_large());
+                let _ = reply.send(post_reply(answer));
+            }
+            PollKind::PostAborted => self.session(slot, |session, context| session.post_aborted(context)),
+            PollKind::Upgrade => {
+                let on_polling = self.socket_io(slot).session.transport() == engine::Transport::Polling;
+                let _ = reply.send(if on_polling { PollReply::Ok } else { PollReply::BadRequest });
+            }
+        }
+        if self.connections[slot as usize].is_some() {
+            self.arm(slot);
+        }
+        self.forget_finished();
+    }
+
+    fn open_polling(&mut self, handshake: Box<Handshake>, address: std::net::IpAddr, endpoint: usize) -> Bytes {
+        let now = self.clock.now_ms();
+        let key = self.slots.open(Encoding::Polling);
+        let session = Session::polling(&self.settings[endpoint], now);
+        let sid = self.node.session_id(self.index, self.clock.random());
+        self.sessions.insert(sid.clone(), key.slot);
+        let open = self.open_packet(&sid, endpoint, true);
+        self.open_socket_io(key, session, Some(sid), handshake, address, endpoint);
+        open.into()
+    }
+
+    fn open_packet(&self, sid: &str, endpoint: usize, polling: bool) -> String {
+        let settings = &self.settings[endpoint];
+        let websocket = matches!(&self.outside.gateway.profile.endpoints[endpoint], Endpoint::SocketIo(SocketIoEndpoint { websocket: true, .. }));
+        engine::open_packet(&OpenPacket {
+            sid,
+            upgrades: polling && websocket,
+            ping_interval_ms: settings.ping_interval_ms,
+            ping_timeout_ms: settings.ping_timeout_ms,
+            max_payload: settings.max_payload,
+        })
+    }
+
+    fn open_socket_io(&mut self, key: ConnectionKey, session: Session, sid: Option<Box<str>>, handshake: Box<Handshake>, address: std::net::IpAddr, endpoint: usize) {
+        let now = self.clock.now_ms();
+        let connect_timeout_ms = match &self.outside.gateway.profile.endpoints[endpoint] {
+            Endpoint::SocketIo(endpoint) => endpoint.connect_timeout.as_millis() as u64,
+            Endpoint::Json(_) => 0,
+        };
+        let io = SocketIo {
+            session,
+            decoder: wire::socketio::Decoder::default(),
+            sid,
+            waiting_get: None,
+            probe: None,
+            enter_until_ms: Some(now + connect_timeout_ms),
+        };
+        self.open(key, self.new_connection(Protocol::SocketIo(Box::new(io)), handshake, address, endpoint));
+        self.arm(key.slot);
+    }
+
+    pub(super) fn new_connection(&self, protocol: Protocol, handshake: Box<Handshake>, address: std::net::IpAddr, endpoint: usize) -> Connection {
+        let per_minute = self.outside.gateway.profile.limits.messages_per_minute.unwrap_or(0);
+        Connection {
+            protocol,
+            parser: ws::Parser::default(),
+            outbox: None,
+            handshake,
+            address,
+            endpoint,
+            authenticating: smallvec::SmallVec::new(),
+            armed_ms: u64::MAX,
+            bucket: Bucket::full(per_minute, self.clock.now_ms()),
+            closing_until_ms: None,
+        }
+    }
+
+    /// The messages of a POST, one after the other.
+    fn post(&mut self, slot: u32, body: &[u8]) -> PostAnswer {
+        let mut post = match self.session(slot, |session, context| session.post_body(body, context)) {
+            Ok(post) => post,
+            Err(answer) => return answer,
+        };
+        while self.connections[slot as usize].is_some() {
+            match self.session(slot, |session, context| session.next_message(&mut post, context)) {
+                Some(received) => self.received(slot, received),
+                None => break,
+            }
+        }
+        PostAnswer::Ok
+    }
+
+    /// A WebSocket whose handshake is over.
+    pub(super) fn adopt(&mut self, adopted: Adopted) {
+        let Adopted { socket, leftover, role } = adopted;
+        let key = match role {
+            Role::Upgrade { sid } => {
+                let Some(main) = self.sessions.get(&sid).copied() else { return };
+                if self.session(main, |session, context| session.probe_started(context)) == ProbeVerdict::Close {
+                    // The other socket goes on; this one is told at once that it is not wanted.
+                    let _ = rustix::net::send(&socket, &ws::close_frame(None, ""), rustix::net::SendFlags::NOSIGNAL);
+                    return;
+                }
+                let key = self.slots.open(Encoding::SocketIo);
+                let address = self.connection(main).address;
+                let endpoint = self.connection(main).endpoint;
+                self.socket_io(main).probe = Some(key);
+                let connection = self.new_connection(Protocol::Probe(self.slots.key(main)), Box::default(), address, endpoint);
+                self.open(key, connection);
+                self.arm(main);
+                key
+            }
+            Role::SocketIo { handshake, address, endpoint } => {
+                let key = self.slots.open(Encoding::SocketIo);
+                let session = Session::websocket(&self.settings[endpoint], self.clock.now_ms());
+                self.open_socket_io(key, session, None, handshake, address, endpoint);
+                key
+            }
+            Role::Json { handshake, address, endpoint, namespace } => self.open_json(handshake, address, endpoint, namespace),
+        };
+        if self.slots.attach(key, socket, self.slots.encoding(key.slot)).is_err() {
+            return self.doomed.push((key, Doom::Broken));
+        }
+        if let Protocol::SocketIo(_) = self.connection(key.slot).protocol {
+            let sid = self.node.session_id(self.index, self.clock.random());
+            let endpoint = self.connection(key.slot).endpoint;
+            let open = self.open_packet(&sid, endpoint, false);
+            self.send(key.slot, ws::text_frame(open.as_bytes()));
+        }
+        self.start_json(key);
+        if !leftover.is_empty() && self.slots.is_current(key) {
+            self.feed(key, &mut leftover.to_vec());
+        }
+    }
+
+    /// A message or control frame of a WebSocket.
+    pub(super) fn incoming(&mut self, key: ConnectionKey, incoming: Incoming<'_>) -> Flow {
+        if !self.slots.is_current(key) || self.slots.way(key.slot) == Way::Closed {
+            return Flow::Stop;
+        }
+        match incoming {
+            Incoming::Ping(payload) => self.send(key.slot, ws::pong_frame(payload)),
+            Incoming::Pong(_) => {}
+            Incoming::Close { code, .. } => {
+                self.send(key.slot, ws::close_frame(code, ""));
+                self.flush_urgent();
+                self.doomed.push((key, Doom::Broken));
+                return Flow::Stop;
+            }
+            Incoming::Text(_) | Incoming::Binary(_) => {}
+        }
+        match &mut self.connection(key.slot).protocol {
+            Protocol::SocketIo(_) => self.incoming_engine(key.slot, incoming),
+            Protocol::Probe(main) => {
+                let main = *main;
+                if self.slots.is_current(main) {
+                    // What waits in the slot belongs to the old transport, and must be with the session before it moves.
+                    self.flush(main.slot);
+                    self.incoming_engine(main.slot, incoming);
+                }
+            }
+            Protocol::Json(_) => self.incoming_json(key.slot, incoming),
+        }
+        Flow::Continue
+    }
+
+    fn incoming_engine(&mut self, slot: u32, incoming: Incoming<'_>) {
+        let received = match incoming {
+            Incoming::Text(text) => self.session(slot, |session, context| session.websocket_text(text, context)),
+            Incoming::Binary(data) => self.session(slot, |session, context| session.websocket_binary(data, context)),
+            Incoming::Ping(_) | Incoming::Pong(_) | Incoming::Close { .. } => None,
+        };
+        if let Some(received) = received {
+            self.received(slot, received);
+        }
+        if self.connections[slot as usize].is_some() {
+            self.arm(slot);
+        }
+        self.forget_finished();
+    }
+
+    /// A message for the layer above.
+    fn received(&mut self, slot: u32, received: Received<'_>) {
+        let max_bytes = self.outside.gateway.profile.limits.message_bytes as usize;
+        let decoder = &mut self.socket_io(slot).decoder;
+        let decoded = match received {
+            Received::Text(text) => decoder.text(text, max_bytes),
+            Received::Binary(data) => decoder.binary(data, max_bytes),
+        };
+        match decoded {
+            Ok(Some(decoded)) => self.packet(slot, &decoded),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::debug!(%error, "a client sent a packet that is none");
+                self.close_engine(slot, CloseReason::ParseError, None, "");
+            }
+        }
+    }
+
+    /// Frames that break RFC 6455 or a bound.
+    pub(super) fn violated(&mut self, slot: u32, violation: &Violation) {
+        match self.connection(slot).protocol {
+            Protocol::SocketIo(_) => {
+                // Stock clients look at the code alone; a reason beside 1009 would be a difference that they could see.
+                let reason = if violation.code == 1009 { "" } else { violation.reason };
+                self.close_engine(slot, CloseReason::TransportError, Some(violation.code), reason);
+            }
+            Protocol::Json(_) => self.close_websocket(slot, Some(violation.code), violation.reason),
+            Protocol::Probe(_) => self.end(slot, "protocol_error"),
+        }
+    }
+
+    /// Ends the session below Socket.IO, which a stock client answers by coming back.
+    pub(super) fn close_engine(&mut self, slot: u32, reason: CloseReason, code: Option<u16>, text: &'static str) {
+        // What is due goes first.
+        self.flush(slot);
+        self.session(slot, |session, context| session.close(reason, code, text, context));
+        self.forget_finished();
+    }
+
+    /// Puts packets of a polling session into its session and answers a GET that waits.
+    pub(super) fn queue_packets(&mut self, slot: u32, frames: Vec<Bytes>) {
+        self.session(slot, |session, context| {
+            for packet in frames.into_iter().flat_map(encode::unpack) {
+                session.send(packet, context);
+            }
+            session.flush(context);
+        });
+        self.forget_finished();
+    }
+
+    pub(super) fn socket_io(&mut self, slot: u32) -> &mut SocketIo {
+        match &mut self.connection(slot).protocol {
+            Protocol::SocketIo(io) => io,
+            Protocol::Json(_) | Protocol::Probe(_) => unreachable!("callers know that this connection speaks Socket.IO"),
+        }
+    }
+
+    /// Lets the session take an input, and carries out what it says.
+    pub(super) fn session<T>(&mut self, slot: u32, input: impl FnOnce(&mut Session, &mut Context<'_>) -> T) -> T {
+        let mut out = std::mem::take(&mut self.engine_outputs);
+        let now_ms = self.clock.now_ms();
+        let connection = self.connections[slot as usize].as_mut().expect("a slot in use has its connection");
+        let settings = &self.settings[connection.endpoint];
+        let Protocol::SocketIo(io) = &mut connection.protocol else { unreachable!("callers know that this connection speaks Socket.IO") };
+        let result = input(&mut io.session, &mut Context { settings, now_ms, out: &mut out });
+        for output in out.drain(..) {
+            self.engine_output(slot, output);
+        }
+        self.engine_outputs = out;
+        result
+    }
+
+    fn engine_output(&mut self, slot: u32, output: Output) {
+        match output {
+            Output::AnswerGet(packets) => {
+                if let Some(reply) = self.socket_io(slot).waiting_get.take() {
+                    // A GET that was dropped meanwhile is about to be told as aborted, which ends the session.
+                    let _ = reply.send(PollReply::Packets(packets));
+                }
+            }
+            Output::AbortPost => {}
+            Output::WriteMain(text) => self.send(slot, ws::text_frame(text.as_bytes())),
+            Output::WriteProbe(text) => {
+                if let Some(probe) = self.socket_io(slot).probe {
+                    self.send(probe.slot, ws::text_frame(text.as_bytes()));
+                }
+            }
+            Output::CloseProbe => {
+                if let Some(probe) = self.socket_io(slot).probe.take() {
+                    self.close_websocket(probe.slot, None, "");
+                }
+            }
+            Output::Upgraded { buffered } => self.upgraded(slot, buffered),
+            Output::CloseWebSocket { code, reason } => self.close_websocket(slot, code, reason),
+            Output::Closed(reason) => {
+                self.leave_all(slot);
+                self.count_end(reason.as_str());
+            }
+            Output::Forget => {
+                if let Some(sid) = self.socket_io(slot).sid.take() {
+                    self.sessions.remove(&sid);
+                }
+                if let Some(probe) = self.socket_io(slot).probe.take() {
+                    self.doomed.push((probe, Doom::Broken));
+                }
+                self.finished.push(self.slots.key(slot));
+            }
+        }
+    }
+
+    /// The probing WebSocket is the session's transport now.
+    fn upgraded(&mut self, slot: u32, buffered: Vec<engine::Outbound>) {
+        let Some(probe) = self.socket_io(slot).probe.take() else { return };
+        let main = self.slots.key(slot);
+        self.flush(probe.slot);
+        if self.slots.move_socket(probe, main, Encoding::SocketIo).is_err() {
+            return self.doomed.push((main, Doom::Broken));
+        }
+        self.migrated = Some((probe, main));
+        if let Some(outbox) = self.connection(probe.slot).outbox.take() {
+            self.connection(slot).outbox = Some(outbox);
+        }
+        for packet in buffered {
+            let frame = match packet {
+                engine::Outbound::Text(text) => ws::text_frame(&text),
+                engine::Outbound::Binary(data) => ws::binary_frame(&data),
+            };
+            self.send(slot, frame);
+        }
+    }
+
+    /// Sends a close frame and waits for the client's side, within bounds.
+    pub(super) fn close_websocket(&mut self, slot: u32, code: Option<u16>, reason: &str) {
+        if self.slots.way(slot) == Way::Closed {
+            return;
+        }
+        self.send(slot, ws::close_frame(code, reason));
+        self.flush(slot);
+        self.start_closing(slot);
+    }
+
+    /// Nothing more goes out but what is queued; then the sending side ends, and the client has a while to end its own.
+    pub(super) fn start_closing(&mut self, slot: u32) {
+        self.slots.set_way(slot, Way::Closed);
+        let until = self.clock.now_ms() + CLOSE_WAIT_MS;
+        let connection = self.connection(slot);
+        connection.closing_until_ms = Some(until);
+        if connection.outbox.is_none() {
+            self.slots.shutdown_write(slot);
+        }
+        self.arm(slot);
+    }
+
+    /// Frees what its session has forgotten, unless its socket is still saying goodbye.
+    pub(super) fn forget_finished(&mut self) {
+        while let Some(key) = self.finished.pop() {
+            if self.slots.is_current(key) && self.connection(key.slot).closing_until_ms.is_none() {
+                self.end(key.slot, "closed");
+            }
+        }
+    }
+
+    /// Ends the transport of a connection, whatever it speaks, so that the client comes back elsewhere or later.
+    pub(super) fn close(&mut self, slot: u32, code: CloseCode, reason: &'static str) {
+        match self.connection(slot).protocol {
+            Protocol::SocketIo(_) => {
+                let why = if code == CloseCode::GoingAway { CloseReason::ServerShuttingDown } else { CloseReason::ForcedClose };
+                self.close_engine(slot, why, Some(code.number()), reason);
+            }
+            Protocol::Json(_) => {
+                self.leave_all(slot);
+                self.close_websocket(slot, Some(code.number()), reason);
+            }
+            Protocol::Probe(_) => {}
+        }
+    }
+
+    /// Tells a client that reads too slowly, as far as it reads at all, and drops what it did not read.
+    pub(super) fn cut_slow(&mut self, slot: u32) {
+        self.outside.gateway.metrics.slow_consumers.inc();
+        tracing::info!(address = %self.connection(slot).address, "a client read too slowly and was cut");
+        self.leave_all(slot);
+        let frame = ws::close_frame(Some(CloseCode::SlowConsumer.number()), CloseCode::SlowConsumer.reason());
+        if let Some(mut outbox) = self.connection(slot).outbox.take() {
+            self.queued_bytes -= outbox.bytes();
+            outbox.keep_first();
+            outbox.push(frame);
+            self.queued_bytes += outbox.bytes();
+            self.connection(slot).outbox = Some(outbox);
+        }
+        self.start_closing(slot);
+    }
+}
+
+fn post_reply(answer: PostAnswer) -> PollReply {
+    match answer {
+        PostAnswer::Ok => PollReply::Ok,
+        PostAnswer::BadRequest => PollReply::Gone,
+        PostAnswer::TooLarge => PollReply::TooLarge,
+        PostAnswer::Refuse(refusal) => refused(refusal),
+    }
+}
+
+fn refused(refusal: Refusal) -> PollReply {
+    match refusal {
+        Refusal::SessionUnknown => PollReply::UnknownSession,
+        Refusal::TransportUnknown
+        | Refusal::BadHandshakeMethod
+        | Refusal::BadRequest
+        | Refusal::Forbidden
+        | Refusal::UnsupportedVersion => PollReply::BadRequest,
+    }
+}

@@ -1,0 +1,471 @@
+//! HTTP on a shard: Engine.IO requests go to the shard that owns the session, WebSocket handshakes end in a socket taken back from hyper,
+//! everything else goes to the backend runtime. Knows nothing of what sessions do with their packets.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Either, Full, Limited};
+use hub::names::NamespaceId;
+use hub::profile::{Endpoint, Origins, Profile};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tower::ServiceExt;
+use wire::engine::{Query, Refusal};
+
+use super::ids::NodeId;
+use super::inbox::{Inbox, Message};
+use super::poll::{Adopted, Handshake, PollKind, PollReply, PollRequest, Role};
+use crate::metrics::Metrics;
+
+/// How long a client may take to send the head of a request; also how long an idle connection is kept.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// How long a client may take to send the body of a POST.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Bytes of a request's head.
+const HEAD_MAX_BYTES: usize = 16 * 1024;
+
+type Body = Either<Full<Bytes>, axum::body::Body>;
+
+/// What the fronts of all shards share.
+pub struct Shared {
+    /// What the gateway runs.
+    pub profile: Arc<Profile>,
+    /// The shards.
+    pub inboxes: Arc<[Inbox]>,
+    /// This node, as session ids name it.
+    pub node: NodeId,
+    /// New sessions are refused.
+    pub draining: AtomicBool,
+    /// Everything that is no session.
+    pub ops: axum::Router,
+    /// Where that runs.
+    pub backend: tokio::runtime::Handle,
+    /// Peers whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<crate::addresses::Network>,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The front of one shard.
+pub struct Front {
+    shared: Arc<Shared>,
+    shard: usize,
+}
+
+impl Front {
+    /// The front of this shard.
+    pub fn new(shared: Arc<Shared>, shard: usize) -> Self {
+        Self { shared, shard }
+    }
+
+    /// Serves one TCP connection until it ends or becomes a WebSocket.
+    pub async fn serve(self: Rc<Self>, stream: std::net::TcpStream, peer: SocketAddr) {
+        let stream = stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true)).and_then(|()| TcpStream::from_std(stream));
+        let Ok(stream) = stream else { return };
+        let service = service_fn(move |request| {
+            let front = self.clone();
+            async move { Ok::<_, Infallible>(front.answer(request, peer.ip()).await) }
+        });
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(HEAD_MAX_BYTES)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        if let Err(error) = connection.await {
+            tracing::trace!(%peer, %error, "an HTTP connection ended");
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
+        let draining = self.shared.draining.load(Ordering::Relaxed);
+        let mut response = self.route(request, peer).await;
+        if draining && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            // So that a client which comes back opens a new connection, which the balancer can send elsewhere.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    async fn route(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
+        let path = request.uri().path();
+        for (index, endpoint) in self.shared.profile.endpoints.iter().enumerate() {
+            match endpoint {
+                Endpoint::SocketIo(endpoint) => {
+                    let rest = path.strip_prefix(endpoint.path.as_str());
+                    if rest.is_some_and(|rest| rest.starts_with('/')) {
+                        return self.engine(request, peer, index).await;
+                    }
+                }
+                Endpoint::Json(endpoint) => {
+                    let namespace = endpoint.paths.iter().find(|(of, _)| of == path).map(|(_, namespace)| *namespace);
+                    if let Some(namespace) = namespace
+                        && request.headers().contains_key(header::UPGRADE)
+                    {
+                        return self.plain(request, peer, index, namespace);
+                    }
+                }
+            }
+        }
+        self.ops(request).await
+    }
+
+    /// An Engine.IO request.
+    async fn engine(&self, request: Request<Incoming>, peer: IpAddr, endpoint: usize) -> Response<Body> {
+        let origin = request.headers().get(header::ORIGIN).cloned();
+        let cors = Cors { origins: &self.shared.profile.origins, origin: origin.as_ref() };
+        if request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) {
+            let wanted = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+            return cors.preflight(wanted);
+        }
+        let query_string = request.uri().query().unwrap_or_default().to_owned();
+        let query = Query::parse(&query_string);
+        let mut response = if request.headers().contains_key(header::UPGRADE) {
+            self.engine_websocket(request, peer, endpoint, &query, &cors).await
+        } else {
+            self.poll(request, peer, endpoint, &query).await
+        };
+        cors.apply(response.headers_mut());
+        response
+    }
+
+    async fn poll(&self, request: Request<Incoming>, peer: IpAddr, endpoint: usize, query: &Query) -> Response<Body> {
+        if let Err(refusal) = query.check_polling(request.method().as_str()) {
+            return self.refuse(refusal);
+        }
+        let Some(sid) = query.sid() else {
+            if self.shared.draining.load(Ordering::Relaxed) {
+                return unavailable("draining");
+            }
+            let kind = PollKind::Open { handshake: Box::new(self.handshake(&request, query)), address: self.address(&request, peer), endpoint };
+            return self.ask(self.shard, "", kind).await;
+        };
+        let Some(owner) = self.shared.node.shard_of(sid).filter(|shard| *shard < self.shared.inboxes.len()) else {
+            return self.refuse(Refusal::SessionUnknown);
+        };
+        if request.method() == Method::GET {
+            let mut abort = AbortOnDrop { inbox: Some(self.shared.inboxes[owner].clone()), sid };
+            let response = self.ask(owner, sid, PollKind::Get).await;
+            abort.inbox = None;
+            return response;
+        }
+        if request.headers().get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes() == b"application/octet-stream") {
+            self.tell(owner, sid, PollKind::PostAborted);
+            return empty(StatusCode::BAD_REQUEST);
+        }
+        self.post(request, owner, sid).await
+    }
+
+    async fn post(&self, request: Request<Incoming>, owner: usize, sid: &str) -> Response<Body> {
+        let limit = self.shared.profile.limits.message_bytes as usize;
+        let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+        if declared.is_some_and(|length| length > limit) {
+            return self.ask(owner, sid, PollKind::PostTooLarge).await;
+        }
+        let mut started = None;
+        let mut body = Box::pin(Limited::new(request.into_body(), limit).collect());
+        // A body that is here already needs no word to the owner that one is on its way.
+        let collected = match futures_util::poll!(&mut body) {
+            std::task::Poll::Ready(collected) => Ok(collected),
+            std::task::Poll::Pending => {
+                let guard = PostGuard { inbox: Some(self.shared.inboxes[owner].clone()), sid };
+                match self.request(owner, sid, PollKind::PostStarted).await {
+                    Some(PollReply::Ok) => {}
+                    reply => {
+                        let mut guard = guard;
+                        guard.inbox = None;
+                        return self.reply(reply);
+                    }
+                }
+                started = Some(guard);
+                tokio::time::timeout(BODY_TIMEOUT, body).await
+            }
+        };
+        let kind = match collected {
+            Ok(Ok(body)) => PollKind::Post { body: body.to_bytes(), started: started.is_some() },
+            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => PollKind::PostTooLarge,
+            Ok(Err(_)) | Err(_) => return empty(StatusCode::BAD_REQUEST),
+        };
+        if let Some(guard) = &mut started {
+            guard.inbox = None;
+        }
+        self.ask(owner, sid, kind).await
+    }
+
+    async fn engine_websocket(&self, mut request: Request<Incoming>, peer: IpAddr, endpoint: usize, query: &Query, cors: &Cors<'_>) -> Response<Body> {
+        if let Err(refusal) = query.check_websocket(request.method().as_str()) {
+            self.shared.metrics.refused.inc("bad_handshake");
+            return text(StatusCode::BAD_REQUEST, refusal.message());
+        }
+        if !cors.allows() {
+            self.shared.metrics.refused.inc("origin");
+            return text(StatusCode::FORBIDDEN, "Origin not allowed");
+        }
+        let (owner, role) = match query.sid() {
+            Some(sid) => {
+                let owner = self.shared.node.shard_of(sid).filter(|shard| *shard < self.shared.inboxes.len());
+                let Some(owner) = owner else { return text(StatusCode::BAD_REQUEST, Refusal::SessionUnknown.message()) };
+                match self.request(owner, sid, PollKind::Upgrade).await {
+                    Some(PollReply::Ok) => (owner, Role::Upgrade { sid: sid.into() }),
+                    Some(PollReply::UnknownSession) => return text(StatusCode::BAD_REQUEST, Refusal::SessionUnknown.message()),
+                    _ => return text(StatusCode::BAD_REQUEST, Refusal::BadRequest.message()),
+                }
+            }
+            None if self.shared.draining.load(Ordering::Relaxed) => return unavailable("draining"),
+            None => {
+                let handshake = Box::new(self.handshake(&request, query));
+                (self.shard, Role::SocketIo { handshake, address: self.address(&request, peer), endpoint })
+            }
+        };
+        let protocol = first_protocol(request.headers());
+        self.upgrade(&mut request, owner, role, protocol)
+    }
+
+    /// A handshake of the plain JSON dialects.
+    fn plain(&self, mut request: Request<Incoming>, peer: IpAddr, endpoint: usize, namespace: NamespaceId) -> Response<Body> {
+        let cors = Cors { origins: &self.shared.profile.origins, origin: request.headers().get(header::ORIGIN) };
+        if !cors.allows() {
+            self.shared.metrics.refused.inc("origin");
+            return text(StatusCode::FORBIDDEN, "Origin not allowed");
+        }
+        if self.shared.draining.load(Ordering::Relaxed) {
+            return unavailable("draining");
+        }
+        let query_string = request.uri().query().unwrap_or_default().to_owned();
+        let mut handshake = self.handshake(&request, &Query::parse(&query_string));
+        let protocols: Vec<&str> = protocols(request.headers()).collect();
+        let protocol = match protocols.as_slice() {
+            ["bearer", token] => {
+                handshake.token = Some((*token).into());
+                Some(HeaderValue::from_static("bearer"))
+            }
+            [first, ..] => HeaderValue::from_str(first).ok(),
+            [] => None,
+        };
+        let role = Role::Json { handshake: Box::new(handshake), address: self.address(&request, peer), endpoint, namespace };
+        self.upgrade(&mut request, self.shard, role, protocol)
+    }
+
+    /// Answers 101 and, once that is flushed, hands the socket to its shard.
+    fn upgrade(&self, request: &mut Request<Incoming>, owner: usize, role: Role, protocol: Option<HeaderValue>) -> Response<Body> {
+        let field = |name: HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let accept = wire::ws::check_upgrade(
+            request.method().as_str(),
+            field(header::UPGRADE),
+            field(header::CONNECTION),
+            field(header::SEC_WEBSOCKET_VERSION),
+            field(header::SEC_WEBSOCKET_KEY),
+        );
+        let accept = match accept {
+            Ok(accept) => accept,
+            Err(refusal) => {
+                self.shared.metrics.refused.inc("bad_handshake");
+                return text(StatusCode::BAD_REQUEST, &refusal.to_string());
+            }
+        };
+        let upgrade = hyper::upgrade::on(request);
+        let inbox = self.shared.inboxes[owner].clone();
+        tokio::task::spawn_local(async move {
+            let Ok(upgraded) = upgrade.await else { return };
+            let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
+            let Ok(socket) = parts.io.into_inner().into_std() else { return };
+            let adopted = Adopted { socket: OwnedFd::from(socket), leftover: parts.read_buf, role };
+            inbox.send(Message::Adopt(Box::new(adopted)));
+        });
+        let mut response = Response::new(Either::Left(Full::default()));
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, HeaderValue::try_from(accept.as_str()).expect("base64 is a header value"));
+        if let Some(protocol) = protocol {
+            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
+        }
+        response
+    }
+
+    /// Everything that is no session, on the backend runtime.
+    async fn ops(&self, request: Request<Incoming>) -> Response<Body> {
+        let router = self.shared.ops.clone();
+        let answer = self.shared.backend.spawn(async move { router.oneshot(request.map(axum::body::Body::new)).await });
+        match answer.await {
+            Ok(Ok(response)) => response.map(Either::Right),
+            Ok(Err(never)) => match never {},
+            Err(_) => empty(StatusCode::INTERNAL_SERVER_ERROR),
+        }
+    }
+
+    fn handshake(&self, request: &Request<Incoming>, query: &Query) -> Handshake {
+        let bearer = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        let token = bearer.map(str::to_owned).or_else(|| query.get("token").map(Into::into)).filter(|token| !token.is_empty());
+        let named = self.shared.profile.auth.anonymous_query.as_deref();
+        let user_id = named.and_then(|name| query.get(name)).filter(|id| !id.is_empty());
+        Handshake { token: token.map(Into::into), user_id: user_id.map(|id| String::from(id).into()) }
+    }
+
+    /// Where the client is: the peer, or what a trusted proxy says.
+    fn address(&self, request: &Request<Incoming>, peer: IpAddr) -> IpAddr {
+        crate::addresses::client(peer, request.headers().get_all("x-forwarded-for"), &self.shared.trusted_proxies)
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Response<Body> {
+        self.shared.metrics.refused.inc("bad_handshake");
+        let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
+        with_type(status, "application/json", Bytes::from(refusal.json_body()))
+    }
+
+    async fn ask(&self, owner: usize, sid: &str, kind: PollKind) -> Response<Body> {
+        let reply = self.request(owner, sid, kind).await;
+        self.reply(reply)
+    }
+
+    fn tell(&self, owner: usize, sid: &str, kind: PollKind) {
+        let (reply, _) = oneshot::channel();
+        self.shared.inboxes[owner].send(Message::Poll(PollRequest { sid: sid.into(), kind, reply }));
+    }
+
+    async fn request(&self, owner: usize, sid: &str, kind: PollKind) -> Option<PollReply> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.inboxes[owner].send(Message::Poll(PollRequest { sid: sid.into(), kind, reply }));
+        answer.await.ok()
+    }
+
+    fn reply(&self, reply: Option<PollReply>) -> Response<Body> {
+        match reply {
+            Some(PollReply::Packets(packets)) => uncached(with_type(StatusCode::OK, "text/plain; charset=UTF-8", packets)),
+            Some(PollReply::Ok) => uncached(with_type(StatusCode::OK, "text/html", Bytes::from_static(b"ok"))),
+            Some(PollReply::UnknownSession) => self.refuse(Refusal::SessionUnknown),
+            Some(PollReply::BadRequest) => self.refuse(Refusal::BadRequest),
+            Some(PollReply::TooLarge) => empty(StatusCode::PAYLOAD_TOO_LARGE),
+            Some(PollReply::Unavailable) => unavailable("full"),
+            Some(PollReply::Gone) | None => empty(StatusCode::BAD_REQUEST),
+        }
+    }
+}
+
+/// Tells the owner when the client drops a GET that is pending.
+struct AbortOnDrop<'a> {
+    inbox: Option<Inbox>,
+    sid: &'a str,
+}
+
+impl Drop for AbortOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(inbox) = self.inbox.take() {
+            let (reply, _) = oneshot::channel();
+            inbox.send(Message::Poll(PollRequest { sid: self.sid.into(), kind: PollKind::Aborted, reply }));
+        }
+    }
+}
+
+/// Tells the owner when a POST ends before its body is complete.
+struct PostGuard<'a> {
+    inbox: Option<Inbox>,
+    sid: &'a str,
+}
+
+impl Drop for PostGuard<'_> {
+    fn drop(&mut self) {
+        if let Some(inbox) = self.inbox.take() {
+            let (reply, _) = oneshot::channel();
+            inbox.send(Message::Poll(PollRequest { sid: self.sid.into(), kind: PollKind::PostAborted, reply }));
+        }
+    }
+}
+
+/// Cross-origin rules for one request (the WHATWG Fetch standard, "CORS protocol").
+struct Cors<'a> {
+    origins: &'a Origins,
+    origin: Option<&'a HeaderValue>,
+}
+
+impl Cors<'_> {
+    /// Whether a page of this origin may connect. A client without an Origin is no browser.
+    fn allows(&self) -> bool {
+        match (self.origins, self.origin) {
+            (Origins::Any, _) | (_, None) => true,
+            (Origins::Listed(origins), Some(origin)) => origins.iter().any(|listed| listed.as_bytes() == origin.as_bytes()),
+        }
+    }
+
+    fn apply(&self, headers: &mut HeaderMap) {
+        match (self.origins, self.origin) {
+            (Origins::Any, _) => {
+                headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+            }
+            (Origins::Listed(_), origin) => {
+                headers.append(header::VARY, HeaderValue::from_static("Origin"));
+                if let Some(origin) = origin.filter(|_| self.allows()) {
+                    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+                    headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+                }
+            }
+        }
+    }
+
+    fn preflight(&self, wanted: Option<HeaderValue>) -> Response<Body> {
+        let mut response = empty(StatusCode::NO_CONTENT);
+        let headers = response.headers_mut();
+        self.apply(headers);
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET,HEAD,PUT,PATCH,POST,DELETE"));
+        headers.append(header::VARY, HeaderValue::from_static("Access-Control-Request-Headers"));
+        if let Some(wanted) = wanted {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted);
+        }
+        response
+    }
+}
+
+fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim)
+}
+
+fn first_protocol(headers: &HeaderMap) -> Option<HeaderValue> {
+    protocols(headers).next().and_then(|protocol| HeaderValue::from_str(protocol).ok())
+}
+
+fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Either::Left(Full::default()));
+    *response.status_mut() = status;
+    response
+}
+
+fn with_type(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Either::Left(Full::new(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+fn uncached(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The refusal of a WebSocket handshake.
+fn text(status: StatusCode, message: &str) -> Response<Body> {
+    let mut response = with_type(status, "text/html", Bytes::copy_from_slice(message.as_bytes()));
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// The node takes no new session: another one does, or this one later.
+fn unavailable(reason: &str) -> Response<Body> {
+    let body = format!(r#"{{"error":"the node takes no new sessions","code":"{reason}"}}"#);
+    let mut response = with_type(StatusCode::SERVICE_UNAVAILABLE, "application/json", Bytes::from(body));
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}

@@ -1,0 +1,458 @@
+//! A shard: one thread, its connections and the loop that drives them. Everything of a connection happens here, so that nothing needs a lock.
+//!
+//! This file holds the state and the loop; `deliver` the fan-out, `engine` and `plain` the dialects, `act` what sockets do, `front` HTTP.
+
+mod act;
+mod clock;
+mod connection;
+mod deliver;
+mod encode;
+mod engine;
+pub mod front;
+pub mod ids;
+pub mod inbox;
+mod outbox;
+mod plain;
+pub mod poll;
+mod query;
+mod slots;
+mod wheel;
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use hub::codes::CloseCode;
+use hub::names::{NamespaceId, RoomName};
+use hub::rooms::Watch;
+use hub::sockets::{Moment, Output, Sockets};
+use tokio::io::Interest as Readable;
+use tokio::io::unix::AsyncFd;
+
+use self::clock::Clock;
+use self::connection::{Connection, Protocol};
+use self::front::Front;
+use self::inbox::{ConnectionKey, Inbox, Message, Receiver};
+use self::slots::{Flushed, Readiness, Slots, Way};
+use self::wheel::Wheel;
+use crate::access::Access;
+use crate::auth::Auth;
+use crate::fanout::{Event, Interest};
+use crate::gateway::Gateway;
+use crate::source::Publishing;
+
+/// Messages taken out of the inbox in one turn.
+const INBOX_BATCH: usize = 512;
+
+/// Slots flushed before the shard looks at its sockets again: a millisecond or so.
+const SLICE: usize = 256;
+
+/// Bytes read from a socket at once.
+const SCRATCH_BYTES: usize = 64 * 1024;
+
+/// How long to wait for the client's side of a close, and for a blocked socket to take the close frame.
+const CLOSE_WAIT_MS: u64 = 5_000;
+
+/// How often a draining shard closes some of its connections.
+const DRAIN_STEP_MS: u64 = 20;
+
+/// What a shard needs from the rest of the process.
+#[derive(Clone)]
+pub struct Outside {
+    /// The gateway: profile, publisher, presence, metrics.
+    pub gateway: Gateway,
+    /// Judges tokens.
+    pub auth: Auth,
+    /// Asks access services.
+    pub access: Access,
+    /// Publishes clients' messages to the broker.
+    pub publishing: Publishing,
+    /// Where futures of the above run.
+    pub backend: tokio::runtime::Handle,
+}
+
+/// One shard.
+struct Shard {
+    index: usize,
+    node: ids::NodeId,
+    outside: Outside,
+    own: Inbox,
+    inbox: Receiver,
+    clock: Clock,
+    slots: Slots,
+    connections: Vec<Option<Box<Connection>>>,
+    open: usize,
+    sockets: Sockets,
+    /// Sessions that poll, or did, by their id.
+    sessions: HashMap<Box<str>, u32>,
+    /// Events that are not noted yet; their bytes count in the inbox.
+    events: VecDeque<Arc<Event>>,
+    /// Events of this tick: kept until everything is flushed, as dropping the last one completes it.
+    in_tick: Vec<Arc<Event>>,
+    /// What came of flushes in the middle of noting; empty outside of it.
+    overflow: Vec<(u32, Flushed)>,
+    delivered: u64,
+    queued_bytes: usize,
+    wheel: Wheel,
+    /// Connections to be ended once nobody walks along the rooms.
+    doomed: Vec<(ConnectionKey, Doom)>,
+    /// Sockets with more to read than one turn takes.
+    unread: VecDeque<ConnectionKey>,
+    scratch: Vec<u8>,
+    outputs: Vec<Output>,
+    engine_outputs: Vec<wire::engine::Output>,
+    /// The settings of each endpoint's sessions.
+    settings: Vec<wire::engine::Settings>,
+    /// Sessions that are forgotten and whose connections are to be freed.
+    finished: Vec<ConnectionKey>,
+    /// A probe whose socket just moved to its session's slot: its parser has to follow.
+    migrated: Option<(ConnectionKey, ConnectionKey)>,
+    drain: Option<Drain>,
+}
+
+/// Why a connection is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doom {
+    /// The socket broke.
+    Broken,
+    /// Its send queue is full.
+    Slow,
+    /// With this close code.
+    Close(CloseCode),
+}
+
+/// Connections being closed at a steady pace.
+struct Drain {
+    keys: Vec<ConnectionKey>,
+    closed: usize,
+    start_ms: u64,
+    spread_ms: u64,
+}
+
+/// Rooms that open and close in this shard, on their way to the interest map.
+struct Watcher<'a> {
+    interest: &'a Interest,
+    shard: usize,
+}
+
+impl Watch for Watcher<'_> {
+    fn opened(&mut self, namespace: NamespaceId, room: &RoomName) {
+        self.interest.add(namespace, room, self.shard);
+    }
+
+    fn closed(&mut self, namespace: NamespaceId, room: &RoomName) {
+        self.interest.remove(namespace, room, self.shard);
+    }
+}
+
+/// Starts a shard's thread.
+///
+/// # Errors
+/// No thread, no epoll set or no runtime can be had.
+pub fn spawn(index: usize, outside: Outside, shared: Arc<front::Shared>, receiver: Receiver) -> anyhow::Result<std::thread::JoinHandle<()>> {
+    let slots = Slots::new().context("cannot create an epoll set")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start a shard's runtime")?;
+    let own = shared.inboxes[index].clone();
+    let node = shared.node;
+    let thread = std::thread::Builder::new().name(format!("shard-{index}"));
+    Ok(thread.spawn(move || {
+        let clock = Clock::new();
+        let sockets = Sockets::new(outside.gateway.profile.clone());
+        let wheel = Wheel::new(clock.now_ms());
+        let profile = &outside.gateway.profile;
+        let limits = &profile.limits;
+        let settings = profile.endpoints.iter().map(|endpoint| engine::settings(endpoint, limits.message_bytes as usize, limits.send_queue_bytes as usize)).collect();
+        let shard = Shard {
+            index,
+            node,
+            outside,
+            own,
+            inbox: receiver,
+            clock,
+            slots,
+            connections: Vec::new(),
+            open: 0,
+            sockets,
+            sessions: HashMap::new(),
+            events: VecDeque::new(),
+            in_tick: Vec::new(),
+            overflow: Vec::new(),
+            delivered: 0,
+            queued_bytes: 0,
+            wheel,
+            doomed: Vec::new(),
+            unread: VecDeque::new(),
+            scratch: vec![0; SCRATCH_BYTES],
+            outputs: Vec::new(),
+            engine_outputs: Vec::new(),
+            settings,
+            finished: Vec::new(),
+            migrated: None,
+            drain: None,
+        };
+        let front = Rc::new(Front::new(shared, index));
+        tokio::task::LocalSet::new().block_on(&runtime, shard.run(front));
+    })?)
+}
+
+/// What the loop waits for; a number alone, since the slots own the descriptor.
+struct EpollNumber(std::os::fd::RawFd);
+
+impl AsRawFd for EpollNumber {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.0
+    }
+}
+
+impl Shard {
+    /// The loop: inbox, events, a slice of the flush, sockets, timers; then sleep until there is something to do.
+    async fn run(mut self, front: Rc<Front>) {
+        let epoll = EpollNumber(self.slots.epoll_fd().as_raw_fd());
+        let epoll = AsyncFd::with_interest(epoll, Readable::READABLE).expect("the runtime watches descriptors");
+        let mut ready = Vec::with_capacity(256);
+        let sleep = tokio::time::sleep(Duration::ZERO);
+        tokio::pin!(sleep);
+        loop {
+            self.clock.tick();
+            for _ in 0..INBOX_BATCH {
+                let Some(message) = self.inbox.try_recv() else { break };
+                self.message(message, &front);
+            }
+            self.deliver();
+            self.read_ready(&mut ready);
+            self.expire();
+            self.end_doomed();
+            self.deliver();
+            self.count();
+            if self.has_work() {
+                // HTTP requests of this shard are tasks of the same runtime.
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let wake_ms = self.next_look_ms();
+            sleep.as_mut().reset(self.clock.instant(wake_ms.unwrap_or(u64::MAX / 2).min(self.clock.now_ms() + 60_000)).into());
+            tokio::select! {
+                biased;
+                guard = epoll.readable() => {
+                    if let Ok(mut guard) = guard {
+                        guard.clear_ready();
+                    }
+                }
+                message = self.inbox.recv() => {
+                    self.clock.tick();
+                    match message {
+                        Some(message) => self.message(message, &front),
+                        None => return,
+                    }
+                }
+                () = &mut sleep => {}
+            }
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        self.slots.is_dirty() || !self.events.is_empty() || !self.unread.is_empty() || !self.doomed.is_empty()
+    }
+
+    fn next_look_ms(&self) -> Option<u64> {
+        let drain = self.drain.as_ref().map(|_| self.clock.now_ms() + DRAIN_STEP_MS);
+        [drain, self.wheel.next_look_ms()].into_iter().flatten().min()
+    }
+
+    fn message(&mut self, message: Message, front: &Rc<Front>) {
+        match message {
+            Message::Event(event) => self.events.push_back(event),
+            Message::Accepted(stream, peer) => {
+                tokio::task::spawn_local(front.clone().serve(stream, peer));
+            }
+            Message::Poll(request) => self.poll_request(request),
+            Message::Adopt(adopted) => self.adopt(*adopted),
+            Message::Authenticated { connection, namespace, verdict } => {
+                if self.slots.is_current(connection) {
+                    self.authenticated(connection.slot, namespace, verdict);
+                }
+            }
+            Message::Resume { connection, namespace, ticket, reply } => {
+                if self.slots.is_current(connection)
+                    && let Some(key) = self.sockets.find(connection.slot, namespace)
+                {
+                    self.with_sockets(|sockets, moment, watch, out| sockets.resume(key, ticket, reply, moment, watch, out));
+                }
+            }
+            Message::Query(query) => self.answer(query),
+            Message::Drain { spread_ms } => self.start_drain(spread_ms),
+        }
+    }
+
+    /// Lets the sockets decide something, and carries out what they decide.
+    fn with_sockets<T>(&mut self, decide: impl FnOnce(&mut Sockets, &Moment<'_>, &mut dyn Watch, &mut Vec<Output>) -> T) -> T {
+        let mut outputs = std::mem::take(&mut self.outputs);
+        let clock = &self.clock;
+        let new_id = || clock.new_id();
+        let moment = Moment { now_unix_ms: clock.unix_ms(), new_id: &new_id };
+        let mut watch = Watcher { interest: self.outside.gateway.publisher.interest(), shard: self.index };
+        let result = decide(&mut self.sockets, &moment, &mut watch, &mut outputs);
+        self.carry_out(&mut outputs);
+        self.outputs = outputs;
+        result
+    }
+
+    fn connection(&mut self, slot: u32) -> &mut Connection {
+        self.connections[slot as usize].as_mut().expect("a slot in use has its connection")
+    }
+
+    /// Reads what the sockets have, as far as one turn goes.
+    fn read_ready(&mut self, ready: &mut Vec<Readiness>) {
+        for _ in 0..self.unread.len() {
+            let Some(key) = self.unread.pop_front() else { break };
+            if self.slots.is_current(key) {
+                self.read(key);
+            }
+        }
+        if let Err(error) = self.slots.poll(ready) {
+            panic!("the epoll set of a shard is broken: {error}");
+        }
+        for Readiness { key, readable, writable } in ready.drain(..) {
+            if !self.slots.is_current(key) {
+                continue;
+            }
+            if writable {
+                self.write_outbox(key.slot);
+            }
+            if readable && self.slots.is_current(key) {
+                self.read(key);
+            }
+        }
+    }
+
+    fn read(&mut self, key: ConnectionKey) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        match self.slots.read(key.slot, &mut scratch) {
+            Ok(None) => {}
+            Ok(Some(0)) | Err(_) => self.doomed.push((key, Doom::Broken)),
+            Ok(Some(read)) => {
+                if read == scratch.len() {
+                    // Edge-triggered: nobody tells us again about what is left.
+                    self.unread.push_back(key);
+                }
+                self.feed(key, &mut scratch[..read]);
+            }
+        }
+        self.scratch = scratch;
+    }
+
+    /// Takes bytes of a WebSocket apart and hands its messages to its dialect.
+    fn feed(&mut self, key: ConnectionKey, input: &mut [u8]) {
+        let max_bytes = self.outside.gateway.profile.limits.message_bytes as usize;
+        let connection = self.connection(key.slot);
+        if connection.closing_until_ms.is_some() && self.slots.way(key.slot) == Way::Closed {
+            return;
+        }
+        let mut parser = std::mem::take(&mut self.connection(key.slot).parser);
+        let result = parser.feed(input, max_bytes, &mut |incoming| self.incoming(key, incoming));
+        let mut owner = key;
+        if let Some((probe, main)) = self.migrated.take() {
+            self.end(probe.slot, "upgraded");
+            owner = main;
+        }
+        if !self.slots.is_current(owner) {
+            return;
+        }
+        self.connection(owner.slot).parser = parser;
+        if let Err(violation) = result {
+            self.violated(owner.slot, &violation);
+        }
+    }
+
+    /// The nearest deadline of the connection may have moved: see that the wheel knows.
+    fn arm(&mut self, slot: u32) {
+        let key = self.slots.key(slot);
+        let Some(deadline) = self.deadline(slot) else { return };
+        let connection = self.connection(slot);
+        if deadline < connection.armed_ms {
+            connection.armed_ms = deadline;
+            self.wheel.insert(key, deadline);
+        }
+    }
+
+    fn expire(&mut self) {
+        let now = self.clock.now_ms();
+        let mut due = Vec::new();
+        self.wheel.expire(now, &mut due);
+        for key in due {
+            if !self.slots.is_current(key) || self.connection(key.slot).armed_ms > now {
+                continue;
+            }
+            self.connection(key.slot).armed_ms = u64::MAX;
+            self.deadline_reached(key.slot);
+            if self.slots.is_current(key) {
+                self.arm(key.slot);
+            }
+        }
+        self.drain_step();
+    }
+
+    /// A new connection in a slot of its own.
+    fn open(&mut self, key: ConnectionKey, connection: Connection) {
+        let slot = key.slot as usize;
+        if self.connections.len() <= slot {
+            self.connections.resize_with(slot + 1, || None);
+        }
+        if !matches!(connection.protocol, Protocol::Probe(_)) {
+            self.open += 1;
+            self.outside.gateway.metrics.connections_opened.inc();
+            self.outside.gateway.metrics.connections.inc();
+        }
+        self.connections[slot] = Some(Box::new(connection));
+    }
+
+    /// Ends what is doomed. Membership changes here, when nobody walks along a room.
+    fn end_doomed(&mut self) {
+        while let Some((key, doom)) = self.doomed.pop() {
+            if self.slots.is_current(key) {
+                match doom {
+                    Doom::Broken => self.end(key.slot, "transport_close"),
+                    Doom::Slow => self.cut_slow(key.slot),
+                    Doom::Close(code) => self.close(key.slot, code, code.reason()),
+                }
+            }
+        }
+    }
+
+    fn start_drain(&mut self, spread_ms: u64) {
+        let keys = self.connections.iter().enumerate().filter(|(_, connection)| connection.is_some());
+        let keys = keys.map(|(slot, _)| self.slots.key(slot as u32)).collect();
+        self.drain = Some(Drain { keys, closed: 0, start_ms: self.clock.now_ms(), spread_ms: spread_ms.max(1) });
+        self.drain_step();
+    }
+
+    fn drain_step(&mut self) {
+        let Some(drain) = &mut self.drain else { return };
+        let elapsed = (self.clock.now_ms() - drain.start_ms).min(drain.spread_ms);
+        let until = (drain.keys.len() as u64 * elapsed / drain.spread_ms) as usize;
+        let due: Vec<ConnectionKey> = drain.keys[drain.closed..until].to_vec();
+        drain.closed = until;
+        if elapsed == drain.spread_ms {
+            self.drain = None;
+        }
+        for key in due {
+            if self.slots.is_current(key) {
+                self.close(key.slot, CloseCode::GoingAway, CloseCode::GoingAway.reason());
+            }
+        }
+    }
+
+    /// Adds what this turn did to the metrics.
+    fn count(&mut self) {
+        let metrics = &self.outside.gateway.metrics;
+        if self.delivered > 0 {
+            metrics.deliveries.inc_by(std::mem::take(&mut self.delivered));
+        }
+        if self.slots.sent_bytes > 0 {
+            metrics.bytes_sent.inc_by(std::mem::take(&mut self.slots.sent_bytes));
+        }
+    }
+}

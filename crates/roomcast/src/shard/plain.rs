@@ -1,0 +1,108 @@
+//! Plain JSON connections: an envelope a message, a heartbeat, and a close code that a browser can read.
+
+use std::net::IpAddr;
+
+use hub::codes::{CloseCode, ErrorCode};
+use hub::names::NamespaceId;
+use hub::profile::{Endpoint, Heartbeat};
+use wire::json::Envelope;
+use wire::ws::{self, Incoming};
+
+use super::connection::{Json, Protocol};
+use super::inbox::ConnectionKey;
+use super::poll::Handshake;
+use super::slots::Encoding;
+use super::{Shard, encode};
+
+fn wire_envelope(envelope: hub::profile::Envelope) -> Envelope {
+    match envelope {
+        hub::profile::Envelope::Flat => Envelope::Flat,
+        hub::profile::Envelope::Data => Envelope::Data,
+    }
+}
+
+impl Shard {
+    /// A plain connection, not started yet: its socket comes next.
+    pub(super) fn open_json(&mut self, handshake: Box<Handshake>, address: IpAddr, endpoint: usize, namespace: NamespaceId) -> ConnectionKey {
+        let now = self.clock.now_ms();
+        let envelope = match &self.outside.gateway.profile.endpoints[endpoint] {
+            Endpoint::Json(json) => json.envelope,
+            Endpoint::SocketIo(_) => unreachable!("the front sends plain connections to plain endpoints"),
+        };
+        let encoding = match envelope {
+            hub::profile::Envelope::Flat => Encoding::Flat,
+            hub::profile::Envelope::Data => Encoding::Data,
+        };
+        let key = self.slots.open(encoding);
+        let json = Json { envelope, namespace, next_ping_ms: u64::MAX, heard_ms: now };
+        self.open(key, self.new_connection(Protocol::Json(json), handshake, address, endpoint));
+        let every_ms = self.heartbeat(key.slot).map(|heartbeat| heartbeat.every.as_millis() as u64);
+        if let (Protocol::Json(json), Some(every_ms)) = (&mut self.connection(key.slot).protocol, every_ms) {
+            json.next_ping_ms = now.saturating_add(every_ms);
+        }
+        key
+    }
+
+    /// Lets a plain connection in: its path names the namespace, and its handshake all else.
+    pub(super) fn start_json(&mut self, key: ConnectionKey) {
+        if let Protocol::Json(Json { namespace, .. }) = self.connection(key.slot).protocol {
+            self.authenticate(key.slot, namespace, None);
+            if self.slots.is_current(key) {
+                self.arm(key.slot);
+            }
+        }
+    }
+
+    pub(super) fn incoming_json(&mut self, slot: u32, incoming: Incoming<'_>) {
+        let now = self.clock.now_ms();
+        let Protocol::Json(json) = &mut self.connection(slot).protocol else { return };
+        json.heard_ms = now;
+        let (envelope, namespace) = (json.envelope, json.namespace);
+        let text = match incoming {
+            Incoming::Text(text) => text,
+            Incoming::Binary(_) => return self.tell_error(slot, namespace, None, ErrorCode::BadMessage, "messages are JSON text, not binary", None),
+            Incoming::Ping(_) | Incoming::Pong(_) | Incoming::Close { .. } => return,
+        };
+        if !self.may_send(slot, namespace, None) {
+            return;
+        }
+        match wire::json::parse(text, wire_envelope(envelope)) {
+            Ok(message) => self.command(slot, namespace, &message.event, message.data, None),
+            Err(error) => self.tell_error(slot, namespace, None, ErrorCode::BadMessage, &error.to_string(), None),
+        }
+    }
+
+    fn heartbeat(&self, slot: u32) -> Option<&Heartbeat> {
+        let connection = self.connections[slot as usize].as_ref()?;
+        match &self.outside.gateway.profile.endpoints[connection.endpoint] {
+            Endpoint::Json(json) => Some(&json.heartbeat),
+            Endpoint::SocketIo(_) => None,
+        }
+    }
+
+    /// Pings a plain connection whose time has come, and ends one of which nothing came for too long.
+    pub(super) fn beat(&mut self, slot: u32) {
+        let now = self.clock.now_ms();
+        let Some(heartbeat) = self.heartbeat(slot) else { return };
+        let (every_ms, silent, send) = (heartbeat.every.as_millis() as u64, u64::from(heartbeat.silent), heartbeat.send.clone());
+        let Protocol::Json(json) = &mut self.connection(slot).protocol else { return };
+        if now < json.next_ping_ms {
+            return;
+        }
+        if now - json.heard_ms >= every_ms.saturating_mul(silent) {
+            return self.close(slot, CloseCode::Silent, CloseCode::Silent.reason());
+        }
+        json.next_ping_ms = now.saturating_add(every_ms);
+        if let Some(send) = send {
+            self.send(slot, ws::text_frame(send.as_bytes()));
+        }
+        self.send(slot, ws::ping_frame(b""));
+    }
+
+    /// An event of the gateway's own, in the slot's dialect.
+    pub(super) fn send_own(&mut self, slot: u32, namespace: NamespaceId, event: &str, json: String) {
+        let name = self.outside.gateway.profile.rules.namespace_name(namespace);
+        let frame = encode::own_event(self.slots.encoding(slot), name, event, json);
+        self.send(slot, frame);
+    }
+}

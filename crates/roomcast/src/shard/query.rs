@@ -1,0 +1,56 @@
+//! Answers to questions about what the shard holds. Reads, and disconnects where that is asked.
+
+use hub::names::SocketId;
+
+use super::Shard;
+use super::inbox::{Member, Numbers, Query, Whom};
+
+impl Shard {
+    pub(super) fn answer(&mut self, query: Query) {
+        // Whoever asked may have gone meanwhile: nobody misses the answer then.
+        match query {
+            Query::Rooms(reply) => {
+                let rooms = self.sockets.rooms().all().map(|(namespace, room, members)| (namespace, room.clone(), members));
+                let _ = reply.send(rooms.collect());
+            }
+            Query::Room(namespace, room, reply) => {
+                let members = self.sockets.rooms().member_sockets(namespace, &room).map(|key| {
+                    let socket = self.sockets.get(key);
+                    Member { socket_id: socket.id, user_id: socket.user.id.clone() }
+                });
+                let _ = reply.send(members.collect());
+            }
+            Query::Numbers(reply) => {
+                let _ = reply.send(Numbers {
+                    connections: self.open,
+                    sockets: self.sockets.count(),
+                    rooms: self.sockets.rooms().count(),
+                    queued_bytes: self.queued_bytes,
+                });
+            }
+            Query::Users(reply) => {
+                let _ = reply.send(self.sockets.all().filter_map(|socket| socket.user.id.clone()).collect());
+            }
+            Query::Disconnect(whom, reply) => {
+                let slots = self.slots_of(&whom);
+                for slot in &slots {
+                    self.disconnect(*slot);
+                }
+                let _ = reply.send(slots.len());
+            }
+        }
+    }
+
+    fn slots_of(&self, whom: &Whom) -> Vec<u32> {
+        let is_meant = |id: SocketId, user: Option<&str>| match whom {
+            Whom::User(wanted) => user == Some(wanted.as_str()),
+            Whom::Socket(wanted) => id == *wanted,
+        };
+        let sockets = self.sockets.all();
+        let meant = sockets.filter(|socket| is_meant(socket.id, socket.user.id.as_ref().map(|id| id.as_str())));
+        let mut slots: Vec<u32> = meant.map(|socket| socket.slot).collect();
+        slots.sort_unstable();
+        slots.dedup();
+        slots
+    }
+}

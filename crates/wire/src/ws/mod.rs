@@ -1,0 +1,13 @@
+//! The WebSocket protocol (RFC 6455), the server's side: the handshake's checks, a parser for what clients send, frames for what
+//! they get. Knows nothing of what the messages mean.
+
+mod encode;
+mod handshake;
+mod parser;
+
+pub use encode::{
+    Opcode, binary_frame, close_frame, event_frames, frame_header, ping_frame, pong_frame,
+    text_frame,
+};
+pub use handshake::{Accept, UpgradeHeaders, UpgradeRefusal, accept_key, check_upgrade, protocols};
+pub use parser::{Flow, Incoming, Parser, Violation};
