@@ -2,16 +2,28 @@
 //! Knows neither connections nor how a verdict is told to a client, and decides nothing about clients without a token.
 
 mod claims;
+mod key_server;
+mod key_set;
+mod keys;
+mod token;
 
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-pub use hub::rules::User;
+use hub::rules::{ClaimsUsed, User};
+
+use self::claims::Reading;
+use self::key_server::KeyServer;
+pub use self::key_server::Pace;
+use self::key_set::Found;
+use self::keys::Keys;
+use self::token::Token;
 use crate::metrics::Metrics;
 
-/// What a node accepts as proof of who a client is. Values are the texts of the variables they are named after; `None` is an unset one.
-#[derive(Clone, Default)]
+/// What a node accepts as proof of who a client is. Texts are those of the variables they are named after; `None` is an unset one.
+#[derive(Clone)]
 pub struct AuthConfig {
     /// `JWT_SECRET`: the shared secret of HS256, HS384 and HS512.
     pub jwt_secret: Option<String>,
@@ -19,24 +31,41 @@ pub struct AuthConfig {
     pub jwt_public_key: Option<String>,
     /// `JWKS_URL`: where a JSON Web Key Set (RFC 7517) is served.
     pub jwks_url: Option<String>,
-    /// `JWT_ALGORITHMS`: a comma list that narrows what the keys would allow.
-    pub jwt_algorithms: Option<String>,
+    /// `JWT_ALGORITHMS`: narrows what the keys would allow; empty for all of it.
+    pub jwt_algorithms: Vec<String>,
     /// How far clocks may differ when `exp` and `nbf` are looked at.
-    pub leeway_secs: u64,
-    /// The claims that a [`User`] keeps beside `id`, `email` and `role`; `None` keeps all.
-    pub claims_kept: Option<Vec<String>>,
+    pub leeway: Duration,
+    /// The claims that may name the user; the first that is there does.
+    pub user_claims: Vec<String>,
+    /// The claims that a [`User`] keeps beside `id`, `email` and `role`.
+    pub claims_kept: ClaimsUsed,
+    /// How often the key server is asked.
+    pub pace: Pace,
+}
+
+impl Default for AuthConfig {
+    fn default() -> Self {
+        Self {
+            jwt_secret: None,
+            jwt_public_key: None,
+            jwks_url: None,
+            jwt_algorithms: Vec::new(),
+            leeway: Duration::from_secs(5),
+            user_claims: ["userId", "id", "sub", "user_id"].map(str::to_owned).to_vec(),
+            claims_kept: ClaimsUsed::All,
+            pace: Pace::default(),
+        }
+    }
 }
 
 impl fmt::Debug for AuthConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AuthConfig")
-            .field("jwt_secret", &self.jwt_secret.as_ref().map(|_| "[secret]"))
+            .field("jwt_secret", &self.jwt_secret.as_ref().map(|_| "(secret)"))
             .field("jwt_public_key", &self.jwt_public_key)
             .field("jwks_url", &self.jwks_url)
             .field("jwt_algorithms", &self.jwt_algorithms)
-            .field("leeway_secs", &self.leeway_secs)
-            .field("claims_kept", &self.claims_kept)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -133,8 +162,21 @@ pub enum Check {
 }
 
 /// Judges tokens. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Auth(Arc<Metrics>);
+#[derive(Clone)]
+pub struct Auth(Arc<Inner>);
+
+struct Inner {
+    keys: Keys,
+    key_server: Option<KeyServer>,
+    reading: Reading,
+    metrics: Arc<Metrics>,
+}
+
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Auth").field("has_keys", &self.has_keys()).finish_non_exhaustive()
+    }
+}
 
 impl Auth {
     /// Reads the keys. The key server, if there is one, is asked on `backend` from now on for as long as a clone of the result lives.
@@ -142,18 +184,89 @@ impl Auth {
     /// # Errors
     /// A variable that cannot be used, by its name.
     pub fn new(config: AuthConfig, metrics: Arc<Metrics>, backend: &tokio::runtime::Handle) -> anyhow::Result<Self> {
-        let _ = (config, backend);
-        Ok(Self(metrics))
+        // Fails only where it is installed already.
+        let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
+        let keys = Keys::read(&config)?;
+        let key_server = match &config.jwks_url {
+            Some(url) => Some(KeyServer::start(url, config.pace, metrics.clone(), backend)?),
+            None => None,
+        };
+        let reading =
+            Reading { leeway: config.leeway, user_claims: config.user_claims, claims_kept: config.claims_kept };
+        Ok(Self(Arc::new(Inner { keys, key_server, reading, metrics })))
     }
 
     /// Whether any key is configured. Without one every token is refused; whether clients need one is the profile's to say.
     pub fn has_keys(&self) -> bool {
-        false
+        !self.0.keys.is_empty() || self.0.key_server.is_some()
     }
 
     /// Judges a token at this time. An empty token is none; a leading `Bearer ` is left out.
+    /// A bad token is counted and logged here, a missing one is not: some profiles let its bearer in.
     pub fn check(&self, token: Option<&str>, now_unix_secs: u64) -> Check {
-        let _ = (token, now_unix_secs);
-        Check::Now(Verdict::Refused(Refusal::NoToken))
+        let text = token.map(without_scheme).unwrap_or_default();
+        if text.is_empty() {
+            return Check::Now(Verdict::Refused(Refusal::NoToken));
+        }
+        match self.first_look(text, now_unix_secs) {
+            Ok(Some(identity)) => Check::Now(Verdict::Accepted(identity)),
+            Err(fault) => Check::Now(self.refuse(fault)),
+            Ok(None) => {
+                let (auth, text) = (self.clone(), text.to_owned());
+                Check::Later(Box::pin(async move { auth.second_look(&text, now_unix_secs).await }))
+            }
+        }
+    }
+
+    /// What the keys at hand say; `None` where the key server has to be asked.
+    fn first_look(&self, text: &str, now_unix_secs: u64) -> Result<Option<Identity>, Fault> {
+        let token = Token::parse(text)?;
+        let inner = &*self.0;
+        if inner.keys.signed(&token) {
+            return inner.reading.identity(&token, now_unix_secs).map(Some);
+        }
+        let Some(server) = inner.key_server.as_ref().filter(|_| inner.keys.fetched_may_sign(&token)) else {
+            return Err(if inner.keys.may_sign(&token) { Fault::Signature } else { Fault::Algorithm });
+        };
+        match server.look(&token) {
+            Found::Signed => inner.reading.identity(&token, now_unix_secs).map(Some),
+            Found::NotSigned => Err(Fault::Signature),
+            Found::NoSuchKey => Ok(None),
+        }
+    }
+
+    /// What the key server says.
+    async fn second_look(&self, text: &str, now_unix_secs: u64) -> Verdict {
+        let inner = &*self.0;
+        let (Ok(token), Some(server)) = (Token::parse(text), &inner.key_server) else {
+            return self.refuse(Fault::Malformed);
+        };
+        match server.ask(&token).await {
+            Some(Found::Signed) => match inner.reading.identity(&token, now_unix_secs) {
+                Ok(identity) => Verdict::Accepted(identity),
+                Err(fault) => self.refuse(fault),
+            },
+            Some(Found::NotSigned) => self.refuse(Fault::Signature),
+            Some(Found::NoSuchKey) => self.refuse(Fault::UnknownKey),
+            None => Verdict::Unavailable,
+        }
+    }
+
+    fn refuse(&self, fault: Fault) -> Verdict {
+        let refusal = Refusal::BadToken(fault);
+        self.0.metrics.refused.inc(refusal.reason());
+        Verdict::Refused(refusal)
     }
 }
+
+/// Some clients put the whole header's value where the token belongs.
+fn without_scheme(token: &str) -> &str {
+    let token = token.trim_start();
+    match token.split_at_checked("bearer ".len()) {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer ") => rest.trim(),
+        Some(_) | None => token.trim_end(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
