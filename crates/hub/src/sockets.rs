@@ -183,9 +183,17 @@ impl Sockets {
     }
 
     /// A connection enters a namespace. Its rooms come with [`welcome`](Self::welcome), once the client knows its id.
-    pub fn enter(&mut self, slot: u32, namespace: NamespaceId, id: SocketId, user: Arc<User>, expires_at_unix_secs: Option<u64>) -> SocketKey {
+    pub fn enter(
+        &mut self,
+        slot: u32,
+        namespace: NamespaceId,
+        id: SocketId,
+        user: Arc<User>,
+        expires_at_unix_secs: Option<u64>,
+    ) -> SocketKey {
         let key = self.rooms.enter(namespace, slot);
-        let socket = Socket { id, namespace, slot, user, expires_at_unix_secs, warned: false, commands: None, last_ticket: 0 };
+        let socket =
+            Socket { id, namespace, slot, user, expires_at_unix_secs, warned: false, commands: None, last_ticket: 0 };
         if self.sockets.len() <= key.index() {
             self.sockets.resize_with(key.index() + 1, || None);
         }
@@ -217,7 +225,13 @@ impl Sockets {
     }
 
     /// The socket is gone: out of its rooms, and others are told what the rules say.
-    pub fn exit(&mut self, key: SocketKey, moment: &Moment<'_>, watch: &mut dyn Watch, out: &mut Vec<Output>) -> Departed {
+    pub fn exit(
+        &mut self,
+        key: SocketKey,
+        moment: &Moment<'_>,
+        watch: &mut dyn Watch,
+        out: &mut Vec<Output>,
+    ) -> Departed {
         let profile = self.profile.clone();
         let Socket { namespace, user, id, slot, .. } = self.get(key);
         let (namespace, user, slot) = (*namespace, user.clone(), *slot);
@@ -244,7 +258,15 @@ impl Sockets {
     }
 
     /// New claims of the same user: rooms that they no longer give are left, new ones joined.
-    pub fn refresh(&mut self, key: SocketKey, user: Arc<User>, expires_at_unix_secs: Option<u64>, moment: &Moment<'_>, watch: &mut dyn Watch, out: &mut Vec<Output>) {
+    pub fn refresh(
+        &mut self,
+        key: SocketKey,
+        user: Arc<User>,
+        expires_at_unix_secs: Option<u64>,
+        moment: &Moment<'_>,
+        watch: &mut dyn Watch,
+        out: &mut Vec<Output>,
+    ) {
         let profile = self.profile.clone();
         let namespace = self.get(key).namespace;
         let new_id = (moment.new_id)();
@@ -272,11 +294,29 @@ impl Sockets {
     }
 
     /// A client's command. `data` is the raw JSON of its first argument.
-    #[allow(clippy::too_many_arguments, reason = "one call for each message: a struct would only name the same things again")]
-    pub fn command(&mut self, key: SocketKey, name: &str, data: Option<&str>, ack: Option<u64>, moment: &Moment<'_>, watch: &mut dyn Watch, out: &mut Vec<Output>) {
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one call for each message: a struct would only name the same things again"
+    )]
+    pub fn command(
+        &mut self,
+        key: SocketKey,
+        name: &str,
+        data: Option<&str>,
+        ack: Option<u64>,
+        moment: &Moment<'_>,
+        watch: &mut dyn Watch,
+        out: &mut Vec<Output>,
+    ) {
         let profile = self.profile.clone();
         let Some(command) = profile.rules.command(self.get(key).namespace, name) else {
-            return out.push(Output::Failed { key, ack, code: ErrorCode::UnknownCommand, message: format!("unknown command {name:?}"), message_id: None });
+            return out.push(Output::Failed {
+                key,
+                ack,
+                code: ErrorCode::UnknownCommand,
+                message: format!("unknown command {name:?}"),
+                message_id: None,
+            });
         };
         let limits = &profile.limits;
         if let Some(commands) = &mut self.get_mut(key).commands {
@@ -295,8 +335,18 @@ impl Sockets {
     }
 
     /// The answer to a [`Output::Wait`]. One that comes for an older ticket is dropped.
-    pub fn resume(&mut self, key: SocketKey, ticket: u32, reply: Reply, moment: &Moment<'_>, watch: &mut dyn Watch, out: &mut Vec<Output>) {
-        let Some(mut commands) = self.get_mut(key).commands.take_if(|commands| commands.ticket == ticket) else { return };
+    pub fn resume(
+        &mut self,
+        key: SocketKey,
+        ticket: u32,
+        reply: Reply,
+        moment: &Moment<'_>,
+        watch: &mut dyn Watch,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(mut commands) = self.get_mut(key).commands.take_if(|commands| commands.ticket == ticket) else {
+            return;
+        };
         if let Some(next) = self.advance(key, &mut commands.run, commands.ack, Some(reply), moment, watch, out) {
             commands.ticket = next;
             self.get_mut(key).commands = Some(commands);
@@ -325,10 +375,20 @@ impl Sockets {
 
     /// Starts a command; the run and its ticket if it has to wait.
     #[allow(clippy::too_many_arguments, reason = "as for `command`")]
-    fn start(&mut self, key: SocketKey, command: CommandId, data: Option<&str>, ack: Option<u64>, moment: &Moment<'_>, watch: &mut dyn Watch, out: &mut Vec<Output>) -> Option<(Run, u32)> {
+    fn start(
+        &mut self,
+        key: SocketKey,
+        command: CommandId,
+        data: Option<&str>,
+        ack: Option<u64>,
+        moment: &Moment<'_>,
+        watch: &mut dyn Watch,
+        out: &mut Vec<Output>,
+    ) -> Option<(Run, u32)> {
         let new_id = (moment.new_id)();
         let socket = self.get(key);
-        let facts = Facts { now_unix_ms: moment.now_unix_ms, new_id: &new_id, socket: Some(socket.id), user: &socket.user };
+        let facts =
+            Facts { now_unix_ms: moment.now_unix_ms, new_id: &new_id, socket: Some(socket.id), user: &socket.user };
         let mut run = self.profile.rules.start(socket.namespace, command, data, ack.is_some(), &facts);
         let ticket = self.advance(key, &mut run, ack, None, moment, watch, out)?;
         Some((run, ticket))
@@ -336,7 +396,16 @@ impl Sockets {
 
     /// Takes a run as far as it goes. Returns the ticket of its wait, or `None` when it is over.
     #[allow(clippy::too_many_arguments, reason = "as for `command`")]
-    fn advance(&mut self, key: SocketKey, run: &mut Run, ack: Option<u64>, reply: Option<Reply>, moment: &Moment<'_>, watch: &mut dyn Watch, out: &mut Vec<Output>) -> Option<u32> {
+    fn advance(
+        &mut self,
+        key: SocketKey,
+        run: &mut Run,
+        ack: Option<u64>,
+        reply: Option<Reply>,
+        moment: &Moment<'_>,
+        watch: &mut dyn Watch,
+        out: &mut Vec<Output>,
+    ) -> Option<u32> {
         let new_id = (moment.new_id)();
         let profile = self.profile.clone();
         let Socket { id, user, .. } = self.get(key);
@@ -386,7 +455,9 @@ impl Sockets {
                         out.push(Output::Ack { key, ack, payload });
                     }
                 }
-                Effect::Failed { code, message, message_id } => out.push(Output::Failed { key, ack, code, message, message_id }),
+                Effect::Failed { code, message, message_id } => {
+                    out.push(Output::Failed { key, ack, code, message, message_id })
+                }
                 Effect::Emit(emission) => out.push(Output::Emit(emission)),
             }
         }

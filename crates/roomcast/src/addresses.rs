@@ -17,7 +17,10 @@ impl FromStr for Network {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
-        let address: IpAddr = address.trim().parse().map_err(|_| format!("{text:?} is neither an address nor a network like 10.0.0.0/8"))?;
+        let address: IpAddr = address
+            .trim()
+            .parse()
+            .map_err(|_| format!("{text:?} is neither an address nor a network like 10.0.0.0/8"))?;
         let width = if address.is_ipv4() { 32 } else { 128 };
         let bits = bits.map_or(Some(width), |bits| bits.parse().ok().filter(|bits| *bits <= width));
         Ok(Self { address, bits: bits.ok_or_else(|| format!("{text:?}: the part behind / must be 0 to {width}"))? })
@@ -36,7 +39,9 @@ impl Network {
                 let mask = u128::MAX.checked_shl(128 - u32::from(self.bits)).unwrap_or(0);
                 u128::from(network) & mask == u128::from(address) & mask
             }
-            (IpAddr::V4(_), IpAddr::V6(address)) => address.to_ipv4_mapped().is_some_and(|address| self.contains(IpAddr::V4(address))),
+            (IpAddr::V4(_), IpAddr::V6(address)) => {
+                address.to_ipv4_mapped().is_some_and(|address| self.contains(IpAddr::V4(address)))
+            }
             (IpAddr::V6(_), IpAddr::V4(_)) => false,
         }
     }
@@ -66,7 +71,8 @@ mod tests {
 
     #[test]
     fn only_trusted_proxies_are_believed() {
-        let trusted: Vec<Network> = ["10.0.0.0/8", "127.0.0.1"].iter().map(|text| text.parse().expect("a network")).collect();
+        let trusted: Vec<Network> =
+            ["10.0.0.0/8", "127.0.0.1"].iter().map(|text| text.parse().expect("a network")).collect();
         let check = |peer: &str, header: &'static str, expected: &str| {
             let header = HeaderValue::from_static(header);
             let address = client(peer.parse().expect("an address"), [&header], &trusted);

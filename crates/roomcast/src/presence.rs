@@ -92,7 +92,13 @@ impl Presence {
     }
 
     /// A socket of the user is gone; `rooms` are those that it had entered. Returns whether it was the user's last: the grace starts.
-    pub fn disconnected(&self, user: &Arc<User>, user_id: &str, rooms: &[(NamespaceId, RoomName)], now_unix_ms: u64) -> bool {
+    pub fn disconnected(
+        &self,
+        user: &Arc<User>,
+        user_id: &str,
+        rooms: &[(NamespaceId, RoomName)],
+        now_unix_ms: u64,
+    ) -> bool {
         let mut state = self.state.lock();
         let Some(online) = state.online.get_mut(user_id) else { return false };
         for (namespace, room) in rooms {

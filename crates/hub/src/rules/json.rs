@@ -193,7 +193,7 @@ pub(crate) fn quoted(text: &str) -> String {
 }
 
 /// A time as clients read it: ISO 8601, UTC, with milliseconds. The calendar arithmetic is Howard Hinnant's `civil_from_days`.
-pub(crate) fn iso_8601(unix_ms: u64) -> String {
+pub fn iso_8601(unix_ms: u64) -> String {
     let (days, of_day_ms) = (unix_ms / 86_400_000, unix_ms % 86_400_000);
     let shifted = days + 719_468;
     let (era, of_era) = (shifted / 146_097, shifted % 146_097);

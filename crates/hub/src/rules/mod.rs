@@ -10,6 +10,7 @@ mod scope;
 mod template;
 
 pub use facts::{Arrival, Effect, Facts, Origin, Outcome, Presence, Refreshed, User, Welcome};
+pub use json::iso_8601;
 pub use run::{Join, Place, Progress, Reply, Request, Run};
 
 use std::time::Duration;

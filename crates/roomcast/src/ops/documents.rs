@@ -8,12 +8,13 @@ use axum::response::{IntoResponse, Response};
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use hub::names::NamespaceId;
+use hub::rules::iso_8601;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::health::{Part, Readiness};
-use super::time::{iso_8601, now_unix_ms};
-use super::{Ops, failure};
+use super::{Ops, failure, now_unix_ms};
+use crate::shard::inbox::Inbox;
 
 /// Rooms that a document names; others are only in its counts.
 pub const ROOMS_NAMED_MAX: usize = 1_000;
@@ -50,11 +51,7 @@ pub(super) struct MetricsQuery {
 }
 
 /// `GET /metrics`: Prometheus text, or the profile's document unless Prometheus text is asked for.
-pub(super) async fn metrics(
-    State(ops): State<Ops>,
-    Query(query): Query<MetricsQuery>,
-    headers: HeaderMap,
-) -> Response {
+pub(super) async fn metrics(State(ops): State<Ops>, Query(query): Query<MetricsQuery>, headers: HeaderMap) -> Response {
     let asked = match query.format.as_deref() {
         Some(format) => format == "prometheus",
         None => accepts_prometheus(&headers),
@@ -62,8 +59,15 @@ pub(super) async fn metrics(
     if !asked && let Some(document) = profile_document(&ops, &Method::GET, "/metrics").await {
         return document;
     }
-    ops.gateway.refresh_gauges().await;
-    ([(CONTENT_TYPE, OPEN_METRICS)], ops.gateway.metrics.prometheus_text()).into_response()
+    let metrics = &ops.gateway.metrics;
+    let numbers = ops.gateway.numbers().await;
+    metrics.queued_bytes.set(gauge(numbers.queued_bytes));
+    metrics.inbox_bytes.set(gauge(ops.gateway.publisher.inboxes().iter().map(Inbox::used_bytes).sum()));
+    ([(CONTENT_TYPE, OPEN_METRICS)], metrics.prometheus_text()).into_response()
+}
+
+fn gauge(value: usize) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 /// Whether a scraper asks: it accepts OpenMetrics, or plain text and neither JSON nor a page.
@@ -144,7 +148,7 @@ async fn field_of_gateway(ops: &Ops, field: &str) -> Option<Value> {
         "uptime" => Value::from(health.uptime_secs()),
         "service" => Value::from(gateway.profile.service.name.as_str()),
         "version" => Value::from(version(ops)),
-        "connections" => Value::from(gateway.numbers().await.connections),
+        "connections" => Value::from(gateway.metrics.connections_opened.get()),
         "sockets" => Value::from(gateway.numbers().await.sockets),
         "rooms" => {
             let rooms = gateway.rooms(NamespaceId(0)).await.into_iter().take(ROOMS_NAMED_MAX);
@@ -155,7 +159,6 @@ async fn field_of_gateway(ops: &Ops, field: &str) -> Option<Value> {
             let users = gateway.users().await;
             users.iter().map(|user| Value::from(user.as_str())).collect()
         }
-        "totalUsers" => Value::from(gateway.users().await.len()),
         _ => return None,
     })
 }

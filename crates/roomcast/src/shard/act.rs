@@ -91,7 +91,9 @@ impl Shard {
             None | Some(Ok(AuthPayload { token: None })) => None,
             Some(Ok(AuthPayload { token: Some(token) })) if token.get() == "null" => None,
             // A token that is no text is a bad one: what stands there is no JSON Web Token.
-            Some(Ok(AuthPayload { token: Some(token) })) => Some(serde_json::from_str(token.get()).unwrap_or_else(|_| token.get().to_owned())),
+            Some(Ok(AuthPayload { token: Some(token) })) => {
+                Some(serde_json::from_str(token.get()).unwrap_or_else(|_| token.get().to_owned()))
+            }
             Some(Err(_)) => None,
         };
         self.authenticate(slot, namespace, token);
@@ -99,7 +101,9 @@ impl Shard {
 
     /// Looks at the token of a client that wants in: its own, or that of its handshake.
     pub(super) fn authenticate(&mut self, slot: u32, namespace: NamespaceId, token: Option<String>) {
-        let token = token.filter(|token| !token.is_empty()).or_else(|| self.connection(slot).handshake.token.as_deref().map(str::to_owned));
+        let token = token
+            .filter(|token| !token.is_empty())
+            .or_else(|| self.connection(slot).handshake.token.as_deref().map(str::to_owned));
         let access = self.outside.gateway.profile.auth.access;
         self.connection(slot).authenticating.push((namespace, Purpose::Enter));
         match (access, token) {
@@ -127,7 +131,8 @@ impl Shard {
     /// A client without a token: a guest with an id where the profile gives one, else nobody.
     fn guest(&mut self, slot: u32) -> User {
         let auth = &self.outside.gateway.profile.auth;
-        let named = self.connections[slot as usize].as_ref().and_then(|connection| connection.handshake.user_id.as_deref());
+        let named =
+            self.connections[slot as usize].as_ref().and_then(|connection| connection.handshake.user_id.as_deref());
         let id = named.filter(|_| auth.anonymous_query.is_some()).and_then(|id| UserId::from_text(id).ok());
         let id = id.or_else(|| {
             let prefix = auth.guest_prefix.as_deref()?;
@@ -136,7 +141,10 @@ impl Shard {
             UserId::from_text(&format!("{prefix}{digits}")).ok()
         });
         match id {
-            Some(id) => User { claims: Arc::from(format!(r#"{{"id":{},"email":null,"role":null}}"#, id.to_json())), id: Some(id) },
+            Some(id) => User {
+                claims: Arc::from(format!(r#"{{"id":{},"email":null,"role":null}}"#, id.to_json())),
+                id: Some(id),
+            },
             None => User::anonymous(),
         }
     }
@@ -156,25 +164,34 @@ impl Shard {
             }
             (Purpose::Refresh(ack), Verdict::Accepted(identity)) => self.refreshed(slot, namespace, ack, identity),
             (Purpose::Refresh(ack), Verdict::Refused(refusal)) => {
-                self.outside.gateway.metrics.refused.inc(refusal.reason());
                 self.tell_error(slot, namespace, ack, ErrorCode::BadToken, refusal.message(), None);
             }
             (Purpose::Refresh(ack), Verdict::Unavailable) => {
-                self.tell_error(slot, namespace, ack, ErrorCode::TryAgain, "the token cannot be checked at the moment; try again", None);
+                self.tell_error(
+                    slot,
+                    namespace,
+                    ack,
+                    ErrorCode::TryAgain,
+                    "the token cannot be checked at the moment; try again",
+                    None,
+                );
             }
         }
     }
 
     fn refuse(&mut self, slot: u32, namespace: NamespaceId, refusal: Refusal) {
-        self.outside.gateway.metrics.refused.inc(refusal.reason());
+        // A bad token was counted where it was judged.
+        if refusal == Refusal::NoToken {
+            self.outside.gateway.metrics.refused.inc(refusal.reason());
+        }
         tracing::info!(reason = refusal.reason(), address = %self.connection(slot).address, "a client was refused");
         let code = match refusal {
             Refusal::NoToken => ErrorCode::Unauthenticated,
             Refusal::BadToken(_) => ErrorCode::BadToken,
         };
-        let name = self.outside.gateway.profile.rules.namespace_name(namespace);
         match self.connection(slot).protocol {
             Protocol::SocketIo(_) => {
+                let name = self.outside.gateway.profile.rules.namespace_name(namespace);
                 let packet = Outbound::ConnectError { namespace: name, message: refusal.message(), data: None };
                 let frame = encode::socket_io(self.slots.encoding(slot), &packet, &[]);
                 self.send(slot, frame);
@@ -221,10 +238,24 @@ impl Shard {
     }
 
     /// A client's command.
-    pub(super) fn command(&mut self, slot: u32, namespace: NamespaceId, name: &str, data: Option<&str>, ack: Option<u64>) {
+    pub(super) fn command(
+        &mut self,
+        slot: u32,
+        namespace: NamespaceId,
+        name: &str,
+        data: Option<&str>,
+        ack: Option<u64>,
+    ) {
         // A plain client whose token is still being looked at is in no namespace yet.
         let Some(key) = self.sockets.find(slot, namespace) else {
-            return self.tell_error(slot, namespace, ack, ErrorCode::Unauthenticated, "not connected yet: wait for the first message", None);
+            return self.tell_error(
+                slot,
+                namespace,
+                ack,
+                ErrorCode::Unauthenticated,
+                "not connected yet: wait for the first message",
+                None,
+            );
         };
         if name == REFRESH {
             return self.refresh(slot, namespace, data, ack);
@@ -249,17 +280,32 @@ impl Shard {
             return self.tell_error(slot, namespace, ack, ErrorCode::Forbidden, "the token is another user's", None);
         }
         let Identity { user, expires_at_unix_secs } = identity;
-        self.with_sockets(|sockets, moment, watch, out| sockets.refresh(key, Arc::new(user), expires_at_unix_secs, moment, watch, out));
+        self.with_sockets(|sockets, moment, watch, out| {
+            sockets.refresh(key, Arc::new(user), expires_at_unix_secs, moment, watch, out)
+        });
         let left = expires_at_unix_secs.map(|at| at.saturating_sub(self.clock.unix_ms() / 1000));
         let expires_in = left.map_or("null".to_owned(), |left| left.to_string());
         match ack {
-            Some(ack) => self.send_ack(slot, namespace, ack, format!(r#"{{"success":true,"expiresIn":{expires_in}}}"#).into_bytes(), &[]),
+            Some(ack) => self.send_ack(
+                slot,
+                namespace,
+                ack,
+                format!(r#"{{"success":true,"expiresIn":{expires_in}}}"#).into_bytes(),
+                &[],
+            ),
             None => self.send_own(slot, namespace, "token_refreshed", format!(r#"{{"expiresIn":{expires_in}}}"#)),
         }
         self.arm(slot);
     }
 
-    fn send_ack(&mut self, slot: u32, namespace: NamespaceId, ack: u64, arguments: Vec<u8>, attachments: &[bytes::Bytes]) {
+    fn send_ack(
+        &mut self,
+        slot: u32,
+        namespace: NamespaceId,
+        ack: u64,
+        arguments: Vec<u8>,
+        attachments: &[bytes::Bytes],
+    ) {
         let name = self.outside.gateway.profile.rules.namespace_name(namespace);
         let packet = Outbound::Ack { namespace: name, ack, arguments: &arguments, attachments: attachments.len() };
         let frame = encode::socket_io(self.slots.encoding(slot), &packet, attachments);
@@ -267,11 +313,21 @@ impl Shard {
     }
 
     /// Tells a client what went wrong: in its answer where it asked for one, else as an event.
-    pub(super) fn tell_error(&mut self, slot: u32, namespace: NamespaceId, ack: Option<u64>, code: ErrorCode, message: &str, message_id: Option<&str>) {
+    pub(super) fn tell_error(
+        &mut self,
+        slot: u32,
+        namespace: NamespaceId,
+        ack: Option<u64>,
+        code: ErrorCode,
+        message: &str,
+        message_id: Option<&str>,
+    ) {
         self.outside.gateway.metrics.client_errors.inc(code.as_str());
         tracing::debug!(code = code.as_str(), message, "told a client");
         match ack {
-            Some(ack) => self.send_ack(slot, namespace, ack, encode::ack_error(code, message, message_id).into_bytes(), &[]),
+            Some(ack) => {
+                self.send_ack(slot, namespace, ack, encode::ack_error(code, message, message_id).into_bytes(), &[])
+            }
             None => self.send_own(slot, namespace, "error", encode::error_event(code, message, message_id)),
         }
     }
@@ -367,10 +423,16 @@ impl Shard {
                     resume(match access.ask(&url, timeout_ms).await {
                         Answer::Allowed => Reply::Allowed,
                         Answer::Refused => {
-                            tracing::warn!(user = user.as_ref().map(|id| id.as_str()), url, "the access service refused a join");
+                            tracing::warn!(
+                                user = user.as_ref().map(|id| id.as_str()),
+                                url,
+                                "the access service refused a join"
+                            );
                             Reply::Refused
                         }
-                        Answer::TryAgain => Reply::Failed { code: ErrorCode::TryAgain, message: "try again".to_owned() },
+                        Answer::TryAgain => {
+                            Reply::Failed { code: ErrorCode::TryAgain, message: "try again".to_owned() }
+                        }
                     });
                 });
             }
@@ -380,8 +442,14 @@ impl Shard {
                     resume(match publishing.publish(exchange.as_deref(), &key, body, &message_id).await {
                         Published::Confirmed => Reply::Published,
                         Published::NotConfigured => Reply::NotConfigured,
-                        Published::Unavailable => Reply::Failed { code: ErrorCode::TryAgain, message: "the message could not be sent; try again".to_owned() },
-                        Published::Unconfirmed => Reply::Failed { code: ErrorCode::Unknown, message: "the message may have been sent".to_owned() },
+                        Published::Unavailable => Reply::Failed {
+                            code: ErrorCode::TryAgain,
+                            message: "the message could not be sent; try again".to_owned(),
+                        },
+                        Published::Unconfirmed => Reply::Failed {
+                            code: ErrorCode::Unknown,
+                            message: "the message may have been sent".to_owned(),
+                        },
                     });
                 });
             }
@@ -480,7 +548,9 @@ impl Shard {
         if self.slots.is_current(main) && self.migrated.is_none() {
             let io = self.socket_io(main.slot);
             if io.probe.take().is_some() {
-                self.session(main.slot, |session, context| session.websocket_closed(CloseReason::TransportClose, context));
+                self.session(main.slot, |session, context| {
+                    session.websocket_closed(CloseReason::TransportClose, context)
+                });
             }
         }
     }

@@ -100,8 +100,13 @@ mod tests {
     #[test]
     fn a_packet_with_attachments_is_one_frame_on_its_way_to_a_poll() {
         let attachments = [Bytes::from_static(b"\x00\x01"), Bytes::new()];
-        let text = Bytes::from_static(b"452-[\"e\",{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":1}]");
-        let expected = [EnginePacket::Text(text.clone()), EnginePacket::Binary(attachments[0].clone()), EnginePacket::Binary(Bytes::new())];
+        let text =
+            Bytes::from_static(b"452-[\"e\",{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":1}]");
+        let expected = [
+            EnginePacket::Text(text.clone()),
+            EnginePacket::Binary(attachments[0].clone()),
+            EnginePacket::Binary(Bytes::new()),
+        ];
         assert_eq!(unpack(pack(text.clone(), &attachments)), expected);
         assert_eq!(unpack(pack(text.clone(), &[])), [EnginePacket::Text(text)]);
     }

@@ -4,7 +4,9 @@
 use bytes::Bytes;
 use hub::codes::CloseCode;
 use hub::profile::{Endpoint, SocketIoEndpoint};
-use wire::engine::{self, CloseReason, Context, GetVerdict, OpenPacket, Output, PostAnswer, ProbeVerdict, Received, Refusal, Session};
+use wire::engine::{
+    self, CloseReason, Context, GetVerdict, OpenPacket, Output, PostAnswer, ProbeVerdict, Received, Refusal, Session,
+};
 use wire::ws::{self, Flow, Incoming, Violation};
 
 use super::connection::{Bucket, Connection, Protocol, SocketIo};
@@ -15,7 +17,8 @@ use super::{CLOSE_WAIT_MS, Doom, Shard, encode};
 
 /// The settings of an endpoint's sessions; those of a plain endpoint are not looked at.
 pub(super) fn settings(endpoint: &Endpoint, max_payload: usize, send_queue_bytes: usize) -> engine::Settings {
-    let mut settings = engine::Settings { max_payload, max_buffered_bytes: send_queue_bytes, ..engine::Settings::default() };
+    let mut settings =
+        engine::Settings { max_payload, max_buffered_bytes: send_queue_bytes, ..engine::Settings::default() };
     if let Endpoint::SocketIo(endpoint) = endpoint {
         settings.ping_interval_ms = endpoint.ping_interval.as_millis() as u64;
         settings.ping_timeout_ms = endpoint.ping_timeout.as_millis() as u64;
@@ -55,7 +58,11 @@ impl Shard {
                 let _ = reply.send(started.map_or_else(post_reply, |()| PollReply::Ok));
             }
             PollKind::Post { body, started } => {
-                let started = if started { Ok(()) } else { self.session(slot, |session, context| session.post_started(None, context)) };
+                let started = if started {
+                    Ok(())
+                } else {
+                    self.session(slot, |session, context| session.post_started(None, context))
+                };
                 let answer = started.map_or_else(|answer| answer, |()| self.post(slot, &body));
                 let _ = reply.send(post_reply(answer));
             }
@@ -88,7 +95,10 @@ impl Shard {
 
     fn open_packet(&self, sid: &str, endpoint: usize, polling: bool) -> String {
         let settings = &self.settings[endpoint];
-        let websocket = matches!(&self.outside.gateway.profile.endpoints[endpoint], Endpoint::SocketIo(SocketIoEndpoint { websocket: true, .. }));
+        let websocket = matches!(
+            &self.outside.gateway.profile.endpoints[endpoint],
+            Endpoint::SocketIo(SocketIoEndpoint { websocket: true, .. })
+        );
         engine::open_packet(&OpenPacket {
             sid,
             upgrades: polling && websocket,
@@ -98,7 +108,15 @@ impl Shard {
         })
     }
 
-    fn open_socket_io(&mut self, key: ConnectionKey, session: Session, sid: Option<Box<str>>, handshake: Box<Handshake>, address: std::net::IpAddr, endpoint: usize) {
+    fn open_socket_io(
+        &mut self,
+        key: ConnectionKey,
+        session: Session,
+        sid: Option<Box<str>>,
+        handshake: Box<Handshake>,
+        address: std::net::IpAddr,
+        endpoint: usize,
+    ) {
         let now = self.clock.now_ms();
         let connect_timeout_ms = match &self.outside.gateway.profile.endpoints[endpoint] {
             Endpoint::SocketIo(endpoint) => endpoint.connect_timeout.as_millis() as u64,
@@ -116,7 +134,13 @@ impl Shard {
         self.arm(key.slot);
     }
 
-    pub(super) fn new_connection(&self, protocol: Protocol, handshake: Box<Handshake>, address: std::net::IpAddr, endpoint: usize) -> Connection {
+    pub(super) fn new_connection(
+        &self,
+        protocol: Protocol,
+        handshake: Box<Handshake>,
+        address: std::net::IpAddr,
+        endpoint: usize,
+    ) -> Connection {
         let per_minute = self.outside.gateway.profile.limits.messages_per_minute.unwrap_or(0);
         Connection {
             protocol,
@@ -162,7 +186,8 @@ impl Shard {
                 let address = self.connection(main).address;
                 let endpoint = self.connection(main).endpoint;
                 self.socket_io(main).probe = Some(key);
-                let connection = self.new_connection(Protocol::Probe(self.slots.key(main)), Box::default(), address, endpoint);
+                let connection =
+                    self.new_connection(Protocol::Probe(self.slots.key(main)), Box::default(), address, endpoint);
                 self.open(key, connection);
                 self.arm(main);
                 key
@@ -173,7 +198,9 @@ impl Shard {
                 self.open_socket_io(key, session, None, handshake, address, endpoint);
                 key
             }
-            Role::Json { handshake, address, endpoint, namespace } => self.open_json(handshake, address, endpoint, namespace),
+            Role::Json { handshake, address, endpoint, namespace } => {
+                self.open_json(handshake, address, endpoint, namespace)
+            }
         };
         if self.slots.attach(key, socket, self.slots.encoding(key.slot)).is_err() {
             return self.doomed.push((key, Doom::Broken));
@@ -248,7 +275,7 @@ impl Shard {
             Ok(Some(decoded)) => self.packet(slot, &decoded),
             Ok(None) => {}
             Err(error) => {
-                tracing::debug!(%error, "a client sent a packet that is none");
+                tracing::debug!(?error, "a client sent a packet that is none");
                 self.close_engine(slot, CloseReason::ParseError, None, "");
             }
         }
@@ -289,7 +316,9 @@ impl Shard {
     pub(super) fn socket_io(&mut self, slot: u32) -> &mut SocketIo {
         match &mut self.connection(slot).protocol {
             Protocol::SocketIo(io) => io,
-            Protocol::Json(_) | Protocol::Probe(_) => unreachable!("callers know that this connection speaks Socket.IO"),
+            Protocol::Json(_) | Protocol::Probe(_) => {
+                unreachable!("callers know that this connection speaks Socket.IO")
+            }
         }
     }
 
@@ -299,7 +328,9 @@ impl Shard {
         let now_ms = self.clock.now_ms();
         let connection = self.connections[slot as usize].as_mut().expect("a slot in use has its connection");
         let settings = &self.settings[connection.endpoint];
-        let Protocol::SocketIo(io) = &mut connection.protocol else { unreachable!("callers know that this connection speaks Socket.IO") };
+        let Protocol::SocketIo(io) = &mut connection.protocol else {
+            unreachable!("callers know that this connection speaks Socket.IO")
+        };
         let result = input(&mut io.session, &mut Context { settings, now_ms, out: &mut out });
         for output in out.drain(..) {
             self.engine_output(slot, output);
@@ -402,7 +433,11 @@ impl Shard {
     pub(super) fn close(&mut self, slot: u32, code: CloseCode, reason: &'static str) {
         match self.connection(slot).protocol {
             Protocol::SocketIo(_) => {
-                let why = if code == CloseCode::GoingAway { CloseReason::ServerShuttingDown } else { CloseReason::ForcedClose };
+                let why = if code == CloseCode::GoingAway {
+                    CloseReason::ServerShuttingDown
+                } else {
+                    CloseReason::ForcedClose
+                };
                 self.close_engine(slot, why, Some(code.number()), reason);
             }
             Protocol::Json(_) => {

@@ -21,7 +21,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tower::ServiceExt;
-use wire::engine::{Query, Refusal};
+use wire::engine::{self, Known, Query, Refusal, Revision, Transport, Transports, Verdict};
+use wire::ws::UpgradeHeaders;
 
 use super::ids::NodeId;
 use super::inbox::{Inbox, Message};
@@ -73,7 +74,10 @@ impl Front {
 
     /// Serves one TCP connection until it ends or becomes a WebSocket.
     pub async fn serve(self: Rc<Self>, stream: std::net::TcpStream, peer: SocketAddr) {
-        let stream = stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true)).and_then(|()| TcpStream::from_std(stream));
+        let stream = stream
+            .set_nonblocking(true)
+            .and_then(|()| stream.set_nodelay(true))
+            .and_then(|()| TcpStream::from_std(stream));
         let Ok(stream) = stream else { return };
         let service = service_fn(move |request| {
             let front = self.clone();
@@ -127,14 +131,15 @@ impl Front {
     async fn engine(&self, request: Request<Incoming>, peer: IpAddr, endpoint: usize) -> Response<Body> {
         let origin = request.headers().get(header::ORIGIN).cloned();
         let cors = Cors { origins: &self.shared.profile.origins, origin: origin.as_ref() };
-        if request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) {
+        if request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+        {
             let wanted = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
             return cors.preflight(wanted);
         }
         let query_string = request.uri().query().unwrap_or_default().to_owned();
         let query = Query::parse(&query_string);
         let mut response = if request.headers().contains_key(header::UPGRADE) {
-            self.engine_websocket(request, peer, endpoint, &query, &cors).await
+            self.engine_websocket(request, peer, endpoint, &query, cors.allows()).await
         } else {
             self.poll(request, peer, endpoint, &query).await
         };
@@ -142,36 +147,97 @@ impl Front {
         response
     }
 
-    async fn poll(&self, request: Request<Incoming>, peer: IpAddr, endpoint: usize, query: &Query) -> Response<Body> {
-        if let Err(refusal) = query.check_polling(request.method().as_str()) {
-            return self.refuse(refusal);
-        }
-        let Some(sid) = query.sid() else {
-            if self.shared.draining.load(Ordering::Relaxed) {
-                return unavailable("draining");
+    async fn poll(
+        &self,
+        request: Request<Incoming>,
+        peer: IpAddr,
+        endpoint: usize,
+        query: &Query<'_>,
+    ) -> Response<Body> {
+        let owner = query.sid().and_then(|sid| self.owner(sid));
+        let verdict = match self.verify(&request, query, endpoint, owner.is_some(), false, true) {
+            Ok(verdict) => verdict,
+            Err(refusal) => return self.refuse(refusal),
+        };
+        match (verdict, query.sid().zip(owner)) {
+            (Verdict::Open(Transport::Polling), _) => {
+                if self.is_full() {
+                    return unavailable("full");
+                }
+                if self.shared.draining.load(Ordering::Relaxed) {
+                    return unavailable("draining");
+                }
+                let handshake = Box::new(self.handshake(&request, query));
+                let kind = PollKind::Open { handshake, address: self.address(&request, peer), endpoint };
+                self.ask(self.shard, "", kind).await
             }
-            let kind = PollKind::Open { handshake: Box::new(self.handshake(&request, query)), address: self.address(&request, peer), endpoint };
-            return self.ask(self.shard, "", kind).await;
-        };
-        let Some(owner) = self.shared.node.shard_of(sid).filter(|shard| *shard < self.shared.inboxes.len()) else {
-            return self.refuse(Refusal::SessionUnknown);
-        };
-        if request.method() == Method::GET {
-            let mut abort = AbortOnDrop { inbox: Some(self.shared.inboxes[owner].clone()), sid };
-            let response = self.ask(owner, sid, PollKind::Get).await;
-            abort.inbox = None;
-            return response;
+            (Verdict::Get, Some((sid, owner))) => {
+                let mut abort =
+                    Guard { inbox: Some(self.shared.inboxes[owner].clone()), sid, kind: Some(PollKind::Aborted) };
+                let response = self.ask(owner, sid, PollKind::Get).await;
+                abort.inbox = None;
+                response
+            }
+            (Verdict::Post, Some((sid, owner))) => self.post(request, owner, sid).await,
+            (Verdict::MethodNotServed, _) => empty(StatusCode::INTERNAL_SERVER_ERROR),
+            (
+                Verdict::Open(Transport::WebSocket)
+                | Verdict::Probe
+                | Verdict::UpgradeAndClose
+                | Verdict::Get
+                | Verdict::Post,
+                _,
+            ) => self.refuse(Refusal::BadRequest),
         }
-        if request.headers().get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes() == b"application/octet-stream") {
-            self.tell(owner, sid, PollKind::PostAborted);
-            return empty(StatusCode::BAD_REQUEST);
-        }
-        self.post(request, owner, sid).await
+    }
+
+    /// The shard of a session of ours.
+    fn owner(&self, sid: &str) -> Option<usize> {
+        self.shared.node.shard_of(sid).filter(|shard| *shard < self.shared.inboxes.len())
+    }
+
+    /// Whether the node has as many connections as it may have.
+    fn is_full(&self) -> bool {
+        let limit = self.shared.profile.limits.connections;
+        limit.is_some_and(|limit| self.shared.metrics.connections.get() >= i64::from(limit))
+    }
+
+    /// The checks that need no session; a session of ours is taken for one on polling, and its owner knows better.
+    fn verify(
+        &self,
+        request: &Request<Incoming>,
+        query: &Query<'_>,
+        endpoint: usize,
+        known: bool,
+        upgrade: bool,
+        allowed: bool,
+    ) -> Result<Verdict, Refusal> {
+        let method = match *request.method() {
+            Method::GET => engine::Method::Get,
+            Method::POST => engine::Method::Post,
+            _ => engine::Method::Other,
+        };
+        let transports = match &self.shared.profile.endpoints[endpoint] {
+            Endpoint::SocketIo(endpoint) => Transports { polling: endpoint.polling, websocket: endpoint.websocket },
+            Endpoint::Json(_) => Transports { polling: false, websocket: false },
+        };
+        let session = known.then_some(Known { transport: Transport::Polling, revision: Revision::Four });
+        let origin = request.headers().get(header::ORIGIN).map(HeaderValue::as_bytes);
+        engine::verify(&engine::Request { method, query, upgrade, origin, allowed, session }, transports)
     }
 
     async fn post(&self, request: Request<Incoming>, owner: usize, sid: &str) -> Response<Body> {
+        if request
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|value| value.as_bytes() == b"application/octet-stream")
+        {
+            self.tell(owner, sid, PollKind::PostAborted);
+            return empty(StatusCode::BAD_REQUEST);
+        }
         let limit = self.shared.profile.limits.message_bytes as usize;
-        let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+        let declared =
+            request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
         if declared.is_some_and(|length| length > limit) {
             return self.ask(owner, sid, PollKind::PostTooLarge).await;
         }
@@ -181,11 +247,11 @@ impl Front {
         let collected = match futures_util::poll!(&mut body) {
             std::task::Poll::Ready(collected) => Ok(collected),
             std::task::Poll::Pending => {
-                let guard = PostGuard { inbox: Some(self.shared.inboxes[owner].clone()), sid };
+                let mut guard =
+                    Guard { inbox: Some(self.shared.inboxes[owner].clone()), sid, kind: Some(PollKind::PostAborted) };
                 match self.request(owner, sid, PollKind::PostStarted).await {
                     Some(PollReply::Ok) => {}
                     reply => {
-                        let mut guard = guard;
                         guard.inbox = None;
                         return self.reply(reply);
                     }
@@ -205,29 +271,54 @@ impl Front {
         self.ask(owner, sid, kind).await
     }
 
-    async fn engine_websocket(&self, mut request: Request<Incoming>, peer: IpAddr, endpoint: usize, query: &Query, cors: &Cors<'_>) -> Response<Body> {
-        if let Err(refusal) = query.check_websocket(request.method().as_str()) {
-            self.shared.metrics.refused.inc("bad_handshake");
-            return text(StatusCode::BAD_REQUEST, refusal.message());
-        }
-        if !cors.allows() {
-            self.shared.metrics.refused.inc("origin");
-            return text(StatusCode::FORBIDDEN, "Origin not allowed");
-        }
-        let (owner, role) = match query.sid() {
-            Some(sid) => {
-                let owner = self.shared.node.shard_of(sid).filter(|shard| *shard < self.shared.inboxes.len());
-                let Some(owner) = owner else { return text(StatusCode::BAD_REQUEST, Refusal::SessionUnknown.message()) };
-                match self.request(owner, sid, PollKind::Upgrade).await {
-                    Some(PollReply::Ok) => (owner, Role::Upgrade { sid: sid.into() }),
-                    Some(PollReply::UnknownSession) => return text(StatusCode::BAD_REQUEST, Refusal::SessionUnknown.message()),
-                    _ => return text(StatusCode::BAD_REQUEST, Refusal::BadRequest.message()),
-                }
+    async fn engine_websocket(
+        &self,
+        mut request: Request<Incoming>,
+        peer: IpAddr,
+        endpoint: usize,
+        query: &Query<'_>,
+        allowed: bool,
+    ) -> Response<Body> {
+        let owner = query.sid().and_then(|sid| self.owner(sid));
+        let verdict = match self.verify(&request, query, endpoint, owner.is_some(), true, allowed) {
+            Ok(verdict) => verdict,
+            Err(Refusal::Forbidden) => {
+                self.shared.metrics.refused.inc("origin");
+                return text(StatusCode::FORBIDDEN, "Origin not allowed");
             }
-            None if self.shared.draining.load(Ordering::Relaxed) => return unavailable("draining"),
-            None => {
+            Err(refusal) => {
+                self.shared.metrics.refused.inc("bad_handshake");
+                return text(StatusCode::BAD_REQUEST, refusal.message());
+            }
+        };
+        let (owner, role) = match (verdict, query.sid().zip(owner)) {
+            (Verdict::Probe, Some((sid, owner))) => match self.request(owner, sid, PollKind::Upgrade).await {
+                Some(PollReply::Ok) => (owner, Role::Upgrade { sid: sid.into() }),
+                Some(PollReply::UnknownSession) => {
+                    return text(StatusCode::BAD_REQUEST, Refusal::SessionUnknown.message());
+                }
+                _ => return text(StatusCode::BAD_REQUEST, Refusal::BadRequest.message()),
+            },
+            (Verdict::Open(Transport::WebSocket), _) => {
+                if self.is_full() {
+                    return unavailable("full");
+                }
+                if self.shared.draining.load(Ordering::Relaxed) {
+                    return unavailable("draining");
+                }
                 let handshake = Box::new(self.handshake(&request, query));
                 (self.shard, Role::SocketIo { handshake, address: self.address(&request, peer), endpoint })
+            }
+            (
+                Verdict::Open(Transport::Polling)
+                | Verdict::Get
+                | Verdict::Post
+                | Verdict::Probe
+                | Verdict::UpgradeAndClose
+                | Verdict::MethodNotServed,
+                _,
+            ) => {
+                return text(StatusCode::BAD_REQUEST, Refusal::BadRequest.message());
             }
         };
         let protocol = first_protocol(request.headers());
@@ -235,11 +326,20 @@ impl Front {
     }
 
     /// A handshake of the plain JSON dialects.
-    fn plain(&self, mut request: Request<Incoming>, peer: IpAddr, endpoint: usize, namespace: NamespaceId) -> Response<Body> {
+    fn plain(
+        &self,
+        mut request: Request<Incoming>,
+        peer: IpAddr,
+        endpoint: usize,
+        namespace: NamespaceId,
+    ) -> Response<Body> {
         let cors = Cors { origins: &self.shared.profile.origins, origin: request.headers().get(header::ORIGIN) };
         if !cors.allows() {
             self.shared.metrics.refused.inc("origin");
             return text(StatusCode::FORBIDDEN, "Origin not allowed");
+        }
+        if self.is_full() {
+            return unavailable("full");
         }
         if self.shared.draining.load(Ordering::Relaxed) {
             return unavailable("draining");
@@ -255,25 +355,38 @@ impl Front {
             [first, ..] => HeaderValue::from_str(first).ok(),
             [] => None,
         };
-        let role = Role::Json { handshake: Box::new(handshake), address: self.address(&request, peer), endpoint, namespace };
+        let role =
+            Role::Json { handshake: Box::new(handshake), address: self.address(&request, peer), endpoint, namespace };
         self.upgrade(&mut request, self.shard, role, protocol)
     }
 
     /// Answers 101 and, once that is flushed, hands the socket to its shard.
-    fn upgrade(&self, request: &mut Request<Incoming>, owner: usize, role: Role, protocol: Option<HeaderValue>) -> Response<Body> {
-        let field = |name: HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let accept = wire::ws::check_upgrade(
-            request.method().as_str(),
-            field(header::UPGRADE),
-            field(header::CONNECTION),
-            field(header::SEC_WEBSOCKET_VERSION),
-            field(header::SEC_WEBSOCKET_KEY),
-        );
+    fn upgrade(
+        &self,
+        request: &mut Request<Incoming>,
+        owner: usize,
+        role: Role,
+        protocol: Option<HeaderValue>,
+    ) -> Response<Body> {
+        let headers = request.headers();
+        let field = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+        let accept = wire::ws::check_upgrade(&UpgradeHeaders {
+            method: request.method().as_str(),
+            upgrade: field(header::UPGRADE),
+            connection: field(header::CONNECTION),
+            version: field(header::SEC_WEBSOCKET_VERSION),
+            key: field(header::SEC_WEBSOCKET_KEY),
+        });
         let accept = match accept {
             Ok(accept) => accept,
             Err(refusal) => {
                 self.shared.metrics.refused.inc("bad_handshake");
-                return text(StatusCode::BAD_REQUEST, &refusal.to_string());
+                let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
+                let mut response = text(status, refusal.message());
+                if status == StatusCode::UPGRADE_REQUIRED {
+                    response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13, 8"));
+                }
+                return response;
             }
         };
         let upgrade = hyper::upgrade::on(request);
@@ -290,7 +403,10 @@ impl Front {
         let headers = response.headers_mut();
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(header::SEC_WEBSOCKET_ACCEPT, HeaderValue::try_from(accept.as_str()).expect("base64 is a header value"));
+        headers.insert(
+            header::SEC_WEBSOCKET_ACCEPT,
+            HeaderValue::try_from(accept.accept.as_str()).expect("base64 is a header value"),
+        );
         if let Some(protocol) = protocol {
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
         }
@@ -308,12 +424,16 @@ impl Front {
         }
     }
 
-    fn handshake(&self, request: &Request<Incoming>, query: &Query) -> Handshake {
-        let bearer = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-        let token = bearer.map(str::to_owned).or_else(|| query.get("token").map(Into::into)).filter(|token| !token.is_empty());
+    fn handshake(&self, request: &Request<Incoming>, query: &Query<'_>) -> Handshake {
+        let bearer =
+            request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        let token = bearer
+            .map(str::to_owned)
+            .or_else(|| query.value("token").map(Into::into))
+            .filter(|token| !token.is_empty());
         let named = self.shared.profile.auth.anonymous_query.as_deref();
-        let user_id = named.and_then(|name| query.get(name)).filter(|id| !id.is_empty());
-        Handshake { token: token.map(Into::into), user_id: user_id.map(|id| String::from(id).into()) }
+        let user_id = named.and_then(|name| query.value(name)).filter(|id| !id.is_empty());
+        Handshake { token: token.map(String::into_boxed_str), user_id: user_id.map(Into::into) }
     }
 
     /// Where the client is: the peer, or what a trusted proxy says.
@@ -345,7 +465,9 @@ impl Front {
 
     fn reply(&self, reply: Option<PollReply>) -> Response<Body> {
         match reply {
-            Some(PollReply::Packets(packets)) => uncached(with_type(StatusCode::OK, "text/plain; charset=UTF-8", packets)),
+            Some(PollReply::Packets(packets)) => {
+                uncached(with_type(StatusCode::OK, "text/plain; charset=UTF-8", packets))
+            }
             Some(PollReply::Ok) => uncached(with_type(StatusCode::OK, "text/html", Bytes::from_static(b"ok"))),
             Some(PollReply::UnknownSession) => self.refuse(Refusal::SessionUnknown),
             Some(PollReply::BadRequest) => self.refuse(Refusal::BadRequest),
@@ -356,32 +478,18 @@ impl Front {
     }
 }
 
-/// Tells the owner when the client drops a GET that is pending.
-struct AbortOnDrop<'a> {
+/// Tells the owner of a session when a request of its client ends early: its future is dropped then.
+struct Guard<'a> {
     inbox: Option<Inbox>,
     sid: &'a str,
+    kind: Option<PollKind>,
 }
 
-impl Drop for AbortOnDrop<'_> {
+impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        if let Some(inbox) = self.inbox.take() {
+        if let (Some(inbox), Some(kind)) = (self.inbox.take(), self.kind.take()) {
             let (reply, _) = oneshot::channel();
-            inbox.send(Message::Poll(PollRequest { sid: self.sid.into(), kind: PollKind::Aborted, reply }));
-        }
-    }
-}
-
-/// Tells the owner when a POST ends before its body is complete.
-struct PostGuard<'a> {
-    inbox: Option<Inbox>,
-    sid: &'a str,
-}
-
-impl Drop for PostGuard<'_> {
-    fn drop(&mut self) {
-        if let Some(inbox) = self.inbox.take() {
-            let (reply, _) = oneshot::channel();
-            inbox.send(Message::Poll(PollRequest { sid: self.sid.into(), kind: PollKind::PostAborted, reply }));
+            inbox.send(Message::Poll(PollRequest { sid: self.sid.into(), kind, reply }));
         }
     }
 }
@@ -397,7 +505,9 @@ impl Cors<'_> {
     fn allows(&self) -> bool {
         match (self.origins, self.origin) {
             (Origins::Any, _) | (_, None) => true,
-            (Origins::Listed(origins), Some(origin)) => origins.iter().any(|listed| listed.as_bytes() == origin.as_bytes()),
+            (Origins::Listed(origins), Some(origin)) => {
+                origins.iter().any(|listed| listed.as_bytes() == origin.as_bytes())
+            }
         }
     }
 
@@ -420,7 +530,8 @@ impl Cors<'_> {
         let mut response = empty(StatusCode::NO_CONTENT);
         let headers = response.headers_mut();
         self.apply(headers);
-        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET,HEAD,PUT,PATCH,POST,DELETE"));
+        headers
+            .insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET,HEAD,PUT,PATCH,POST,DELETE"));
         headers.append(header::VARY, HeaderValue::from_static("Access-Control-Request-Headers"));
         if let Some(wanted) = wanted {
             headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted);
@@ -430,7 +541,12 @@ impl Cors<'_> {
 }
 
 fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim)
+    headers
+        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
 }
 
 fn first_protocol(headers: &HeaderMap) -> Option<HeaderValue> {

@@ -19,7 +19,7 @@ mod slots;
 mod wheel;
 
 use std::collections::{HashMap, VecDeque};
-use std::os::fd::AsRawFd;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +58,9 @@ const CLOSE_WAIT_MS: u64 = 5_000;
 
 /// How often a draining shard closes some of its connections.
 const DRAIN_STEP_MS: u64 = 20;
+
+/// The longest that draining waits between two connections.
+const DRAIN_EACH_MAX_MS: u64 = 10;
 
 /// What a shard needs from the rest of the process.
 #[derive(Clone)]
@@ -152,9 +155,16 @@ impl Watch for Watcher<'_> {
 ///
 /// # Errors
 /// No thread, no epoll set or no runtime can be had.
-pub fn spawn(index: usize, outside: Outside, shared: Arc<front::Shared>, receiver: Receiver) -> anyhow::Result<std::thread::JoinHandle<()>> {
-    let slots = Slots::new().context("cannot create an epoll set")?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start a shard's runtime")?;
+pub fn spawn(
+    index: usize,
+    outside: Outside,
+    shared: Arc<front::Shared>,
+    receiver: Receiver,
+) -> anyhow::Result<std::thread::JoinHandle<()>> {
+    let epoll = slots::epoll_set().context("cannot create an epoll set")?;
+    let watched = epoll.try_clone().context("cannot watch an epoll set")?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start a shard's runtime")?;
     let own = shared.inboxes[index].clone();
     let node = shared.node;
     let thread = std::thread::Builder::new().name(format!("shard-{index}"));
@@ -164,7 +174,11 @@ pub fn spawn(index: usize, outside: Outside, shared: Arc<front::Shared>, receive
         let wheel = Wheel::new(clock.now_ms());
         let profile = &outside.gateway.profile;
         let limits = &profile.limits;
-        let settings = profile.endpoints.iter().map(|endpoint| engine::settings(endpoint, limits.message_bytes as usize, limits.send_queue_bytes as usize)).collect();
+        let settings = profile
+            .endpoints
+            .iter()
+            .map(|endpoint| engine::settings(endpoint, limits.message_bytes as usize, limits.send_queue_bytes as usize))
+            .collect();
         let shard = Shard {
             index,
             node,
@@ -172,7 +186,7 @@ pub fn spawn(index: usize, outside: Outside, shared: Arc<front::Shared>, receive
             own,
             inbox: receiver,
             clock,
-            slots,
+            slots: Slots::new(epoll),
             connections: Vec::new(),
             open: 0,
             sockets,
@@ -194,24 +208,20 @@ pub fn spawn(index: usize, outside: Outside, shared: Arc<front::Shared>, receive
             drain: None,
         };
         let front = Rc::new(Front::new(shared, index));
-        tokio::task::LocalSet::new().block_on(&runtime, shard.run(front));
+        tokio::task::LocalSet::new().block_on(&runtime, shard.run(front, watched));
     })?)
-}
-
-/// What the loop waits for; a number alone, since the slots own the descriptor.
-struct EpollNumber(std::os::fd::RawFd);
-
-impl AsRawFd for EpollNumber {
-    fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        self.0
-    }
 }
 
 impl Shard {
     /// The loop: inbox, events, a slice of the flush, sockets, timers; then sleep until there is something to do.
-    async fn run(mut self, front: Rc<Front>) {
-        let epoll = EpollNumber(self.slots.epoll_fd().as_raw_fd());
-        let epoll = AsyncFd::with_interest(epoll, Readable::READABLE).expect("the runtime watches descriptors");
+    ///
+    /// `watched` is the epoll set of the slots, readable while some socket is.
+    async fn run(mut self, front: Rc<Front>, watched: OwnedFd) {
+        #[allow(
+            deprecated,
+            reason = "its successor is unsafe for descriptors that are not owned; ours is an `OwnedFd`, for which this is sound"
+        )]
+        let epoll = AsyncFd::with_interest(watched, Readable::READABLE).expect("the runtime watches descriptors");
         let mut ready = Vec::with_capacity(256);
         let sleep = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(sleep);
@@ -233,7 +243,9 @@ impl Shard {
                 continue;
             }
             let wake_ms = self.next_look_ms();
-            sleep.as_mut().reset(self.clock.instant(wake_ms.unwrap_or(u64::MAX / 2).min(self.clock.now_ms() + 60_000)).into());
+            sleep
+                .as_mut()
+                .reset(self.clock.instant(wake_ms.unwrap_or(u64::MAX / 2).min(self.clock.now_ms() + 60_000)).into());
             tokio::select! {
                 biased;
                 guard = epoll.readable() => {
@@ -279,7 +291,9 @@ impl Shard {
                 if self.slots.is_current(connection)
                     && let Some(key) = self.sockets.find(connection.slot, namespace)
                 {
-                    self.with_sockets(|sockets, moment, watch, out| sockets.resume(key, ticket, reply, moment, watch, out));
+                    self.with_sockets(|sockets, moment, watch, out| {
+                        sockets.resume(key, ticket, reply, moment, watch, out)
+                    });
                 }
             }
             Message::Query(query) => self.answer(query),
@@ -288,7 +302,10 @@ impl Shard {
     }
 
     /// Lets the sockets decide something, and carries out what they decide.
-    fn with_sockets<T>(&mut self, decide: impl FnOnce(&mut Sockets, &Moment<'_>, &mut dyn Watch, &mut Vec<Output>) -> T) -> T {
+    fn with_sockets<T>(
+        &mut self,
+        decide: impl FnOnce(&mut Sockets, &Moment<'_>, &mut dyn Watch, &mut Vec<Output>) -> T,
+    ) -> T {
         let mut outputs = std::mem::take(&mut self.outputs);
         let clock = &self.clock;
         let new_id = || clock.new_id();
@@ -424,8 +441,10 @@ impl Shard {
 
     fn start_drain(&mut self, spread_ms: u64) {
         let keys = self.connections.iter().enumerate().filter(|(_, connection)| connection.is_some());
-        let keys = keys.map(|(slot, _)| self.slots.key(slot as u32)).collect();
-        self.drain = Some(Drain { keys, closed: 0, start_ms: self.clock.now_ms(), spread_ms: spread_ms.max(1) });
+        let keys: Vec<ConnectionKey> = keys.map(|(slot, _)| self.slots.key(slot as u32)).collect();
+        // A handful of connections need not take all the time there is.
+        let spread_ms = spread_ms.min(keys.len() as u64 * DRAIN_EACH_MAX_MS).max(1);
+        self.drain = Some(Drain { keys, closed: 0, start_ms: self.clock.now_ms(), spread_ms });
         self.drain_step();
     }
 

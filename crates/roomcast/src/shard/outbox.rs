@@ -49,7 +49,12 @@ impl Outbox {
     /// The next parts to write.
     pub fn parts(&self) -> Vec<IoSlice<'_>> {
         let skip = |index: usize| if index == 0 { self.sent_of_first } else { 0 };
-        self.frames.iter().take(PARTS_MAX).enumerate().map(|(index, frame)| IoSlice::new(&frame[skip(index)..])).collect()
+        self.frames
+            .iter()
+            .take(PARTS_MAX)
+            .enumerate()
+            .map(|(index, frame)| IoSlice::new(&frame[skip(index)..]))
+            .collect()
     }
 
     /// So many bytes of [`parts`](Self::parts) went out.

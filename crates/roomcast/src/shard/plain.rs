@@ -23,7 +23,13 @@ fn wire_envelope(envelope: hub::profile::Envelope) -> Envelope {
 
 impl Shard {
     /// A plain connection, not started yet: its socket comes next.
-    pub(super) fn open_json(&mut self, handshake: Box<Handshake>, address: IpAddr, endpoint: usize, namespace: NamespaceId) -> ConnectionKey {
+    pub(super) fn open_json(
+        &mut self,
+        handshake: Box<Handshake>,
+        address: IpAddr,
+        endpoint: usize,
+        namespace: NamespaceId,
+    ) -> ConnectionKey {
         let now = self.clock.now_ms();
         let envelope = match &self.outside.gateway.profile.endpoints[endpoint] {
             Endpoint::Json(json) => json.envelope,
@@ -60,7 +66,16 @@ impl Shard {
         let (envelope, namespace) = (json.envelope, json.namespace);
         let text = match incoming {
             Incoming::Text(text) => text,
-            Incoming::Binary(_) => return self.tell_error(slot, namespace, None, ErrorCode::BadMessage, "messages are JSON text, not binary", None),
+            Incoming::Binary(_) => {
+                return self.tell_error(
+                    slot,
+                    namespace,
+                    None,
+                    ErrorCode::BadMessage,
+                    "messages are JSON text, not binary",
+                    None,
+                );
+            }
             Incoming::Ping(_) | Incoming::Pong(_) | Incoming::Close { .. } => return,
         };
         if !self.may_send(slot, namespace, None) {
@@ -68,7 +83,7 @@ impl Shard {
         }
         match wire::json::parse(text, wire_envelope(envelope)) {
             Ok(message) => self.command(slot, namespace, &message.event, message.data, None),
-            Err(error) => self.tell_error(slot, namespace, None, ErrorCode::BadMessage, &error.to_string(), None),
+            Err(error) => self.tell_error(slot, namespace, None, ErrorCode::BadMessage, &format!("{error:?}"), None),
         }
     }
 
@@ -84,7 +99,8 @@ impl Shard {
     pub(super) fn beat(&mut self, slot: u32) {
         let now = self.clock.now_ms();
         let Some(heartbeat) = self.heartbeat(slot) else { return };
-        let (every_ms, silent, send) = (heartbeat.every.as_millis() as u64, u64::from(heartbeat.silent), heartbeat.send.clone());
+        let (every_ms, silent, send) =
+            (heartbeat.every.as_millis() as u64, u64::from(heartbeat.silent), heartbeat.send.clone());
         let Protocol::Json(json) = &mut self.connection(slot).protocol else { return };
         if now < json.next_ping_ms {
             return;

@@ -10,7 +10,8 @@ impl Shard {
         // Whoever asked may have gone meanwhile: nobody misses the answer then.
         match query {
             Query::Rooms(reply) => {
-                let rooms = self.sockets.rooms().all().map(|(namespace, room, members)| (namespace, room.clone(), members));
+                let rooms =
+                    self.sockets.rooms().all().map(|(namespace, room, members)| (namespace, room.clone(), members));
                 let _ = reply.send(rooms.collect());
             }
             Query::Room(namespace, room, reply) => {

@@ -5,7 +5,7 @@
 //! for each member and the kernel, nothing else.
 
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use bytes::Bytes;
 use rustix::event::epoll;
@@ -99,6 +99,14 @@ pub struct Readiness {
     pub writable: bool,
 }
 
+/// A new epoll set, for a shard's sockets.
+///
+/// # Errors
+/// The process has no descriptor left.
+pub fn epoll_set() -> io::Result<OwnedFd> {
+    Ok(epoll::create(epoll::CreateFlags::CLOEXEC)?)
+}
+
 /// The slots of one shard, their descriptors' epoll set and the arena of the tick.
 pub struct Slots {
     slots: Vec<Slot>,
@@ -128,14 +136,11 @@ struct Gather {
 
 impl Slots {
     /// No slots, and an epoll set of their own.
-    ///
-    /// # Errors
-    /// The process has no descriptor left.
-    pub fn new() -> io::Result<Self> {
-        Ok(Self {
+    pub fn new(epoll: OwnedFd) -> Self {
+        Self {
             slots: Vec::new(),
             free: Vec::new(),
-            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            epoll,
             ready: Vec::with_capacity(256),
             arena: Vec::new(),
             arena_bytes: 0,
@@ -145,12 +150,7 @@ impl Slots {
             urgent: Vec::new(),
             gather: Gather::default(),
             sent_bytes: 0,
-        })
-    }
-
-    /// The epoll set: readable while some socket of it is.
-    pub fn epoll_fd(&self) -> BorrowedFd<'_> {
-        self.epoll.as_fd()
+        }
     }
 
     /// A new slot, without a socket.
@@ -443,12 +443,7 @@ impl Slots {
     }
 }
 
-fn send_several(
-    socket: &OwnedFd,
-    due: &[u16],
-    arena: &[Bytes],
-    gather: &mut Gather,
-) -> (Result<usize, Errno>, usize) {
+fn send_several(socket: &OwnedFd, due: &[u16], arena: &[Bytes], gather: &mut Gather) -> (Result<usize, Errno>, usize) {
     if gather.list != due {
         let total: usize = due.iter().map(|index| arena[usize::from(*index)].len()).sum();
         if total > GATHER_MAX_BYTES {

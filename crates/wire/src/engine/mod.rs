@@ -13,7 +13,6 @@ mod verify;
 pub use packet::{OpenPacket, Outbound, Packet, PacketError, Payload, encode_payload, open_packet};
 pub use query::{Query, Revision, Transport};
 pub use session::{
-    CloseReason, Context, GetVerdict, Output, Phase, Post, PostAnswer, ProbeVerdict, Received,
-    Session, Settings,
+    CloseReason, Context, GetVerdict, Output, Phase, Post, PostAnswer, ProbeVerdict, Received, Session, Settings,
 };
 pub use verify::{Known, Method, Refusal, Request, Transports, Verdict, verify};

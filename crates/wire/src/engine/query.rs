@@ -41,9 +41,7 @@ impl<'a> Query<'a> {
 
     /// All parameters in order, repeated ones as often as they came.
     pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.pairs
-            .iter()
-            .map(|(name, value)| (name.as_ref(), value.as_ref()))
+        self.pairs.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
     }
 
     /// `EIO`.

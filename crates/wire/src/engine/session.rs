@@ -212,31 +212,19 @@ impl Session {
 
     /// The head of a POST arrived. After `Ok` read its body (at most `max_payload` bytes) and come back with one of
     /// [`Session::post_body`], [`Session::post_too_large`], [`Session::post_aborted`].
-    pub fn post_started(
-        &mut self,
-        content_type: Option<&str>,
-        context: &mut Context<'_>,
-    ) -> Result<(), PostAnswer> {
+    pub fn post_started(&mut self, content_type: Option<&str>, context: &mut Context<'_>) -> Result<(), PostAnswer> {
         let _ = (content_type, context);
         todo!()
     }
 
     /// The body of the POST is whole. After `Ok` take its messages with [`Session::next_message`], then answer [`PostAnswer::Ok`].
-    pub fn post_body<'a>(
-        &mut self,
-        body: &'a [u8],
-        context: &mut Context<'_>,
-    ) -> Result<Post<'a>, PostAnswer> {
+    pub fn post_body<'a>(&mut self, body: &'a [u8], context: &mut Context<'_>) -> Result<Post<'a>, PostAnswer> {
         let _ = (body, context);
         todo!()
     }
 
     /// The next message of a POST. Control packets are dealt with on the way; none once the body is used up or the session closed.
-    pub fn next_message<'a>(
-        &mut self,
-        post: &mut Post<'a>,
-        context: &mut Context<'_>,
-    ) -> Option<Received<'a>> {
+    pub fn next_message<'a>(&mut self, post: &mut Post<'a>, context: &mut Context<'_>) -> Option<Received<'a>> {
         let _ = (&mut post.packets, context);
         todo!()
     }
@@ -259,21 +247,13 @@ impl Session {
     }
 
     /// A text message on the session's WebSocket, or on the one that probes.
-    pub fn websocket_text<'a>(
-        &mut self,
-        text: &'a str,
-        context: &mut Context<'_>,
-    ) -> Option<Received<'a>> {
+    pub fn websocket_text<'a>(&mut self, text: &'a str, context: &mut Context<'_>) -> Option<Received<'a>> {
         let _ = (text, context);
         todo!()
     }
 
     /// A binary message on the session's WebSocket, or on the one that probes.
-    pub fn websocket_binary<'a>(
-        &mut self,
-        data: &'a [u8],
-        context: &mut Context<'_>,
-    ) -> Option<Received<'a>> {
+    pub fn websocket_binary<'a>(&mut self, data: &'a [u8], context: &mut Context<'_>) -> Option<Received<'a>> {
         let _ = (data, context);
         todo!()
     }
@@ -311,13 +291,7 @@ impl Session {
 
     /// Ends the session from our side: a WebSocket gets a close frame with `code` and `text`, a polling client what is buffered and
     /// then a close packet, with this or its next GET.
-    pub fn close(
-        &mut self,
-        reason: CloseReason,
-        code: Option<u16>,
-        text: &'static str,
-        context: &mut Context<'_>,
-    ) {
+    pub fn close(&mut self, reason: CloseReason, code: Option<u16>, text: &'static str, context: &mut Context<'_>) {
         let _ = (reason, code, text, context);
         todo!()
     }

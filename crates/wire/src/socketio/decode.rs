@@ -99,21 +99,13 @@ pub struct Decoder {}
 
 impl Decoder {
     /// A text message. None if attachments must follow first. `max_bytes` bounds the text and its attachments together.
-    pub fn text<'a>(
-        &mut self,
-        text: &'a str,
-        max_bytes: usize,
-    ) -> Result<Option<Decoded<'a>>, ParseError> {
+    pub fn text<'a>(&mut self, text: &'a str, max_bytes: usize) -> Result<Option<Decoded<'a>>, ParseError> {
         let _ = (text, max_bytes);
         todo!()
     }
 
     /// A binary message. None if more attachments must follow.
-    pub fn binary(
-        &mut self,
-        data: Cow<'_, [u8]>,
-        max_bytes: usize,
-    ) -> Result<Option<Decoded<'static>>, ParseError> {
+    pub fn binary(&mut self, data: Cow<'_, [u8]>, max_bytes: usize) -> Result<Option<Decoded<'static>>, ParseError> {
         let _ = (data, max_bytes);
         todo!()
     }

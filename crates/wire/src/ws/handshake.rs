@@ -63,8 +63,5 @@ pub fn accept_key(key: &str) -> String {
 
 /// The subprotocols that a `Sec-WebSocket-Protocol` header offers, in order.
 pub fn protocols(header: &str) -> impl Iterator<Item = &str> {
-    header
-        .split(',')
-        .map(str::trim)
-        .filter(|protocol| !protocol.is_empty())
+    header.split(',').map(str::trim).filter(|protocol| !protocol.is_empty())
 }

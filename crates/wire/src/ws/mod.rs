@@ -5,9 +5,6 @@ mod encode;
 mod handshake;
 mod parser;
 
-pub use encode::{
-    Opcode, binary_frame, close_frame, event_frames, frame_header, ping_frame, pong_frame,
-    text_frame,
-};
+pub use encode::{Opcode, binary_frame, close_frame, event_frames, frame_header, ping_frame, pong_frame, text_frame};
 pub use handshake::{Accept, UpgradeHeaders, UpgradeRefusal, accept_key, check_upgrade, protocols};
 pub use parser::{Flow, Incoming, Parser, Violation};

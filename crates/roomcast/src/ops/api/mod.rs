@@ -14,13 +14,13 @@ use http::{HeaderValue, StatusCode};
 use hub::codes::ErrorCode;
 use hub::emission::{Emission, Except, Payload, Rooms, Target};
 use hub::names::{EventName, NameError, NamespaceId, RoomName, SocketId};
+use hub::rules::iso_8601;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq as _;
 
 use self::body::Fields;
 use super::documents::nothing_here;
-use super::time::iso_8601;
 use super::{Ops, failure};
 use crate::shard::inbox::Whom;
 
@@ -73,7 +73,8 @@ async fn with_key(State(ops): State<Ops>, request: Request, next: Next) -> Respo
         return failure(StatusCode::FORBIDDEN, ErrorCode::Forbidden, message);
     };
     let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let given = given.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let given =
+        given.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     let message = match given {
         Some((_, given)) if bool::from(given.trim().as_bytes().ct_eq(key.reveal().as_bytes())) => {
             return next.run(request).await;
@@ -118,7 +119,8 @@ fn emission(ops: &Ops, body: &Bytes) -> Result<Option<Emission>, Refused> {
     let namespace = namespace(ops, fields.text("namespace")?.as_deref())?;
     let rooms = fields.texts("rooms", ROOMS_MAX)?;
     let except = fields.texts("except", ROOMS_MAX)?.unwrap_or_default();
-    let payload = fields.raw("data").map_or_else(|| Payload::json(""), |data| Payload::json(body.slice_ref(data.as_bytes())));
+    let payload =
+        fields.raw("data").map_or_else(|| Payload::json(""), |data| Payload::json(body.slice_ref(data.as_bytes())));
     fields.none_left()?;
     let target = match rooms {
         None => Target::Everyone,
@@ -135,7 +137,8 @@ fn emission(ops: &Ops, body: &Bytes) -> Result<Option<Emission>, Refused> {
 
 fn room_names(field: &str, names: &[String]) -> Result<Vec<RoomName>, Refused> {
     let parse = |name: &String| {
-        RoomName::parse(name).map_err(|error: NameError| Refused::field(field, &format!("has a name that {error}: {name:?}")))
+        RoomName::parse(name)
+            .map_err(|error: NameError| Refused::field(field, &format!("has a name that {error}: {name:?}")))
     };
     names.iter().map(parse).collect()
 }
@@ -203,7 +206,9 @@ async fn disconnect(State(ops): State<Ops>, request: Request) -> Result<Json<Val
             let socket_id = SocketId::parse(&socket_id);
             Whom::Socket(socket_id.ok_or_else(|| Refused::field("socketId", "is no socket id"))?)
         }
-        (None, None) => return Err(Refused::field("userId", "is missing, and so is \"socketId\": one of them is needed")),
+        (None, None) => {
+            return Err(Refused::field("userId", "is missing, and so is \"socketId\": one of them is needed"));
+        }
         (Some(_), Some(_)) => return Err(Refused::field("socketId", "stands beside \"userId\": only one of them may")),
     };
     let disconnected = ops.gateway.disconnect(whom.clone()).await;

@@ -2,12 +2,12 @@
 
 use std::fmt::{self, Write as _};
 
+use hub::rules::iso_8601;
 use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 
 use super::OWN_TARGETS;
-use crate::ops::time::iso_8601;
 
 /// What of a value is written.
 const VALUE_MAX_BYTES: usize = 4 * 1024;

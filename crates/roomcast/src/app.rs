@@ -1,0 +1,212 @@
+//! The wiring: what a gateway is made of, in which order it starts, and in which it stops. Knows no protocol.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use hub::profile::{Access as Entry, Profile, Warning};
+use hub::rules::Presence as PresenceFacts;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+
+use crate::access::Access;
+use crate::acceptor::Acceptor;
+use crate::auth::{Auth, AuthConfig, Pace};
+use crate::fanout::{Interest, Publisher};
+use crate::gateway::Gateway;
+use crate::metrics::Metrics;
+use crate::ops::{self, Health, Phase};
+use crate::presence::Presence;
+use crate::shard::front::Shared;
+use crate::shard::ids::NodeId;
+use crate::shard::inbox::{Message, inbox};
+use crate::shard::{self, Outside};
+use crate::source;
+
+/// Threads of the backend runtime: brokers, the server API and key servers are mostly waiting.
+const BACKEND_THREADS: usize = 2;
+
+/// Runs a gateway until a signal ends it.
+///
+/// # Errors
+/// It cannot start: a setting that makes no sense, an address that is in use.
+pub fn run(profile: Profile, warnings: &[Warning], shards: usize) -> anyhow::Result<()> {
+    let metrics = Arc::new(Metrics::default());
+    let _logs = ops::logs::start(&profile.log, &profile.service.name, &metrics)?;
+    end_on_panic();
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let backend = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(BACKEND_THREADS)
+        .thread_name("backend")
+        .enable_all()
+        .build()
+        .context("cannot start the backend runtime")?;
+    let result = backend.block_on(serve(Arc::new(profile), metrics, shards));
+    backend.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+async fn serve(profile: Arc<Profile>, metrics: Arc<Metrics>, shards: usize) -> anyhow::Result<()> {
+    // Before anything else, so that no signal is missed while starting.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let backend = tokio::runtime::Handle::current();
+    let auth = Auth::new(auth_config(&profile), metrics.clone(), &backend)?;
+    warn_about(&profile, &auth);
+    let access = Access::new(&backend)?;
+
+    let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..shards).map(|_| inbox()).unzip();
+    let interest = Arc::new(Interest::new(profile.rules.namespaces().len()));
+    let publisher = Publisher::new(inboxes.into(), interest);
+    let gateway = Gateway {
+        profile: profile.clone(),
+        publisher,
+        presence: Arc::new(Presence::default()),
+        metrics: metrics.clone(),
+        left: Arc::new(Notify::new()),
+    };
+    let health = Arc::new(Health::new(&profile, metrics.clone()));
+    let source = source::start(&gateway, &health)?;
+    let shared = Arc::new(Shared {
+        profile: profile.clone(),
+        inboxes: gateway.publisher.inboxes().into(),
+        node: node_id()?,
+        draining: AtomicBool::new(false),
+        ops: ops::router(gateway.clone(), health.clone()),
+        backend: backend.clone(),
+        trusted_proxies: trusted_proxies(&profile)?,
+        metrics: metrics.clone(),
+    });
+    let outside = Outside { gateway: gateway.clone(), auth, access, publishing: source.publishing(), backend };
+    for (index, receiver) in receivers.into_iter().enumerate() {
+        shard::spawn(index, outside.clone(), shared.clone(), receiver)?;
+    }
+    let told = tokio::spawn(tell_gone(gateway.clone()));
+    let address = format!("{}:{}", bracketed(&profile.service.host), profile.service.port);
+    let acceptor = Acceptor::start(&address, shared.inboxes.clone())?;
+    health.enter(Phase::Serving);
+    tracing::info!(address = %acceptor.address, shards, profile = %profile.service.name, "listening");
+
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::warn!("a second signal: ending at once");
+        std::process::exit(130);
+    });
+    drain(&gateway, &health, &shared, acceptor, source).await;
+    told.abort();
+    Ok(())
+}
+
+/// The way out: not ready, no new sessions, connections closed at a steady pace, no listener, deliveries in hand finished.
+async fn drain(gateway: &Gateway, health: &Health, shared: &Shared, acceptor: Acceptor, source: source::Running) {
+    let settings = &gateway.profile.drain;
+    tracing::info!(delay = ?settings.delay, timeout = ?settings.timeout, "draining");
+    health.enter(Phase::Draining);
+    shared.draining.store(true, Ordering::Relaxed);
+    tokio::time::sleep(settings.delay).await;
+    let deadline = Instant::now() + settings.timeout;
+    // Half of the time for the connections; what follows has the other half.
+    let spread = settings.timeout / 2;
+    for inbox in gateway.publisher.inboxes() {
+        inbox.send(Message::Drain { spread_ms: spread.as_millis() as u64 });
+    }
+    let closed_by = Instant::now() + spread + settings.timeout / 8;
+    while gateway.numbers().await.sockets > 0 && Instant::now() < closed_by {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    acceptor.stop();
+    source.stop(deadline - Duration::from_millis(200).min(settings.timeout / 8)).await;
+    tracing::info!("ended");
+}
+
+/// Tells others about users who have been gone for the grace.
+async fn tell_gone(gateway: Gateway) {
+    let rules = &gateway.profile.rules;
+    let grace_ms = rules.offline_grace().as_millis() as u64;
+    loop {
+        let (gone, next_unix_ms) = gateway.presence.take_gone(unix_ms(), grace_ms);
+        for gone in gone {
+            let Some(id) = &gone.user.id else { continue };
+            let facts = PresenceFacts {
+                id,
+                rooms: &gone.rooms,
+                last_seen_unix_ms: gone.last_seen_unix_ms,
+                now_unix_ms: unix_ms(),
+            };
+            gateway.publisher.publish(rules.on_user_offline(&facts), None).await;
+        }
+        match next_unix_ms {
+            Some(at) => tokio::time::sleep(Duration::from_millis(at.saturating_sub(unix_ms()).max(1))).await,
+            None => gateway.left.notified().await,
+        }
+    }
+}
+
+/// Half a gateway is worse than none: a panic anywhere ends the process, loudly.
+fn end_on_panic() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tracing::error!("panic, ending the process: {panic}");
+        usual(panic);
+        std::process::abort();
+    }));
+}
+
+fn auth_config(profile: &Profile) -> AuthConfig {
+    let auth = &profile.auth;
+    AuthConfig {
+        jwt_secret: auth.secret.as_ref().map(|secret| secret.reveal().to_owned()),
+        jwt_public_key: auth.public_key.clone(),
+        jwks_url: auth.jwks_url.clone(),
+        jwt_algorithms: auth.algorithms.clone(),
+        leeway: auth.leeway,
+        user_claims: auth.user_claims.clone(),
+        claims_kept: profile.rules.claims_used().clone(),
+        pace: Pace::default(),
+    }
+}
+
+fn warn_about(profile: &Profile, auth: &Auth) {
+    match profile.auth.access {
+        Entry::Open => {
+            tracing::warn!("access is open: every client gets in, and names itself");
+        }
+        Entry::Token | Entry::TokenOrAnonymous if !auth.has_keys() => {
+            tracing::warn!("no key is set: every token is refused");
+        }
+        Entry::Token | Entry::TokenOrAnonymous => {}
+    }
+    if profile.redis.is_some() {
+        tracing::warn!("REDIS_* is set, but this version does not use Redis: this node stands alone");
+    }
+}
+
+fn trusted_proxies(profile: &Profile) -> anyhow::Result<Vec<crate::addresses::Network>> {
+    let parse = |text: &String| text.parse().map_err(|error: String| anyhow::anyhow!("TRUSTED_PROXIES: {error}"));
+    profile.service.trusted_proxies.iter().map(parse).collect()
+}
+
+fn node_id() -> anyhow::Result<NodeId> {
+    let mut bytes = [0; 3];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("the operating system has no randomness: {error}"))?;
+    Ok(NodeId(bytes))
+}
+
+/// An IPv6 address as it stands before a port.
+fn bracketed(host: &str) -> String {
+    if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() }
+}
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}
