@@ -276,4 +276,5 @@ fn without_scheme(token: &str) -> &str {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "what a test cannot go on without")]
 mod tests;

@@ -123,7 +123,12 @@ async fn serve_shard(mut receiver: Receiver, members: Vec<Membership>, published
                 event.done.as_ref().expect("the API waits").add_delivered(members.iter().filter(is_meant).count());
             }
             Message::Query(query) => answer(query, &members),
-            _ => panic!("the API sends nothing else"),
+            Message::Accepted(..)
+            | Message::Poll(_)
+            | Message::Adopt(_)
+            | Message::Authenticated { .. }
+            | Message::Resume { .. }
+            | Message::Drain { .. } => panic!("the API sends nothing of the kind"),
         }
     }
 }

@@ -40,8 +40,8 @@ impl Line {
         };
         let mut line = Self { level, message: Value::from(""), unix_ms, fields: Vec::new(), bytes: 0 };
         event.record(&mut line);
-        let own = |target: &&str| metadata.target().split("::").next() == Some(*target);
-        if !OWN_TARGETS.iter().any(|target| own(&target)) {
+        let own = |target: &str| metadata.target().split("::").next() == Some(target);
+        if !OWN_TARGETS.iter().any(|target| own(target)) {
             line.add("target", Value::from(metadata.target()));
         }
         line
