@@ -37,17 +37,20 @@ struct Node {
     published: Arc<Mutex<Vec<Emission>>>,
 }
 
-fn profile(variables: &[(&str, &str)]) -> Profile {
+fn profile(text: &str, variables: &[(&str, &str)]) -> Profile {
     let variables: HashMap<&str, &str> = variables.iter().copied().collect();
     let environment = |name: &str| variables.get(name).map(|value| (*value).to_owned());
-    let text = builtin("hometrip").expect("it is built in");
-    Profile::read(text, "hometrip.toml", &environment).expect("it is good").0
+    Profile::read(text, "test.toml", &environment).expect("it is good").0
 }
 
 impl Node {
     fn start(variables: &[(&str, &str)]) -> Self {
+        Self::with_profile(builtin("hometrip").expect("it is built in"), variables)
+    }
+
+    fn with_profile(text: &str, variables: &[(&str, &str)]) -> Self {
         let metrics = Arc::new(Metrics::default());
-        let profile = Arc::new(profile(&[variables, &[("JWT_SECRET", "secret")]].concat()));
+        let profile = Arc::new(profile(text, &[variables, &[("JWT_SECRET", "secret")]].concat()));
         let interest = Arc::new(Interest::new(profile.rules.namespaces().len()));
         let (inboxes, receivers): (Vec<Inbox>, Vec<Receiver>) = (0..2).map(|_| inbox()).unzip();
         let published = Arc::new(Mutex::new(Vec::new()));
@@ -346,4 +349,31 @@ async fn an_unknown_path_is_told_as_json() {
     assert_eq!(status, 404);
     let answer: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(answer, json!({ "error": "there is nothing at GET /nothing", "code": "unknown_command" }));
+}
+
+#[tokio::test]
+async fn every_field_that_a_document_may_name_has_a_value() {
+    let node = Node::open();
+    let ops = Ops { gateway: node.gateway, health: node.health, publishing: Arc::new(Semaphore::new(1)) };
+    for (field, _) in hub::rules::GATEWAY_FIELDS {
+        assert!(documents::field_of_gateway(&ops, field).await.is_some(), "{field}");
+    }
+}
+
+#[tokio::test]
+async fn a_document_may_name_parts_of_its_path_and_be_for_those_with_the_key() {
+    let text = r#"
+        [[endpoint]]
+        protocol = "socket.io"
+        [http."GET /echo/{name}"]
+        body = { name = "{path.name}" }
+        [http."GET /users"]
+        public = false
+        body   = { users = "{gateway.users}" }
+    "#;
+    let node = Node::with_profile(text, &[("API_KEY", KEY)]);
+    assert_eq!(node.call("GET", "/echo/a%20%22b%22", "").await, (200, json!({ "name": "a \"b\"" })));
+    assert_eq!(node.get("/echo/%ff", "*/*").await.0, 400);
+    assert_eq!(node.get("/users", "*/*").await.0, 401);
+    assert_eq!(node.call("GET", "/users", "").await, (200, json!({ "users": ["1", "2"] })));
 }
