@@ -18,6 +18,7 @@ use crate::gateway::Gateway;
 use crate::metrics::Metrics;
 use crate::ops::{self, Health, Phase};
 use crate::presence::Presence;
+use crate::shard::admission::Admission;
 use crate::shard::front::Shared;
 use crate::shard::ids::NodeId;
 use crate::shard::inbox::{Message, inbox};
@@ -75,6 +76,7 @@ async fn serve(profile: Arc<Profile>, metrics: Arc<Metrics>, shards: usize) -> a
         inboxes: gateway.publisher.inboxes().into(),
         node: node_id()?,
         draining: AtomicBool::new(false),
+        admission: Admission::new(shards),
         ops: ops::router(gateway.clone(), health.clone()),
         backend: backend.clone(),
         trusted_proxies: trusted_proxies(&profile)?,
