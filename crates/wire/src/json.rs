@@ -49,19 +49,12 @@ pub enum MessageError {
 impl fmt::Display for MessageError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotJson {
-                problem,
-                line: 0 | 1,
-                column,
-            } => write!(formatter, "not JSON: {problem} at column {column}"),
-            Self::NotJson {
-                problem,
-                line,
-                column,
-            } => write!(
-                formatter,
-                "not JSON: {problem} at line {line}, column {column}"
-            ),
+            Self::NotJson { problem, line: 0 | 1, column } => {
+                write!(formatter, "not JSON: {problem} at column {column}")
+            }
+            Self::NotJson { problem, line, column } => {
+                write!(formatter, "not JSON: {problem} at line {line}, column {column}")
+            }
             Self::NotAnObject => formatter.write_str("not a JSON object"),
             Self::NoType => formatter.write_str("no field \"type\""),
             Self::TypeNotAString => formatter.write_str("field \"type\" must be a string"),
@@ -86,8 +79,7 @@ pub fn parse(text: &str, envelope: Envelope) -> Result<Message<'_>, MessageError
             data = Some(field.value);
         }
     }
-    let event =
-        raw::unescape(name.ok_or(MessageError::NoType)?).ok_or(MessageError::TypeNotAString)?;
+    let event = raw::unescape(name.ok_or(MessageError::NoType)?).ok_or(MessageError::TypeNotAString)?;
     let data = match envelope {
         Envelope::Flat => Some(object),
         Envelope::Data => data,
@@ -101,9 +93,7 @@ pub fn parse(text: &str, envelope: Envelope) -> Result<Message<'_>, MessageError
 /// In `Flat` a field `type` of the payload gives way to the event's name, and a payload that is no object travels as in `Data`.
 pub fn encode(envelope: Envelope, event: &str, arguments: &[u8]) -> Bytes {
     let payload = raw::next_element(arguments, &mut 0).map(|range| &arguments[range]);
-    let mut out = Vec::with_capacity(
-        event.len() + payload.map_or(0, <[u8]>::len) + r#"{"type":"","data":}"#.len(),
-    );
+    let mut out = Vec::with_capacity(event.len() + payload.map_or(0, <[u8]>::len) + r#"{"type":"","data":}"#.len());
     out.extend_from_slice(br#"{"type":"#);
     write_string(event, &mut out);
     match (payload, envelope) {
@@ -135,16 +125,8 @@ fn write_fields(object: &[u8], out: &mut Vec<u8>) {
 
 fn not_json(error: &serde_json::Error) -> MessageError {
     let text = error.to_string();
-    let problem = text
-        .split(" at line ")
-        .next()
-        .unwrap_or_default()
-        .to_owned();
-    MessageError::NotJson {
-        problem,
-        line: error.line(),
-        column: error.column(),
-    }
+    let problem = text.split(" at line ").next().unwrap_or_default().to_owned();
+    MessageError::NotJson { problem, line: error.line(), column: error.column() }
 }
 
 #[cfg(test)]
@@ -155,68 +137,24 @@ mod tests {
     #[test]
     fn a_message_has_a_name_and_a_payload() {
         let check = |text, envelope, event: &str, data| {
-            assert_eq!(
-                parse(text, envelope),
-                Ok(Message {
-                    event: event.into(),
-                    data
-                }),
-                "{text}"
-            );
+            assert_eq!(parse(text, envelope), Ok(Message { event: event.into(), data }), "{text}");
         };
         check(r#"{"type":"ping"}"#, Envelope::Data, "ping", None);
-        check(
-            r#"{"type":"ping"}"#,
-            Envelope::Flat,
-            "ping",
-            Some(r#"{"type":"ping"}"#),
-        );
-        check(
-            r#"{"data":{"a": 1.0},"type":"x"}"#,
-            Envelope::Data,
-            "x",
-            Some(r#"{"a": 1.0}"#),
-        );
-        check(
-            r#" {"a": 1.0 , "type":"x"} "#,
-            Envelope::Flat,
-            "x",
-            Some(r#"{"a": 1.0 , "type":"x"}"#),
-        );
-        check(
-            r#"{"type":"first","type":"last"}"#,
-            Envelope::Data,
-            "last",
-            None,
-        );
-        check(
-            r#"{"\u0074ype":"\u0074yping"}"#,
-            Envelope::Data,
-            "typing",
-            None,
-        );
-        check(
-            r#"{"data":{"type":"inner"},"type":"outer"}"#,
-            Envelope::Data,
-            "outer",
-            Some(r#"{"type":"inner"}"#),
-        );
+        check(r#"{"type":"ping"}"#, Envelope::Flat, "ping", Some(r#"{"type":"ping"}"#));
+        check(r#"{"data":{"a": 1.0},"type":"x"}"#, Envelope::Data, "x", Some(r#"{"a": 1.0}"#));
+        check(r#" {"a": 1.0 , "type":"x"} "#, Envelope::Flat, "x", Some(r#"{"a": 1.0 , "type":"x"}"#));
+        check(r#"{"type":"first","type":"last"}"#, Envelope::Data, "last", None);
+        check(r#"{"\u0074ype":"\u0074yping"}"#, Envelope::Data, "typing", None);
+        check(r#"{"data":{"type":"inner"},"type":"outer"}"#, Envelope::Data, "outer", Some(r#"{"type":"inner"}"#));
     }
 
     #[test]
     fn an_error_names_what_is_wrong() {
         let check = |text, expected: &str| {
-            assert_eq!(
-                parse(text, Envelope::Data).expect_err(text).to_string(),
-                expected,
-                "{text}"
-            );
+            assert_eq!(parse(text, Envelope::Data).expect_err(text).to_string(), expected, "{text}");
         };
         check("hello", "not JSON: expected value at column 1");
-        check(
-            "{\"type\":\n}",
-            "not JSON: expected value at line 2, column 1",
-        );
+        check("{\"type\":\n}", "not JSON: expected value at line 2, column 1");
         check("", "not JSON: EOF while parsing a value at column 0");
         check("[1]", "not a JSON object");
         check(r#"{"data":1}"#, "no field \"type\"");
@@ -227,16 +165,8 @@ mod tests {
     #[test]
     fn an_event_is_written_once_per_envelope() {
         let check = |arguments: &str, flat: &str, data: &str| {
-            assert_eq!(
-                encode(Envelope::Flat, "new", arguments.as_bytes()),
-                flat,
-                "flat {arguments}"
-            );
-            assert_eq!(
-                encode(Envelope::Data, "new", arguments.as_bytes()),
-                data,
-                "data {arguments}"
-            );
+            assert_eq!(encode(Envelope::Flat, "new", arguments.as_bytes()), flat, "flat {arguments}");
+            assert_eq!(encode(Envelope::Data, "new", arguments.as_bytes()), data, "data {arguments}");
         };
         check("", r#"{"type":"new"}"#, r#"{"type":"new"}"#);
         check("{}", r#"{"type":"new"}"#, r#"{"type":"new","data":{}}"#);
@@ -250,16 +180,8 @@ mod tests {
             r#"{"type":"new","a":{"type":1}}"#,
             r#"{"type":"new","data":{"type":"old","a":{"type":1}}}"#,
         );
-        check(
-            "[1],2",
-            r#"{"type":"new","data":[1]}"#,
-            r#"{"type":"new","data":[1]}"#,
-        );
-        check(
-            "null",
-            r#"{"type":"new","data":null}"#,
-            r#"{"type":"new","data":null}"#,
-        );
+        check("[1],2", r#"{"type":"new","data":[1]}"#, r#"{"type":"new","data":[1]}"#);
+        check("null", r#"{"type":"new","data":null}"#, r#"{"type":"new","data":null}"#);
         assert_eq!(encode(Envelope::Data, "a\"b", b""), r#"{"type":"a\"b"}"#);
     }
 

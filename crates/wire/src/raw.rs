@@ -17,20 +17,14 @@ pub fn check(text: &str) -> Result<&str, serde_json::Error> {
 /// The elements of an array (`[1,"x"]`), each as it came; none of anything else.
 pub fn elements(array: &str) -> Elements<'_> {
     match array.trim_ascii_start().strip_prefix('[') {
-        Some(inside) => Elements {
-            text: inside,
-            at: 0,
-        },
+        Some(inside) => Elements { text: inside, at: 0 },
         None => Elements { text: "", at: 0 },
     }
 }
 
 /// The elements of a list without brackets (`1,"x"`), as the arguments of an event are kept.
 pub fn arguments(joined: &str) -> Elements<'_> {
-    Elements {
-        text: joined,
-        at: 0,
-    }
+    Elements { text: joined, at: 0 }
 }
 
 /// The elements of an array, in order.
@@ -43,9 +37,7 @@ pub struct Elements<'a> {
 impl<'a> Elements<'a> {
     /// What has not been taken yet, without the comma before it: the elements after the last one taken.
     pub fn rest(&self) -> &'a str {
-        let start = skip(self.text.as_bytes(), self.at, |byte| {
-            is_space(byte) || byte == b','
-        });
+        let start = skip(self.text.as_bytes(), self.at, |byte| is_space(byte) || byte == b',');
         slice(self.text, start..self.text.len())
     }
 }
@@ -84,10 +76,7 @@ pub struct Fields<'a> {
 
 /// The fields of an object; none of anything else.
 pub fn fields(object: &str) -> Fields<'_> {
-    Fields {
-        text: object,
-        at: 0,
-    }
+    Fields { text: object, at: 0 }
 }
 
 impl<'a> Iterator for Fields<'a> {
@@ -95,32 +84,20 @@ impl<'a> Iterator for Fields<'a> {
 
     fn next(&mut self) -> Option<Field<'a>> {
         let (key, value) = next_field(self.text.as_bytes(), &mut self.at)?;
-        Some(Field {
-            key: slice(self.text, key),
-            value: slice(self.text, value),
-        })
+        Some(Field { key: slice(self.text, key), value: slice(self.text, value) })
     }
 }
 
 /// The text that a JSON string means. None for what is no string, and for a lone surrogate, which JSON can spell but text cannot hold.
 pub fn unescape(string: &str) -> Option<Cow<'_, str>> {
     let inside = string.strip_prefix('"')?.strip_suffix('"')?;
-    if inside.contains('\\') {
-        serde_json::from_str(string).ok().map(Cow::Owned)
-    } else {
-        Some(Cow::Borrowed(inside))
-    }
+    if inside.contains('\\') { serde_json::from_str(string).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inside)) }
 }
 
 /// Whether a key as it came, with its quotes, spells this name.
 pub(crate) fn key_is(key: &[u8], name: &str) -> bool {
-    match key
-        .strip_prefix(b"\"")
-        .and_then(|key| key.strip_suffix(b"\""))
-    {
-        Some(inside) if inside.contains(&b'\\') => {
-            serde_json::from_slice::<String>(key).is_ok_and(|key| key == name)
-        }
+    match key.strip_prefix(b"\"").and_then(|key| key.strip_suffix(b"\"")) {
+        Some(inside) if inside.contains(&b'\\') => serde_json::from_slice::<String>(key).is_ok_and(|key| key == name),
         Some(inside) => inside == name.as_bytes(),
         None => false,
     }
@@ -168,10 +145,7 @@ pub(crate) fn string_end(json: &[u8], start: usize) -> usize {
 /// The first place from `at` on whose byte is not to be skipped.
 pub(crate) fn skip(json: &[u8], at: usize, skipped: impl Fn(u8) -> bool) -> usize {
     let rest = json.get(at..).unwrap_or_default();
-    at + rest
-        .iter()
-        .position(|byte| !skipped(*byte))
-        .unwrap_or(rest.len())
+    at + rest.iter().position(|byte| !skipped(*byte)).unwrap_or(rest.len())
 }
 
 /// What JSON counts as space.
@@ -207,8 +181,7 @@ fn value_end(json: &[u8], start: usize) -> usize {
             }
             _ => {
                 at = skip(json, at, |byte| {
-                    !is_space(byte)
-                        && !matches!(byte, b',' | b':' | b']' | b'}' | b'"' | b'[' | b'{')
+                    !is_space(byte) && !matches!(byte, b',' | b':' | b']' | b'}' | b'"' | b'[' | b'{')
                 });
             }
         }
@@ -231,21 +204,14 @@ mod tests {
 
     #[test]
     fn elements_come_as_they_were_written() {
-        let check = |array: &str, expected: &[&str]| {
-            assert_eq!(elements(array).collect::<Vec<_>>(), expected, "{array}")
-        };
+        let check =
+            |array: &str, expected: &[&str]| assert_eq!(elements(array).collect::<Vec<_>>(), expected, "{array}");
         check("[]", &[]);
         check("[ ]", &[]);
         check("[1]", &["1"]);
         check(
             r#" [1.0, "a,b]" ,{"x":[1,{}]}, [[],"\"]"] ,null]"#,
-            &[
-                "1.0",
-                r#""a,b]""#,
-                r#"{"x":[1,{}]}"#,
-                r#"[[],"\"]"]"#,
-                "null",
-            ],
+            &["1.0", r#""a,b]""#, r#"{"x":[1,{}]}"#, r#"[[],"\"]"]"#, "null"],
         );
         check(r#"["é","\\"]"#, &[r#""é""#, r#""\\""#]);
         check("{}", &[]);
@@ -261,20 +227,12 @@ mod tests {
 
     #[test]
     fn fields_keep_their_spelling() {
-        let pairs = |object| {
-            fields(object)
-                .map(|field| (field.key, field.value))
-                .collect::<Vec<_>>()
-        };
+        let pairs = |object| fields(object).map(|field| (field.key, field.value)).collect::<Vec<_>>();
         assert_eq!(pairs("{}"), []);
         assert_eq!(pairs("[1]"), []);
         assert_eq!(
             pairs(r#" { "a" : 1e3 ,"b":{"a":[]},"a":"}" } "#),
-            [
-                (r#""a""#, "1e3"),
-                (r#""b""#, r#"{"a":[]}"#),
-                (r#""a""#, r#""}""#)
-            ]
+            [(r#""a""#, "1e3"), (r#""b""#, r#"{"a":[]}"#), (r#""a""#, r#""}""#)]
         );
         assert!(fields(r#"{"\u0061":1}"#).next().expect("one field").is("a"));
     }
@@ -282,10 +240,7 @@ mod tests {
     #[test]
     fn unescape_knows_what_text_can_hold() {
         assert_eq!(unescape(r#""plain""#).as_deref(), Some("plain"));
-        assert_eq!(
-            unescape(r#""a\u0000\"\ud83d\ude00""#).as_deref(),
-            Some("a\0\"😀")
-        );
+        assert_eq!(unescape(r#""a\u0000\"\ud83d\ude00""#).as_deref(), Some("a\0\"😀"));
         assert_eq!(unescape(r#""\ud800""#), None);
         assert_eq!(unescape("1"), None);
     }
@@ -324,8 +279,7 @@ mod tests {
         leaf.prop_recursive(4, 32, 5, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..5).prop_map(Into::into),
-                prop::collection::btree_map(any::<String>(), inner, 0..5)
-                    .prop_map(|map| map.into_iter().collect()),
+                prop::collection::btree_map(any::<String>(), inner, 0..5).prop_map(|map| map.into_iter().collect()),
             ]
         })
     }

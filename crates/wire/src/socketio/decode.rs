@@ -18,14 +18,8 @@ pub const MAX_ATTACHMENTS: usize = 10;
 pub const MAX_DEPTH: usize = 512;
 
 /// Names that a client may not use for its events.
-const RESERVED_EVENTS: [&str; 6] = [
-    "connect",
-    "connect_error",
-    "disconnect",
-    "disconnecting",
-    "newListener",
-    "removeListener",
-];
+const RESERVED_EVENTS: [&str; 6] =
+    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 
 /// The type of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,9 +76,7 @@ impl Packet<'_> {
     pub fn event(&self) -> Option<Event<'_>> {
         match self.kind {
             Kind::Event | Kind::BinaryEvent => event_of(self.data.as_deref()?),
-            Kind::Connect | Kind::Disconnect | Kind::Ack | Kind::ConnectError | Kind::BinaryAck => {
-                None
-            }
+            Kind::Connect | Kind::Disconnect | Kind::Ack | Kind::ConnectError | Kind::BinaryAck => None,
         }
     }
 
@@ -92,11 +84,7 @@ impl Packet<'_> {
     pub fn ack_arguments(&self) -> Option<&str> {
         match self.kind {
             Kind::Ack | Kind::BinaryAck => Some(self.data.as_deref().map_or("", inside)),
-            Kind::Connect
-            | Kind::Disconnect
-            | Kind::Event
-            | Kind::ConnectError
-            | Kind::BinaryEvent => None,
+            Kind::Connect | Kind::Disconnect | Kind::Event | Kind::ConnectError | Kind::BinaryEvent => None,
         }
     }
 
@@ -189,9 +177,7 @@ pub fn parse(text: &str) -> Result<Packet<'_>, ParseError> {
     let rest = &text[1..];
     let (attachments, rest) = match kind {
         Kind::BinaryEvent | Kind::BinaryAck => attachment_count(rest)?,
-        Kind::Connect | Kind::Disconnect | Kind::Event | Kind::Ack | Kind::ConnectError => {
-            (0, rest)
-        }
+        Kind::Connect | Kind::Disconnect | Kind::Event | Kind::Ack | Kind::ConnectError => (0, rest),
     };
     let (namespace, rest) = namespace(rest)?;
     let (ack, rest) = ack_id(rest)?;
@@ -203,13 +189,7 @@ pub fn parse(text: &str) -> Result<Packet<'_>, ParseError> {
     if let (Some(data), true) = (data, attachments > 0) {
         placeholders::check(data, attachments)?;
     }
-    Ok(Packet {
-        kind,
-        namespace: Cow::Borrowed(namespace),
-        ack,
-        attachments,
-        data: data.map(Cow::Borrowed),
-    })
+    Ok(Packet { kind, namespace: Cow::Borrowed(namespace), ack, attachments, data: data.map(Cow::Borrowed) })
 }
 
 /// A packet with its attachments.
@@ -238,11 +218,7 @@ struct Waiting {
 impl Decoder {
     /// A text message (what follows the Engine.IO `4`). None if attachments must follow first.
     /// `max_bytes` bounds a text and its attachments together.
-    pub fn text<'a>(
-        &mut self,
-        text: &'a str,
-        max_bytes: usize,
-    ) -> Result<Option<Decoded<'a>>, ParseError> {
+    pub fn text<'a>(&mut self, text: &'a str, max_bytes: usize) -> Result<Option<Decoded<'a>>, ParseError> {
         if self.waiting.is_some() {
             return Err(ParseError::AttachmentMissing);
         }
@@ -254,26 +230,15 @@ impl Decoder {
             return Err(ParseError::ServerOnly);
         }
         if packet.attachments == 0 {
-            return Ok(Some(Decoded {
-                packet,
-                attachments: Vec::new(),
-            }));
+            return Ok(Some(Decoded { packet, attachments: Vec::new() }));
         }
         let attachments = Vec::with_capacity(packet.attachments);
-        self.waiting = Some(Box::new(Waiting {
-            packet: packet.into_owned(),
-            attachments,
-            bytes: text.len(),
-        }));
+        self.waiting = Some(Box::new(Waiting { packet: packet.into_owned(), attachments, bytes: text.len() }));
         Ok(None)
     }
 
     /// A binary message. None if more attachments must follow.
-    pub fn binary(
-        &mut self,
-        data: Cow<'_, [u8]>,
-        max_bytes: usize,
-    ) -> Result<Option<Decoded<'static>>, ParseError> {
+    pub fn binary(&mut self, data: Cow<'_, [u8]>, max_bytes: usize) -> Result<Option<Decoded<'static>>, ParseError> {
         let mut waiting = self.waiting.take().ok_or(ParseError::UnexpectedBinary)?;
         waiting.bytes += data.len();
         if waiting.bytes > max_bytes {
@@ -284,10 +249,7 @@ impl Decoder {
             self.waiting = Some(waiting);
             return Ok(None);
         }
-        Ok(Some(Decoded {
-            packet: waiting.packet,
-            attachments: waiting.attachments,
-        }))
+        Ok(Some(Decoded { packet: waiting.packet, attachments: waiting.attachments }))
     }
 }
 
@@ -327,44 +289,24 @@ fn ack_id(text: &str) -> Result<(Option<u64>, &str), ParseError> {
 }
 
 fn digits_end(text: &str) -> usize {
-    text.bytes()
-        .position(|byte| !byte.is_ascii_digit())
-        .unwrap_or(text.len())
+    text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len())
 }
 
 fn check_data(kind: Kind, data: Option<&str>) -> Result<(), ParseError> {
     let first = data.and_then(|data| data.bytes().next());
     match (kind, first) {
-        (
-            Kind::Connect
-            | Kind::Disconnect
-            | Kind::Event
-            | Kind::Ack
-            | Kind::BinaryEvent
-            | Kind::BinaryAck,
-            None,
-        )
+        (Kind::Connect | Kind::Disconnect | Kind::Event | Kind::Ack | Kind::BinaryEvent | Kind::BinaryAck, None)
         | (Kind::Connect, Some(b'{'))
         | (Kind::ConnectError, Some(b'{' | b'"'))
         | (Kind::Ack | Kind::BinaryAck, Some(b'[')) => Ok(()),
         (Kind::Event | Kind::BinaryEvent, Some(b'[')) => {
             let event = data.and_then(event_of).ok_or(ParseError::EventName)?;
-            if RESERVED_EVENTS.contains(&event.name.as_ref()) {
-                Err(ParseError::ReservedEvent)
-            } else {
-                Ok(())
-            }
+            if RESERVED_EVENTS.contains(&event.name.as_ref()) { Err(ParseError::ReservedEvent) } else { Ok(()) }
         }
         (Kind::ConnectError, None | Some(_))
-        | (
-            Kind::Connect
-            | Kind::Disconnect
-            | Kind::Event
-            | Kind::Ack
-            | Kind::BinaryEvent
-            | Kind::BinaryAck,
-            Some(_),
-        ) => Err(ParseError::Payload),
+        | (Kind::Connect | Kind::Disconnect | Kind::Event | Kind::Ack | Kind::BinaryEvent | Kind::BinaryAck, Some(_)) => {
+            Err(ParseError::Payload)
+        }
     }
 }
 
@@ -377,17 +319,12 @@ fn event_of(array: &str) -> Option<Event<'_>> {
         b'-' | b'0'..=b'9' => Cow::Borrowed(first),
         _ => return None,
     };
-    Some(Event {
-        name,
-        arguments: list.rest(),
-    })
+    Some(Event { name, arguments: list.rest() })
 }
 
 /// What stands between the brackets of an array.
 fn inside(array: &str) -> &str {
-    let inside = array
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'));
+    let inside = array.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     inside.unwrap_or_default().trim_ascii()
 }
 

@@ -73,11 +73,7 @@ impl Outbound<'_> {
     /// Appends the packet's text, without the Engine.IO type.
     pub fn write(&self, out: &mut Vec<u8>) {
         match *self {
-            Self::Connect {
-                namespace,
-                sid,
-                pid,
-            } => {
+            Self::Connect { namespace, sid, pid } => {
                 write_head(b'0', 0, namespace, None, out);
                 out.extend_from_slice(br#"{"sid":"#);
                 write_string(sid, out);
@@ -88,14 +84,7 @@ impl Outbound<'_> {
                 out.push(b'}');
             }
             Self::Disconnect { namespace } => write_head(b'1', 0, namespace, None, out),
-            Self::Event {
-                namespace,
-                event,
-                arguments,
-                ack,
-                attachments,
-                offset,
-            } => {
+            Self::Event { namespace, event, arguments, ack, attachments, offset } => {
                 let kind = if attachments == 0 { b'2' } else { b'5' };
                 write_head(kind, attachments, namespace, ack, out);
                 out.push(b'[');
@@ -110,23 +99,14 @@ impl Outbound<'_> {
                 }
                 out.push(b']');
             }
-            Self::Ack {
-                namespace,
-                ack,
-                arguments,
-                attachments,
-            } => {
+            Self::Ack { namespace, ack, arguments, attachments } => {
                 let kind = if attachments == 0 { b'3' } else { b'6' };
                 write_head(kind, attachments, namespace, Some(ack), out);
                 out.push(b'[');
                 out.extend_from_slice(arguments);
                 out.push(b']');
             }
-            Self::ConnectError {
-                namespace,
-                message,
-                data,
-            } => {
+            Self::ConnectError { namespace, message, data } => {
                 write_head(b'4', 0, namespace, None, out);
                 out.extend_from_slice(br#"{"message":"#);
                 write_string(message, out);
@@ -143,34 +123,17 @@ impl Outbound<'_> {
     fn size_hint(&self) -> usize {
         const HEAD: usize = 32;
         match self {
-            Self::Connect {
-                namespace,
-                sid,
-                pid,
-            } => HEAD + namespace.len() + sid.len() + pid.map_or(0, |pid| pid.len() + 9),
-            Self::Disconnect { namespace } => HEAD + namespace.len(),
-            Self::Event {
-                namespace,
-                event,
-                arguments,
-                offset,
-                ..
-            } => {
-                HEAD + namespace.len()
-                    + event.len()
-                    + arguments.len()
-                    + offset.map_or(0, |offset| offset.len() + 3)
+            Self::Connect { namespace, sid, pid } => {
+                HEAD + namespace.len() + sid.len() + pid.map_or(0, |pid| pid.len() + 9)
             }
-            Self::Ack {
-                namespace,
-                arguments,
-                ..
-            } => HEAD + namespace.len() + arguments.len(),
-            Self::ConnectError {
-                namespace,
-                message,
-                data,
-            } => HEAD + namespace.len() + message.len() + data.map_or(0, <[u8]>::len),
+            Self::Disconnect { namespace } => HEAD + namespace.len(),
+            Self::Event { namespace, event, arguments, offset, .. } => {
+                HEAD + namespace.len() + event.len() + arguments.len() + offset.map_or(0, |offset| offset.len() + 3)
+            }
+            Self::Ack { namespace, arguments, .. } => HEAD + namespace.len() + arguments.len(),
+            Self::ConnectError { namespace, message, data } => {
+                HEAD + namespace.len() + message.len() + data.map_or(0, <[u8]>::len)
+            }
         }
     }
 }
@@ -197,10 +160,7 @@ mod tests {
     fn check(packet: Outbound<'_>, expected: &str) {
         let message = packet.message();
         assert_eq!(message, format!("4{expected}"));
-        assert!(
-            packet.size_hint() >= message.len(),
-            "{expected} was longer than foreseen"
-        );
+        assert!(packet.size_hint() >= message.len(), "{expected} was longer than foreseen");
         let mut bare = Vec::new();
         packet.write(&mut bare);
         assert_eq!(bare, expected.as_bytes());
@@ -208,57 +168,29 @@ mod tests {
 
     #[test]
     fn packets_are_spelled_as_node_spells_them() {
-        check(
-            Outbound::Connect {
-                namespace: "/",
-                sid: "S",
-                pid: None,
-            },
-            r#"0{"sid":"S"}"#,
-        );
-        check(
-            Outbound::Connect {
-                namespace: "/a",
-                sid: "S",
-                pid: Some("P"),
-            },
-            r#"0/a,{"sid":"S","pid":"P"}"#,
-        );
+        check(Outbound::Connect { namespace: "/", sid: "S", pid: None }, r#"0{"sid":"S"}"#);
+        check(Outbound::Connect { namespace: "/a", sid: "S", pid: Some("P") }, r#"0/a,{"sid":"S","pid":"P"}"#);
         check(Outbound::Disconnect { namespace: "/" }, "1");
         check(Outbound::Disconnect { namespace: "/a" }, "1/a,");
-        let error = Outbound::ConnectError {
-            namespace: "/nope",
-            message: "Invalid namespace",
-            data: None,
-        };
+        let error = Outbound::ConnectError { namespace: "/nope", message: "Invalid namespace", data: None };
         check(error, r#"4/nope,{"message":"Invalid namespace"}"#);
-        let error = Outbound::ConnectError {
-            namespace: "/deny",
-            message: "not authorized",
-            data: Some(br#"{"code":42}"#),
-        };
-        check(
-            error,
-            r#"4/deny,{"message":"not authorized","data":{"code":42}}"#,
-        );
+        let error =
+            Outbound::ConnectError { namespace: "/deny", message: "not authorized", data: Some(br#"{"code":42}"#) };
+        check(error, r#"4/deny,{"message":"not authorized","data":{"code":42}}"#);
     }
 
     #[test]
     fn events_carry_arguments_number_attachments_and_offset() {
-        let event =
-            |namespace, arguments: &'static str, ack, attachments, offset| Outbound::Event {
-                namespace,
-                event: "e\"1",
-                arguments: arguments.as_bytes(),
-                ack,
-                attachments,
-                offset,
-            };
+        let event = |namespace, arguments: &'static str, ack, attachments, offset| Outbound::Event {
+            namespace,
+            event: "e\"1",
+            arguments: arguments.as_bytes(),
+            ack,
+            attachments,
+            offset,
+        };
         check(event("/", "", None, 0, None), r#"2["e\"1"]"#);
-        check(
-            event("/", r#"{"x":1.0},2"#, None, 0, None),
-            r#"2["e\"1",{"x":1.0},2]"#,
-        );
+        check(event("/", r#"{"x":1.0},2"#, None, 0, None), r#"2["e\"1",{"x":1.0},2]"#);
         check(event("/a", "1", Some(7), 0, None), r#"2/a,7["e\"1",1]"#);
         check(event("/", "", None, 0, Some("Q7")), r#"2["e\"1","Q7"]"#);
         let placeholder = r#"{"_placeholder":true,"num":0}"#;
@@ -270,32 +202,11 @@ mod tests {
 
     #[test]
     fn answers_carry_the_events_number() {
+        check(Outbound::Ack { namespace: "/", ack: 0, arguments: b"", attachments: 0 }, "30[]");
         check(
-            Outbound::Ack {
-                namespace: "/",
-                ack: 0,
-                arguments: b"",
-                attachments: 0,
-            },
-            "30[]",
-        );
-        check(
-            Outbound::Ack {
-                namespace: "/a",
-                ack: u64::MAX,
-                arguments: b"1,2",
-                attachments: 0,
-            },
+            Outbound::Ack { namespace: "/a", ack: u64::MAX, arguments: b"1,2", attachments: 0 },
             "3/a,18446744073709551615[1,2]",
         );
-        check(
-            Outbound::Ack {
-                namespace: "/",
-                ack: 3,
-                arguments: b"null",
-                attachments: 2,
-            },
-            "62-3[null]",
-        );
+        check(Outbound::Ack { namespace: "/", ack: 3, arguments: b"null", attachments: 2 }, "62-3[null]");
     }
 }

@@ -111,18 +111,12 @@ pub fn close_frame(code: Option<u16>, reason: &str) -> Bytes {
 
 /// A ping frame; the payload is cut to 125 bytes.
 pub fn ping_frame(payload: &[u8]) -> Bytes {
-    frame(
-        Opcode::Ping,
-        &[&payload[..payload.len().min(MAX_CONTROL_PAYLOAD)]],
-    )
+    frame(Opcode::Ping, &[&payload[..payload.len().min(MAX_CONTROL_PAYLOAD)]])
 }
 
 /// A pong frame; the payload is cut to 125 bytes.
 pub fn pong_frame(payload: &[u8]) -> Bytes {
-    frame(
-        Opcode::Pong,
-        &[&payload[..payload.len().min(MAX_CONTROL_PAYLOAD)]],
-    )
+    frame(Opcode::Pong, &[&payload[..payload.len().min(MAX_CONTROL_PAYLOAD)]])
 }
 
 /// The longest header of an unmasked frame.
@@ -161,10 +155,7 @@ mod tests {
         let check = |frame: Bytes, expected: &[u8]| assert_eq!(frame, expected);
         check(text_frame(b"2"), b"\x81\x012");
         check(binary_frame(b"\x00\x01"), b"\x82\x02\x00\x01");
-        check(
-            event_frames(b"451-[]", &[Bytes::from_static(b"ab"), Bytes::new()]),
-            b"\x81\x06451-[]\x82\x02ab\x82\x00",
-        );
+        check(event_frames(b"451-[]", &[Bytes::from_static(b"ab"), Bytes::new()]), b"\x81\x06451-[]\x82\x02ab\x82\x00");
         check(ping_frame(b""), b"\x89\x00");
         check(pong_frame(b"x"), b"\x8a\x01x");
         check(close_frame(None, "not sent"), b"\x88\x00");
@@ -176,9 +167,6 @@ mod tests {
     fn a_long_reason_is_cut_between_characters() {
         let frame = close_frame(Some(1000), &"é".repeat(100));
         assert_eq!(frame[..2], [0x88, 2 + 122]);
-        assert_eq!(
-            std::str::from_utf8(&frame[4..]),
-            Ok("é".repeat(61).as_str())
-        );
+        assert_eq!(std::str::from_utf8(&frame[4..]), Ok("é".repeat(61).as_str()));
     }
 }

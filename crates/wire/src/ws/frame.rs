@@ -26,8 +26,7 @@ impl Header {
         if first & 0x70 != 0 {
             return Err(Violation::protocol("reserved bit set"));
         }
-        let opcode =
-            Opcode::from_number(first & 0x0f).ok_or(Violation::protocol("reserved opcode"))?;
+        let opcode = Opcode::from_number(first & 0x0f).ok_or(Violation::protocol("reserved opcode"))?;
         if second & 0x80 == 0 {
             return Err(Violation::protocol("frame not masked"));
         }
@@ -60,15 +59,7 @@ impl Header {
         let Some((mask, payload)) = rest.split_first_chunk::<4>() else {
             return Ok(None);
         };
-        Ok(Some((
-            Self {
-                last,
-                opcode,
-                payload_len,
-                mask: *mask,
-            },
-            bytes.len() - payload.len(),
-        )))
+        Ok(Some((Self { last, opcode, payload_len, mask: *mask }, bytes.len() - payload.len())))
     }
 }
 

@@ -78,9 +78,7 @@ pub fn check_upgrade(headers: &UpgradeHeaders<'_>) -> Result<Accept, UpgradeRefu
     }
     let key = headers.key.unwrap_or_default().trim();
     match STANDARD.decode(key) {
-        Ok(nonce) if nonce.len() == 16 => Ok(Accept {
-            accept: accept_key(key),
-        }),
+        Ok(nonce) if nonce.len() == 16 => Ok(Accept { accept: accept_key(key) }),
         Ok(_) | Err(_) => Err(UpgradeRefusal::Key),
     }
 }
@@ -101,10 +99,7 @@ pub fn protocols(header: &str) -> impl Iterator<Item = &str> {
 }
 
 fn names(header: Option<&str>, token: &str) -> bool {
-    header
-        .unwrap_or_default()
-        .split(',')
-        .any(|part| part.trim().eq_ignore_ascii_case(token))
+    header.unwrap_or_default().split(',').any(|part| part.trim().eq_ignore_ascii_case(token))
 }
 
 #[cfg(test)]
@@ -136,80 +131,21 @@ mod tests {
 
     #[test]
     fn header_values_are_read_as_lists_and_without_case() {
-        check(
-            UpgradeHeaders {
-                connection: Some("keep-alive, upgrade"),
-                ..good()
-            },
-            Ok(()),
-        );
-        check(
-            UpgradeHeaders {
-                upgrade: Some("h2c, WebSocket"),
-                ..good()
-            },
-            Ok(()),
-        );
-        check(
-            UpgradeHeaders {
-                version: Some("8"),
-                ..good()
-            },
-            Ok(()),
-        );
+        check(UpgradeHeaders { connection: Some("keep-alive, upgrade"), ..good() }, Ok(()));
+        check(UpgradeHeaders { upgrade: Some("h2c, WebSocket"), ..good() }, Ok(()));
+        check(UpgradeHeaders { version: Some("8"), ..good() }, Ok(()));
     }
 
     #[test]
     fn each_flaw_has_its_refusal() {
-        check(
-            UpgradeHeaders {
-                method: "POST",
-                ..good()
-            },
-            Err(UpgradeRefusal::Method),
-        );
-        check(
-            UpgradeHeaders {
-                upgrade: None,
-                ..good()
-            },
-            Err(UpgradeRefusal::Upgrade),
-        );
-        check(
-            UpgradeHeaders {
-                upgrade: Some("websockets"),
-                ..good()
-            },
-            Err(UpgradeRefusal::Upgrade),
-        );
-        check(
-            UpgradeHeaders {
-                connection: Some("keep-alive"),
-                ..good()
-            },
-            Err(UpgradeRefusal::Connection),
-        );
-        check(
-            UpgradeHeaders {
-                version: Some("12"),
-                ..good()
-            },
-            Err(UpgradeRefusal::Version),
-        );
-        check(
-            UpgradeHeaders {
-                version: None,
-                ..good()
-            },
-            Err(UpgradeRefusal::Version),
-        );
-        for key in [
-            None,
-            Some(""),
-            Some("c2hvcnQ="),
-            Some("dGhlIHNhbXBsZSBub25jZQ"),
-            Some("!GhlIHNhbXBsZSBub25jZQ=="),
-        ] {
+        check(UpgradeHeaders { method: "POST", ..good() }, Err(UpgradeRefusal::Method));
+        check(UpgradeHeaders { upgrade: None, ..good() }, Err(UpgradeRefusal::Upgrade));
+        check(UpgradeHeaders { upgrade: Some("websockets"), ..good() }, Err(UpgradeRefusal::Upgrade));
+        check(UpgradeHeaders { connection: Some("keep-alive"), ..good() }, Err(UpgradeRefusal::Connection));
+        check(UpgradeHeaders { version: Some("12"), ..good() }, Err(UpgradeRefusal::Version));
+        check(UpgradeHeaders { version: None, ..good() }, Err(UpgradeRefusal::Version));
+        for key in [None, Some(""), Some("c2hvcnQ="), Some("dGhlIHNhbXBsZSBub25jZQ"), Some("!GhlIHNhbXBsZSBub25jZQ==")]
+        {
             check(UpgradeHeaders { key, ..good() }, Err(UpgradeRefusal::Key));
         }
         assert_eq!(
@@ -226,10 +162,7 @@ mod tests {
 
     #[test]
     fn protocols_come_in_order() {
-        assert_eq!(
-            protocols("bearer, a.b.c ,,").collect::<Vec<_>>(),
-            ["bearer", "a.b.c"]
-        );
+        assert_eq!(protocols("bearer, a.b.c ,,").collect::<Vec<_>>(), ["bearer", "a.b.c"]);
         assert_eq!(protocols("").count(), 0);
     }
 }

@@ -51,17 +51,11 @@ impl Violation {
     }
 
     fn not_utf8() -> Self {
-        Self {
-            code: 1007,
-            reason: "text is not UTF-8",
-        }
+        Self { code: 1007, reason: "text is not UTF-8" }
     }
 
     fn too_big() -> Self {
-        Self {
-            code: 1009,
-            reason: "message too big",
-        }
+        Self { code: 1009, reason: "message too big" }
     }
 }
 
@@ -155,31 +149,16 @@ impl Parser {
             State::Partial(partial) => Some(partial),
             State::Closed => {
                 self.state = State::Closed;
-                return Ok(Step {
-                    taken: input.len(),
-                    flow: Flow::Continue,
-                });
+                return Ok(Step { taken: input.len(), flow: Flow::Continue });
             }
         };
-        let frame = partial
-            .as_mut()
-            .map(|partial| std::mem::take(&mut partial.frame))
-            .unwrap_or_default();
+        let frame = partial.as_mut().map(|partial| std::mem::take(&mut partial.frame)).unwrap_or_default();
         let step = match frame {
-            PartialFrame::None => {
-                self.begin_frame(input, 0, &[], &mut partial, max_message, out)?
-            }
+            PartialFrame::None => self.begin_frame(input, 0, &[], &mut partial, max_message, out)?,
             PartialFrame::Header { mut bytes, len } => {
                 let fresh = input.len().min(MAX_HEADER - len);
                 bytes[len..len + fresh].copy_from_slice(&input[..fresh]);
-                self.begin_frame(
-                    input,
-                    len,
-                    &bytes[..len + fresh],
-                    &mut partial,
-                    max_message,
-                    out,
-                )?
+                self.begin_frame(input, len, &bytes[..len + fresh], &mut partial, max_message, out)?
             }
             PartialFrame::Data { header, received } => {
                 self.continue_data(header, received, input, &mut partial, out)?
@@ -206,25 +185,16 @@ impl Parser {
         max_message: usize,
         out: &mut dyn FnMut(Incoming<'_>) -> Flow,
     ) -> Result<Step, Violation> {
-        let head = if saved == 0 {
-            &input[..input.len().min(MAX_HEADER)]
-        } else {
-            head
-        };
+        let head = if saved == 0 { &input[..input.len().min(MAX_HEADER)] } else { head };
         let Some((header, header_len)) = Header::read(head)? else {
             // A header that is not whole is shorter than the longest one, so it has used up the input.
             let mut bytes = [0; MAX_HEADER];
             bytes[..head.len()].copy_from_slice(head);
             let len = head.len();
             partial.get_or_insert_default().frame = PartialFrame::Header { bytes, len };
-            return Ok(Step {
-                taken: len - saved,
-                flow: Flow::Continue,
-            });
+            return Ok(Step { taken: len - saved, flow: Flow::Continue });
         };
-        let message = partial
-            .as_ref()
-            .and_then(|partial| partial.message.as_ref());
+        let message = partial.as_ref().and_then(|partial| partial.message.as_ref());
         check_sequence(&header, message, max_message)?;
         let header_len = header_len - saved;
         let rest = &mut input[header_len..];
@@ -233,41 +203,26 @@ impl Parser {
             let taken = rest.len();
             unmask(rest, header.mask, 0);
             if header.opcode.is_control() {
-                partial.frame = PartialFrame::Control {
-                    header,
-                    payload: rest.to_vec(),
-                };
+                partial.frame = PartialFrame::Control { header, payload: rest.to_vec() };
             } else {
                 message_of(partial, header.opcode).append(rest)?;
-                partial.frame = PartialFrame::Data {
-                    header,
-                    received: taken as u64,
-                };
+                partial.frame = PartialFrame::Data { header, received: taken as u64 };
             }
-            return Ok(Step {
-                taken: header_len + taken,
-                flow: Flow::Continue,
-            });
+            return Ok(Step { taken: header_len + taken, flow: Flow::Continue });
         }
         let payload = &mut rest[..header.payload_len as usize];
         unmask(payload, header.mask, 0);
         let taken = header_len + payload.len();
         let flow = match header.opcode {
-            Opcode::Close | Opcode::Ping | Opcode::Pong => {
-                self.deliver_control(header.opcode, payload, out)?
+            Opcode::Close | Opcode::Ping | Opcode::Pong => self.deliver_control(header.opcode, payload, out)?,
+            Opcode::Text if header.last => {
+                out(Incoming::Text(simdutf8::basic::from_utf8(payload).map_err(|_| Violation::not_utf8())?))
             }
-            Opcode::Text if header.last => out(Incoming::Text(
-                simdutf8::basic::from_utf8(payload).map_err(|_| Violation::not_utf8())?,
-            )),
             Opcode::Binary if header.last => out(Incoming::Binary(payload)),
             Opcode::Text | Opcode::Binary | Opcode::Continuation => {
                 let partial = partial.get_or_insert_default();
                 message_of(partial, header.opcode).append(payload)?;
-                if header.last {
-                    deliver_message(partial, out)?
-                } else {
-                    Flow::Continue
-                }
+                if header.last { deliver_message(partial, out)? } else { Flow::Continue }
             }
         };
         Ok(Step { taken, flow })
@@ -358,11 +313,7 @@ impl Message {
 }
 
 /// Whether a frame may come now: fragments in order, and the message within its bound.
-fn check_sequence(
-    header: &Header,
-    message: Option<&Message>,
-    max_message: usize,
-) -> Result<(), Violation> {
+fn check_sequence(header: &Header, message: Option<&Message>, max_message: usize) -> Result<(), Violation> {
     let so_far = match (header.opcode, message) {
         (Opcode::Close | Opcode::Ping | Opcode::Pong, Some(_) | None) => return Ok(()),
         (Opcode::Continuation, Some(message)) => message.data.len() as u64,
@@ -373,37 +324,21 @@ fn check_sequence(
         }
     };
     // The length's first bit is clear and a message is no longer than memory, so the sum fits.
-    if so_far + header.payload_len > max_message as u64 {
-        Err(Violation::too_big())
-    } else {
-        Ok(())
-    }
+    if so_far + header.payload_len > max_message as u64 { Err(Violation::too_big()) } else { Ok(()) }
 }
 
 /// The message that a data frame belongs to; the first frame's opcode says what it is.
 fn message_of(partial: &mut Partial, opcode: Opcode) -> &mut Message {
-    partial.message.get_or_insert_with(|| Message {
-        text: opcode == Opcode::Text,
-        data: Vec::new(),
-        checked: 0,
-    })
+    partial.message.get_or_insert_with(|| Message { text: opcode == Opcode::Text, data: Vec::new(), checked: 0 })
 }
 
-fn deliver_message(
-    partial: &mut Partial,
-    out: &mut dyn FnMut(Incoming<'_>) -> Flow,
-) -> Result<Flow, Violation> {
-    let message = partial
-        .message
-        .take()
-        .expect("the frame that ends a message has just been added to it");
+fn deliver_message(partial: &mut Partial, out: &mut dyn FnMut(Incoming<'_>) -> Flow) -> Result<Flow, Violation> {
+    let message = partial.message.take().expect("the frame that ends a message has just been added to it");
     if !message.text {
         return Ok(out(Incoming::Binary(&message.data)));
     }
     // The second look at checked text costs little beside its copying, and catches a character that was cut at the end.
-    Ok(out(Incoming::Text(
-        simdutf8::basic::from_utf8(&message.data).map_err(|_| Violation::not_utf8())?,
-    )))
+    Ok(out(Incoming::Text(simdutf8::basic::from_utf8(&message.data).map_err(|_| Violation::not_utf8())?)))
 }
 
 fn piece_of(input: &mut [u8], wanted: u64) -> &mut [u8] {

@@ -10,10 +10,7 @@ const PLACEHOLDER: &str = r#"{"_placeholder":true,"num":0}"#;
 fn told(packet: &Packet<'_>) -> String {
     let ack = packet.ack.map_or("-".to_owned(), |id| id.to_string());
     let data = packet.data.as_deref().unwrap_or("-");
-    format!(
-        "{:?} {} {ack} {} {data}",
-        packet.kind, packet.namespace, packet.attachments
-    )
+    format!("{:?} {} {ack} {} {data}", packet.kind, packet.namespace, packet.attachments)
 }
 
 #[test]
@@ -31,41 +28,22 @@ fn packets_are_read_into_their_parts() {
         (r#"2["a"]"#, r#"Event / - 0 ["a"]"#),
         (r#"20["a"]"#, r#"Event / 0 0 ["a"]"#),
         (r#"2007["a"]"#, r#"Event / 7 0 ["a"]"#),
-        (
-            r#"218446744073709551615["a"]"#,
-            r#"Event / 18446744073709551615 0 ["a"]"#,
-        ),
-        (
-            r#"2/a,12["a",{"b":1.0}]"#,
-            r#"Event /a 12 0 ["a",{"b":1.0}]"#,
-        ),
+        (r#"218446744073709551615["a"]"#, r#"Event / 18446744073709551615 0 ["a"]"#),
+        (r#"2/a,12["a",{"b":1.0}]"#, r#"Event /a 12 0 ["a",{"b":1.0}]"#),
         (r#"2[1,"x"]"#, r#"Event / - 0 [1,"x"]"#),
         (r#"2["error"]"#, r#"Event / - 0 ["error"]"#),
-        (
-            r#"2["e",{"_placeholder":true,"num":9}]"#,
-            r#"Event / - 0 ["e",{"_placeholder":true,"num":9}]"#,
-        ),
+        (r#"2["e",{"_placeholder":true,"num":9}]"#, r#"Event / - 0 ["e",{"_placeholder":true,"num":9}]"#),
         ("31[]", "Ack / 1 0 []"),
         ("3", "Ack / - 0 -"),
-        (
-            r#"4{"message":"no"}"#,
-            r#"ConnectError / - 0 {"message":"no"}"#,
-        ),
+        (r#"4{"message":"no"}"#, r#"ConnectError / - 0 {"message":"no"}"#),
         (r#"4"no""#, r#"ConnectError / - 0 "no""#),
-        (
-            r#"51-["e",{"_placeholder":true,"num":0}]"#,
-            r#"BinaryEvent / - 1 ["e",{"_placeholder":true,"num":0}]"#,
-        ),
+        (r#"51-["e",{"_placeholder":true,"num":0}]"#, r#"BinaryEvent / - 1 ["e",{"_placeholder":true,"num":0}]"#),
         (r#"51-["e","x"]"#, r#"BinaryEvent / - 1 ["e","x"]"#),
         (r#"510-/a,3["e"]"#, r#"BinaryEvent /a 3 10 ["e"]"#),
         ("61-2[]", "BinaryAck / 2 1 []"),
     ];
     for (text, expected) in table {
-        assert_eq!(
-            parse(text).as_ref().map(told),
-            Ok(expected.to_owned()),
-            "{text}"
-        );
+        assert_eq!(parse(text).as_ref().map(told), Ok(expected.to_owned()), "{text}");
     }
 }
 
@@ -102,10 +80,7 @@ fn whatever_node_closes_the_engine_for_is_an_error() {
         (r#"51["a"]"#, ParseError::AttachmentCount),
         (r#"5["a"]"#, ParseError::AttachmentCount),
         (r#"511-["a"]"#, ParseError::TooManyAttachments),
-        (
-            r#"599999999999999999999999-["a"]"#,
-            ParseError::TooManyAttachments,
-        ),
+        (r#"599999999999999999999999-["a"]"#, ParseError::TooManyAttachments),
         (r#"60-["a"]"#, ParseError::AttachmentCount),
         ("61-{}", ParseError::Payload),
     ];
@@ -113,21 +88,10 @@ fn whatever_node_closes_the_engine_for_is_an_error() {
         assert_eq!(parse(text), Err(expected), "{text}");
     }
     for name in RESERVED_EVENTS {
-        assert_eq!(
-            parse(&format!(r#"2["{name}"]"#)),
-            Err(ParseError::ReservedEvent),
-            "{name}"
-        );
-        assert_eq!(
-            parse(&format!(r#"51-["{name}"]"#)),
-            Err(ParseError::ReservedEvent),
-            "{name}"
-        );
+        assert_eq!(parse(&format!(r#"2["{name}"]"#)), Err(ParseError::ReservedEvent), "{name}");
+        assert_eq!(parse(&format!(r#"51-["{name}"]"#)), Err(ParseError::ReservedEvent), "{name}");
     }
-    assert_eq!(
-        parse(r#"2["\u0063onnect"]"#),
-        Err(ParseError::ReservedEvent)
-    );
+    assert_eq!(parse(r#"2["\u0063onnect"]"#), Err(ParseError::ReservedEvent));
 }
 
 #[test]
@@ -141,46 +105,19 @@ fn placeholders_number_the_packets_attachments() {
     check(r#"[{"deep":[{"_placeholder":true,"num":0}]}]"#, Ok(()));
     check(r#"{"_placeholder":false,"num":7}"#, Ok(()));
     check(r#"{"_placeholder":1,"num":7}"#, Ok(()));
-    check(
-        r#"{"_placeholder":true,"num":7,"_placeholder":null}"#,
-        Ok(()),
-    );
+    check(r#"{"_placeholder":true,"num":7,"_placeholder":null}"#, Ok(()));
     check(r#"{"num":7}"#, Ok(()));
     check(r#"{"x":"_placeholder","num":7}"#, Ok(()));
     check(r#"["\ud800"]"#, Ok(()));
-    check(
-        r#"{"_placeholder":true,"num":2}"#,
-        Err(ParseError::Placeholder),
-    );
-    check(
-        r#"{"_placeholder":true,"num":-1}"#,
-        Err(ParseError::Placeholder),
-    );
-    check(
-        r#"{"_placeholder":true,"num":0.5}"#,
-        Err(ParseError::Placeholder),
-    );
-    check(
-        r#"{"_placeholder":true,"num":"splice"}"#,
-        Err(ParseError::Placeholder),
-    );
-    check(
-        r#"{"_placeholder":true,"num":null}"#,
-        Err(ParseError::Placeholder),
-    );
+    check(r#"{"_placeholder":true,"num":2}"#, Err(ParseError::Placeholder));
+    check(r#"{"_placeholder":true,"num":-1}"#, Err(ParseError::Placeholder));
+    check(r#"{"_placeholder":true,"num":0.5}"#, Err(ParseError::Placeholder));
+    check(r#"{"_placeholder":true,"num":"splice"}"#, Err(ParseError::Placeholder));
+    check(r#"{"_placeholder":true,"num":null}"#, Err(ParseError::Placeholder));
     check(r#"{"_placeholder":true}"#, Err(ParseError::Placeholder));
-    check(
-        r#"{"\u005fplaceholder" : true , "num" : 3}"#,
-        Err(ParseError::Placeholder),
-    );
-    check(
-        r#"{"num":0,"_placeholder":true,"num":3}"#,
-        Err(ParseError::Placeholder),
-    );
-    check(
-        r#"[{"x":{"_placeholder":true,"num":3}},0]"#,
-        Err(ParseError::Placeholder),
-    );
+    check(r#"{"\u005fplaceholder" : true , "num" : 3}"#, Err(ParseError::Placeholder));
+    check(r#"{"num":0,"_placeholder":true,"num":3}"#, Err(ParseError::Placeholder));
+    check(r#"[{"x":{"_placeholder":true,"num":3}},0]"#, Err(ParseError::Placeholder));
     let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     check(&nested(MAX_DEPTH - 1), Ok(()));
     check(&nested(MAX_DEPTH), Err(ParseError::TooDeep));
@@ -200,19 +137,12 @@ fn an_event_gives_its_name_and_arguments() {
         assert_eq!(event.iter().collect::<Vec<_>>(), arguments, "{array}");
     };
     check(r#"["e"]"#, "e", &[]);
-    check(
-        r#"["e", {"a": 1.00} ,[2], "x"  ]"#,
-        "e",
-        &[r#"{"a": 1.00}"#, "[2]", r#""x""#],
-    );
+    check(r#"["e", {"a": 1.00} ,[2], "x"  ]"#, "e", &[r#"{"a": 1.00}"#, "[2]", r#""x""#]);
     check(r#"["\u00e9\n",null]"#, "é\n", &["null"]);
     check("[-1.5,2]", "-1.5", &["2"]);
     check(r#"["",{}]"#, "", &["{}"]);
     assert_eq!(parse("2").expect("tolerated").event(), None);
-    assert_eq!(
-        parse("31[1, 2]").expect("an answer").ack_arguments(),
-        Some("1, 2")
-    );
+    assert_eq!(parse("31[1, 2]").expect("an answer").ack_arguments(), Some("1, 2"));
     assert_eq!(parse("31").expect("tolerated").ack_arguments(), Some(""));
 }
 
@@ -222,27 +152,10 @@ fn attachments_follow_their_packet() {
     let head = format!(r#"52-/a,7["e",{PLACEHOLDER}]"#);
     assert_eq!(decoder.text(&head, 100), Ok(None));
     assert_eq!(decoder.binary(Cow::Borrowed(b"one"), 100), Ok(None));
-    let decoded = decoder
-        .binary(Cow::Borrowed(b""), 100)
-        .expect("in order")
-        .expect("complete");
-    assert_eq!(
-        told(&decoded.packet),
-        format!(r#"BinaryEvent /a 7 2 ["e",{PLACEHOLDER}]"#)
-    );
-    assert_eq!(
-        decoded.attachments,
-        [Bytes::from_static(b"one"), Bytes::new()]
-    );
-    assert_eq!(
-        decoder
-            .text("1", 100)
-            .expect("in order")
-            .expect("complete")
-            .packet
-            .kind,
-        Kind::Disconnect
-    );
+    let decoded = decoder.binary(Cow::Borrowed(b""), 100).expect("in order").expect("complete");
+    assert_eq!(told(&decoded.packet), format!(r#"BinaryEvent /a 7 2 ["e",{PLACEHOLDER}]"#));
+    assert_eq!(decoded.attachments, [Bytes::from_static(b"one"), Bytes::new()]);
+    assert_eq!(decoder.text("1", 100).expect("in order").expect("complete").packet.kind, Kind::Disconnect);
 }
 
 #[test]
@@ -252,28 +165,13 @@ fn messages_out_of_order_or_over_the_bound_are_errors() {
         assert_eq!(decoder.text(r#"52-["e"]"#, max_bytes), Ok(None));
         decoder
     };
-    assert_eq!(
-        waiting(50).text("1", 50),
-        Err(ParseError::AttachmentMissing)
-    );
-    assert_eq!(
-        Decoder::default().binary(Cow::Borrowed(b"x"), 50),
-        Err(ParseError::UnexpectedBinary)
-    );
-    assert_eq!(
-        Decoder::default().text("4{}", 50),
-        Err(ParseError::ServerOnly)
-    );
-    assert_eq!(
-        Decoder::default().text("2[\"long\"]", 8),
-        Err(ParseError::TooLarge)
-    );
+    assert_eq!(waiting(50).text("1", 50), Err(ParseError::AttachmentMissing));
+    assert_eq!(Decoder::default().binary(Cow::Borrowed(b"x"), 50), Err(ParseError::UnexpectedBinary));
+    assert_eq!(Decoder::default().text("4{}", 50), Err(ParseError::ServerOnly));
+    assert_eq!(Decoder::default().text("2[\"long\"]", 8), Err(ParseError::TooLarge));
     let mut decoder = waiting(20);
     assert_eq!(decoder.binary(Cow::Borrowed(&[0; 12]), 20), Ok(None));
-    assert_eq!(
-        decoder.binary(Cow::Borrowed(&[0]), 20),
-        Err(ParseError::TooLarge)
-    );
+    assert_eq!(decoder.binary(Cow::Borrowed(&[0]), 20), Err(ParseError::TooLarge));
 }
 
 #[test]

@@ -1,0 +1,187 @@
+//! Documents over HTTP: the profile's own, and the gateway's where the profile has none; probes and metrics. Changes nothing.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use axum::extract::{Query, Request, State};
+use axum::response::{IntoResponse, Response};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, Method, StatusCode, Uri};
+use hub::names::NamespaceId;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::health::{Part, Readiness};
+use super::time::{iso_8601, now_unix_ms};
+use super::{Ops, failure};
+
+/// Rooms that a document names; others are only in its counts.
+pub const ROOMS_NAMED_MAX: usize = 1_000;
+
+/// The media type of the Prometheus text that the gateway writes.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// `GET /health/live`: the process answers.
+pub(super) async fn live(State(ops): State<Ops>) -> Response {
+    json_text(json!({ "status": "ok", "uptime": ops.health.uptime_secs() }).to_string())
+}
+
+#[derive(Deserialize)]
+pub(super) struct ReadyQuery {
+    strict: Option<String>,
+}
+
+/// `GET /health/ready`: whether new clients should come here.
+pub(super) async fn ready(State(ops): State<Ops>, Query(query): Query<ReadyQuery>) -> Response {
+    let strict = query.strict.is_some_and(|strict| !matches!(strict.as_str(), "0" | "false"));
+    let status = match ops.health.readiness() {
+        Readiness::Ready => StatusCode::OK,
+        Readiness::Degraded if !strict => StatusCode::OK,
+        Readiness::Degraded | Readiness::NotReady => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let mut response = json_text(ops.health.document().to_string());
+    *response.status_mut() = status;
+    response
+}
+
+#[derive(Deserialize)]
+pub(super) struct MetricsQuery {
+    format: Option<String>,
+}
+
+/// `GET /metrics`: Prometheus text, or the profile's document unless Prometheus text is asked for.
+pub(super) async fn metrics(
+    State(ops): State<Ops>,
+    Query(query): Query<MetricsQuery>,
+    headers: HeaderMap,
+) -> Response {
+    let asked = match query.format.as_deref() {
+        Some(format) => format == "prometheus",
+        None => accepts_prometheus(&headers),
+    };
+    if !asked && let Some(document) = profile_document(&ops, &Method::GET, "/metrics").await {
+        return document;
+    }
+    ops.gateway.refresh_gauges().await;
+    ([(CONTENT_TYPE, OPEN_METRICS)], ops.gateway.metrics.prometheus_text()).into_response()
+}
+
+/// Whether a scraper asks: it accepts OpenMetrics, or plain text and neither JSON nor a page.
+fn accepts_prometheus(headers: &HeaderMap) -> bool {
+    let accepted: Vec<&str> = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let accepts = |kind: &str| accepted.iter().any(|value| value.contains(kind));
+    accepts("application/openmetrics-text")
+        || (accepts("text/plain") && !accepts("application/json") && !accepts("text/html"))
+}
+
+/// What no route took: a document of the profile's, or the gateway's own `/health`.
+pub(super) async fn fallback(State(ops): State<Ops>, request: Request) -> Response {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    if let Some(document) = profile_document(&ops, &method, &path).await {
+        return document;
+    }
+    if path == "/health" && matches!(method, Method::GET | Method::HEAD) {
+        return own_health(&ops);
+    }
+    nothing_here(&method, request.uri())
+}
+
+/// The answer to a request that means nothing.
+pub(super) fn nothing_here(method: &Method, uri: &Uri) -> Response {
+    let message = format!("there is nothing at {method} {}", uri.path());
+    failure(StatusCode::NOT_FOUND, hub::codes::ErrorCode::UnknownCommand, &message)
+}
+
+fn own_health(ops: &Ops) -> Response {
+    let part = |part: Part| ops.health.state(part).in_short();
+    json_text(
+        json!({
+            "status": ops.health.status(),
+            "service": ops.gateway.profile.service.name,
+            "version": version(ops),
+            "rabbitmq": part(Part::Rabbitmq),
+            "redis": part(Part::Redis),
+            "uptime": ops.health.uptime_secs(),
+            "timestamp": iso_8601(now_unix_ms()),
+        })
+        .to_string(),
+    )
+}
+
+fn version(ops: &Ops) -> &str {
+    ops.gateway.profile.service.version.as_deref().unwrap_or(env!("CARGO_PKG_VERSION"))
+}
+
+/// The profile's document at this path, if it has one. Its templates are run twice: first to see what they ask for, then with the answers,
+/// so that nobody lists rooms for a document that names none.
+async fn profile_document(ops: &Ops, method: &Method, path: &str) -> Option<Response> {
+    let method = if method == Method::HEAD { &Method::GET } else { method };
+    let rules = &ops.gateway.profile.rules;
+    let (document, parts) = rules.document(method.as_str(), path)?;
+    let now = now_unix_ms();
+    let asked = RefCell::new(BTreeSet::new());
+    rules.write_document(document, &parts, now, &|field| {
+        asked.borrow_mut().insert(field.to_owned());
+        Some("null".to_owned())
+    });
+    let mut answers = BTreeMap::new();
+    for field in asked.into_inner() {
+        if let Some(value) = field_of_gateway(ops, &field).await {
+            answers.insert(field, value.to_string());
+        }
+    }
+    Some(json_text(rules.write_document(document, &parts, now, &|field| answers.get(field).cloned())))
+}
+
+/// The fields of `{gateway.…}`; `None` for one that does not exist.
+async fn field_of_gateway(ops: &Ops, field: &str) -> Option<Value> {
+    let (gateway, health) = (&ops.gateway, &ops.health);
+    Some(match field {
+        "status" => Value::from(health.status()),
+        "reasons" => Value::from(health.reasons()),
+        "rabbitmq" => Value::from(health.state(Part::Rabbitmq).in_short()),
+        "redis" => Value::from(health.state(Part::Redis).in_short()),
+        "uptime" => Value::from(health.uptime_secs()),
+        "service" => Value::from(gateway.profile.service.name.as_str()),
+        "version" => Value::from(version(ops)),
+        "connections" => Value::from(gateway.numbers().await.connections),
+        "sockets" => Value::from(gateway.numbers().await.sockets),
+        "rooms" => {
+            let rooms = gateway.rooms(NamespaceId(0)).await.into_iter().take(ROOMS_NAMED_MAX);
+            rooms.map(|(name, members)| (name, Value::from(members))).collect()
+        }
+        "totalRooms" => Value::from(gateway.rooms(NamespaceId(0)).await.len()),
+        "users" => {
+            let users = gateway.users().await;
+            users.iter().map(|user| Value::from(user.as_str())).collect()
+        }
+        "totalUsers" => Value::from(gateway.users().await.len()),
+        _ => return None,
+    })
+}
+
+/// JSON that is already text. Documents tell what is true now, so that nobody should keep them.
+fn json_text(text: String) -> Response {
+    ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], text).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prometheus_text_is_for_who_asks_for_it() {
+        let table = [
+            ("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1", true),
+            ("text/plain;version=0.0.4", true),
+            ("*/*", false),
+            ("application/json, text/plain, */*", false),
+            ("text/html,application/xhtml+xml,*/*;q=0.8", false),
+            ("", false),
+        ];
+        for (accept, expected) in table {
+            let headers = HeaderMap::from_iter([(ACCEPT, accept.parse().expect("a header's value"))]);
+            assert_eq!(accepts_prometheus(&headers), expected, "{accept}");
+        }
+    }
+}

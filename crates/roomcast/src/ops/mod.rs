@@ -1,0 +1,51 @@
+//! What operators and backend services see of a node: logs, health, documents, metrics and the server API.
+
+mod api;
+mod documents;
+pub mod health;
+pub mod logs;
+mod time;
+
+use std::sync::Arc;
+
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use http::StatusCode;
+use hub::codes::ErrorCode;
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+pub use self::documents::ROOMS_NAMED_MAX;
+use self::health::Health;
+use crate::gateway::Gateway;
+
+/// Publishes of the server API under way at a time; more wait before their bodies are read.
+const PUBLISHING_MAX: usize = 64;
+
+/// What all answers are made from.
+#[derive(Clone)]
+struct Ops {
+    gateway: Gateway,
+    health: Health,
+    publishing: Arc<Semaphore>,
+}
+
+/// Everything that is answered over HTTP but clients' connections: `/api/*`, `/health/*`, `/metrics` and the profile's documents.
+pub fn router(gateway: Gateway, health: Health) -> Router {
+    let ops = Ops { gateway, health, publishing: Arc::new(Semaphore::new(PUBLISHING_MAX)) };
+    api::router(ops.clone())
+        .route("/health/live", get(documents::live))
+        .route("/health/ready", get(documents::ready))
+        .route("/metrics", get(documents::metrics))
+        .fallback(documents::fallback)
+        .with_state(ops)
+}
+
+/// An answer that says what is wrong.
+fn failure(status: StatusCode, code: ErrorCode, message: &str) -> Response {
+    (status, Json(json!({ "error": message, "code": code.as_str() }))).into_response()
+}
+
+#[cfg(test)]
+mod tests;
