@@ -68,6 +68,15 @@ impl Gateway {
         })
     }
 
+    /// Brings the gauges that nobody keeps up while events pass up to date.
+    pub async fn refresh_gauges(&self) {
+        let numbers = self.numbers().await;
+        self.metrics.rooms.set(numbers.rooms as i64);
+        self.metrics.queued_bytes.set(numbers.queued_bytes as i64);
+        let waiting: usize = self.publisher.inboxes().iter().map(crate::shard::inbox::Inbox::used_bytes).sum();
+        self.metrics.inbox_bytes.set(waiting as i64);
+    }
+
     /// The users that are connected, each once.
     pub async fn users(&self) -> Vec<UserId> {
         let mut users = self.ask(Query::Users).await.concat();

@@ -1,7 +1,9 @@
 //! Roomcast: a self-hosted real-time gateway between backend services and their users.
 
 pub mod access;
+mod acceptor;
 mod addresses;
+pub mod app;
 pub mod auth;
 pub mod environment;
 pub mod fanout;

@@ -257,6 +257,17 @@ impl Shard {
                 None,
             );
         };
+        if self.outside.gateway.publisher.inboxes().iter().any(|inbox| inbox.is_full()) {
+            // Its fan-out would find no room: say so before anything has happened.
+            return self.tell_error(
+                slot,
+                namespace,
+                ack,
+                ErrorCode::Busy,
+                "the gateway is overloaded; try again",
+                None,
+            );
+        }
         if name == REFRESH {
             return self.refresh(slot, namespace, data, ack);
         }

@@ -275,7 +275,7 @@ impl Shard {
             Ok(Some(decoded)) => self.packet(slot, &decoded),
             Ok(None) => {}
             Err(error) => {
-                tracing::debug!(?error, "a client sent a packet that is none");
+                tracing::debug!(%error, "a client sent a packet that is none");
                 self.close_engine(slot, CloseReason::ParseError, None, "");
             }
         }

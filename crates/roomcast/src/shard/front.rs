@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -24,6 +24,7 @@ use tower::ServiceExt;
 use wire::engine::{self, Known, Query, Refusal, Revision, Transport, Transports, Verdict};
 use wire::ws::UpgradeHeaders;
 
+use super::admission::Admission;
 use super::ids::NodeId;
 use super::inbox::{Inbox, Message};
 use super::poll::{Adopted, Handshake, PollKind, PollReply, PollRequest, Role};
@@ -50,6 +51,8 @@ pub struct Shared {
     pub node: NodeId,
     /// New sessions are refused.
     pub draining: AtomicBool,
+    /// How fast new sessions are let in.
+    pub admission: Admission,
     /// Everything that is no session.
     pub ops: axum::Router,
     /// Where that runs.
@@ -119,7 +122,7 @@ impl Front {
                     if let Some(namespace) = namespace
                         && request.headers().contains_key(header::UPGRADE)
                     {
-                        return self.plain(request, peer, index, namespace);
+                        return self.plain(request, peer, index, namespace).await;
                     }
                 }
             }
@@ -161,11 +164,8 @@ impl Front {
         };
         match (verdict, query.sid().zip(owner)) {
             (Verdict::Open(Transport::Polling), _) => {
-                if self.is_full() {
-                    return unavailable("full");
-                }
-                if self.shared.draining.load(Ordering::Relaxed) {
-                    return unavailable("draining");
+                if let Err(refused) = self.admit().await {
+                    return refused;
                 }
                 let handshake = Box::new(self.handshake(&request, query));
                 let kind = PollKind::Open { handshake, address: self.address(&request, peer), endpoint };
@@ -196,10 +196,24 @@ impl Front {
         self.shared.node.shard_of(sid).filter(|shard| *shard < self.shared.inboxes.len())
     }
 
-    /// Whether the node has as many connections as it may have.
-    fn is_full(&self) -> bool {
-        let limit = self.shared.profile.limits.connections;
-        limit.is_some_and(|limit| self.shared.metrics.connections.get() >= i64::from(limit))
+    /// Lets a new session in, in its turn.
+    async fn admit(&self) -> Result<(), Response<Body>> {
+        let is_full = || {
+            let limit = self.shared.profile.limits.connections;
+            limit.is_some_and(|limit| self.shared.metrics.connections.get() >= i64::from(limit))
+        };
+        if self.shared.draining.load(Ordering::Relaxed) {
+            return Err(unavailable("draining"));
+        }
+        let wait = if is_full() { None } else { self.shared.admission.take(Instant::now()) };
+        match wait {
+            Some(Duration::ZERO) => Ok(()),
+            Some(wait) => {
+                tokio::time::sleep(wait).await;
+                if is_full() { Err(unavailable("full")) } else { Ok(()) }
+            }
+            None => Err(unavailable("full")),
+        }
     }
 
     /// The checks that need no session; a session of ours is taken for one on polling, and its owner knows better.
@@ -300,11 +314,8 @@ impl Front {
                 _ => return text(StatusCode::BAD_REQUEST, Refusal::BadRequest.message()),
             },
             (Verdict::Open(Transport::WebSocket), _) => {
-                if self.is_full() {
-                    return unavailable("full");
-                }
-                if self.shared.draining.load(Ordering::Relaxed) {
-                    return unavailable("draining");
+                if let Err(refused) = self.admit().await {
+                    return refused;
                 }
                 let handshake = Box::new(self.handshake(&request, query));
                 (self.shard, Role::SocketIo { handshake, address: self.address(&request, peer), endpoint })
@@ -326,7 +337,7 @@ impl Front {
     }
 
     /// A handshake of the plain JSON dialects.
-    fn plain(
+    async fn plain(
         &self,
         mut request: Request<Incoming>,
         peer: IpAddr,
@@ -338,11 +349,8 @@ impl Front {
             self.shared.metrics.refused.inc("origin");
             return text(StatusCode::FORBIDDEN, "Origin not allowed");
         }
-        if self.is_full() {
-            return unavailable("full");
-        }
-        if self.shared.draining.load(Ordering::Relaxed) {
-            return unavailable("draining");
+        if let Err(refused) = self.admit().await {
+            return refused;
         }
         let query_string = request.uri().query().unwrap_or_default().to_owned();
         let mut handshake = self.handshake(&request, &Query::parse(&query_string));

@@ -3,6 +3,7 @@
 //! This file holds the state and the loop; `deliver` the fan-out, `engine` and `plain` the dialects, `act` what sockets do, `front` HTTP.
 
 mod act;
+pub mod admission;
 mod clock;
 mod connection;
 mod deliver;
@@ -104,6 +105,7 @@ struct Shard {
     doomed: Vec<(ConnectionKey, Doom)>,
     /// Sockets with more to read than one turn takes.
     unread: VecDeque<ConnectionKey>,
+    more_ready: bool,
     scratch: Vec<u8>,
     outputs: Vec<Output>,
     engine_outputs: Vec<wire::engine::Output>,
@@ -199,6 +201,7 @@ pub fn spawn(
             wheel,
             doomed: Vec::new(),
             unread: VecDeque::new(),
+            more_ready: false,
             scratch: vec![0; SCRATCH_BYTES],
             outputs: Vec::new(),
             engine_outputs: Vec::new(),
@@ -222,7 +225,7 @@ impl Shard {
             reason = "its successor is unsafe for descriptors that are not owned; ours is an `OwnedFd`, for which this is sound"
         )]
         let epoll = AsyncFd::with_interest(watched, Readable::READABLE).expect("the runtime watches descriptors");
-        let mut ready = Vec::with_capacity(256);
+        let mut ready = Vec::with_capacity(slots::READY_MAX);
         let sleep = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(sleep);
         loop {
@@ -266,7 +269,11 @@ impl Shard {
     }
 
     fn has_work(&self) -> bool {
-        self.slots.is_dirty() || !self.events.is_empty() || !self.unread.is_empty() || !self.doomed.is_empty()
+        self.slots.is_dirty()
+            || !self.events.is_empty()
+            || !self.unread.is_empty()
+            || self.more_ready
+            || !self.doomed.is_empty()
     }
 
     fn next_look_ms(&self) -> Option<u64> {
@@ -329,8 +336,9 @@ impl Shard {
                 self.read(key);
             }
         }
-        if let Err(error) = self.slots.poll(ready) {
-            panic!("the epoll set of a shard is broken: {error}");
+        match self.slots.poll(ready) {
+            Ok(more) => self.more_ready = more,
+            Err(error) => panic!("the epoll set of a shard is broken: {error}"),
         }
         for Readiness { key, readable, writable } in ready.drain(..) {
             if !self.slots.is_current(key) {

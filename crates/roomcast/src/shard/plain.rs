@@ -83,7 +83,7 @@ impl Shard {
         }
         match wire::json::parse(text, wire_envelope(envelope)) {
             Ok(message) => self.command(slot, namespace, &message.event, message.data, None),
-            Err(error) => self.tell_error(slot, namespace, None, ErrorCode::BadMessage, &format!("{error:?}"), None),
+            Err(error) => self.tell_error(slot, namespace, None, ErrorCode::BadMessage, &error.to_string(), None),
         }
     }
 

@@ -26,6 +26,9 @@ pub const ARENA_MAX_BYTES: usize = 16 * 1024 * 1024;
 /// Above this, several frames go out by `writev` from where they are instead of being gathered.
 const GATHER_MAX_BYTES: usize = 32 * 1024;
 
+/// Sockets told of by one look at the epoll set.
+pub const READY_MAX: usize = 256;
+
 /// How a slot takes its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
@@ -141,7 +144,7 @@ impl Slots {
             slots: Vec::new(),
             free: Vec::new(),
             epoll,
-            ready: Vec::with_capacity(256),
+            ready: Vec::with_capacity(READY_MAX),
             arena: Vec::new(),
             arena_bytes: 0,
             epoch: 0,
@@ -416,17 +419,17 @@ impl Slots {
         }
     }
 
-    /// The sockets that have something to tell, at most 256 at once; an empty list means that there is nothing more.
+    /// The sockets that have something to tell, [`READY_MAX`] at most. Returns whether there may be more, which no edge will tell again.
     ///
     /// # Errors
     /// The epoll set itself fails.
-    pub fn poll(&mut self, out: &mut Vec<Readiness>) -> io::Result<()> {
+    pub fn poll(&mut self, out: &mut Vec<Readiness>) -> io::Result<bool> {
         out.clear();
         self.ready.clear();
         let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
         match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.ready), Some(&now)) {
             Ok(_) => {}
-            Err(Errno::INTR) => return Ok(()),
+            Err(Errno::INTR) => return Ok(true),
             Err(error) => return Err(error.into()),
         }
         for event in &self.ready {
@@ -439,7 +442,7 @@ impl Slots {
                 writable: flags.contains(epoll::EventFlags::OUT),
             });
         }
-        Ok(())
+        Ok(self.ready.len() == self.ready.capacity())
     }
 }
 

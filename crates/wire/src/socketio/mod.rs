@@ -2,6 +2,7 @@
 
 mod decode;
 mod encode;
+mod placeholders;
 
-pub use decode::{Decoded, Decoder, Event, Kind, MAX_ATTACHMENTS, Packet, ParseError, parse};
+pub use decode::{Decoded, Decoder, Event, Kind, MAX_ATTACHMENTS, MAX_DEPTH, Packet, ParseError, parse};
 pub use encode::Outbound;

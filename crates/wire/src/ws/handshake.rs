@@ -1,5 +1,8 @@
 //! The opening handshake (RFC 6455, section 4.2), on header values given as strings. Knows no HTTP library.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 /// The header values of a request that asks for a WebSocket; headers that came several times are joined with `, `.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct UpgradeHeaders<'a> {
@@ -38,30 +41,128 @@ pub enum UpgradeRefusal {
 }
 
 impl UpgradeRefusal {
-    /// The HTTP status of the answer. With 426 goes the header `Sec-WebSocket-Version: 13, 8`.
+    /// The HTTP status of the answer. With 426 go the headers `Upgrade: websocket` and `Sec-WebSocket-Version: 13, 8`.
     pub fn status(self) -> u16 {
-        todo!()
+        match self {
+            Self::Method => 405,
+            Self::Upgrade | Self::Connection | Self::Key => 400,
+            Self::Version => 426,
+        }
     }
 
     /// The answer's body.
     pub fn message(self) -> &'static str {
-        todo!()
+        match self {
+            Self::Method => "A WebSocket handshake is a GET",
+            Self::Upgrade => "Header Upgrade must name websocket",
+            Self::Connection => "Header Connection must name Upgrade",
+            Self::Version => "Header Sec-WebSocket-Version must be 13",
+            Self::Key => "Header Sec-WebSocket-Key must be 16 bytes in base64",
+        }
     }
 }
 
 /// Whether the request is a WebSocket handshake, and what to answer.
 pub fn check_upgrade(headers: &UpgradeHeaders<'_>) -> Result<Accept, UpgradeRefusal> {
-    let _ = headers;
-    todo!()
+    if headers.method != "GET" {
+        return Err(UpgradeRefusal::Method);
+    }
+    if !names(headers.upgrade, "websocket") {
+        return Err(UpgradeRefusal::Upgrade);
+    }
+    if !names(headers.connection, "upgrade") {
+        return Err(UpgradeRefusal::Connection);
+    }
+    if !matches!(headers.version.map(str::trim), Some("13" | "8")) {
+        return Err(UpgradeRefusal::Version);
+    }
+    let key = headers.key.unwrap_or_default().trim();
+    match STANDARD.decode(key) {
+        Ok(nonce) if nonce.len() == 16 => Ok(Accept { accept: accept_key(key) }),
+        Ok(_) | Err(_) => Err(UpgradeRefusal::Key),
+    }
 }
 
 /// The value of `Sec-WebSocket-Accept` for a `Sec-WebSocket-Key`.
 pub fn accept_key(key: &str) -> String {
-    let _ = key;
-    todo!()
+    /// What RFC 6455, section 1.3 has every server append.
+    const SUFFIX: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+    let mut hash = sha1_smol::Sha1::new();
+    hash.update(key.as_bytes());
+    hash.update(SUFFIX.as_bytes());
+    STANDARD.encode(hash.digest().bytes())
 }
 
 /// The subprotocols that a `Sec-WebSocket-Protocol` header offers, in order.
 pub fn protocols(header: &str) -> impl Iterator<Item = &str> {
     header.split(',').map(str::trim).filter(|protocol| !protocol.is_empty())
+}
+
+fn names(header: Option<&str>, token: &str) -> bool {
+    header.unwrap_or_default().split(',').any(|part| part.trim().eq_ignore_ascii_case(token))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+    fn good() -> UpgradeHeaders<'static> {
+        UpgradeHeaders {
+            method: "GET",
+            upgrade: Some("websocket"),
+            connection: Some("Upgrade"),
+            version: Some("13"),
+            key: Some(KEY),
+        }
+    }
+
+    fn check(headers: UpgradeHeaders<'_>, expected: Result<(), UpgradeRefusal>) {
+        assert_eq!(check_upgrade(&headers).map(|_| ()), expected, "{headers:?}");
+    }
+
+    #[test]
+    fn the_accept_value_is_that_of_the_rfc() {
+        let accept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=".to_owned();
+        assert_eq!(accept_key(KEY), accept);
+        assert_eq!(check_upgrade(&good()), Ok(Accept { accept }));
+    }
+
+    #[test]
+    fn header_values_are_read_as_lists_and_without_case() {
+        check(UpgradeHeaders { connection: Some("keep-alive, upgrade"), ..good() }, Ok(()));
+        check(UpgradeHeaders { upgrade: Some("h2c, WebSocket"), ..good() }, Ok(()));
+        check(UpgradeHeaders { version: Some("8"), ..good() }, Ok(()));
+    }
+
+    #[test]
+    fn each_flaw_has_its_refusal() {
+        check(UpgradeHeaders { method: "POST", ..good() }, Err(UpgradeRefusal::Method));
+        check(UpgradeHeaders { upgrade: None, ..good() }, Err(UpgradeRefusal::Upgrade));
+        check(UpgradeHeaders { upgrade: Some("websockets"), ..good() }, Err(UpgradeRefusal::Upgrade));
+        check(UpgradeHeaders { connection: Some("keep-alive"), ..good() }, Err(UpgradeRefusal::Connection));
+        check(UpgradeHeaders { version: Some("12"), ..good() }, Err(UpgradeRefusal::Version));
+        check(UpgradeHeaders { version: None, ..good() }, Err(UpgradeRefusal::Version));
+        for key in [None, Some(""), Some("c2hvcnQ="), Some("dGhlIHNhbXBsZSBub25jZQ"), Some("!GhlIHNhbXBsZSBub25jZQ==")]
+        {
+            check(UpgradeHeaders { key, ..good() }, Err(UpgradeRefusal::Key));
+        }
+        assert_eq!(
+            [405, 400, 400, 426, 400],
+            [
+                UpgradeRefusal::Method.status(),
+                UpgradeRefusal::Upgrade.status(),
+                UpgradeRefusal::Connection.status(),
+                UpgradeRefusal::Version.status(),
+                UpgradeRefusal::Key.status(),
+            ]
+        );
+    }
+
+    #[test]
+    fn protocols_come_in_order() {
+        assert_eq!(protocols("bearer, a.b.c ,,").collect::<Vec<_>>(), ["bearer", "a.b.c"]);
+        assert_eq!(protocols("").count(), 0);
+    }
 }

@@ -2,6 +2,7 @@
 //! they get. Knows nothing of what the messages mean.
 
 mod encode;
+mod frame;
 mod handshake;
 mod parser;
 
