@@ -10,14 +10,14 @@ use hub::rules::Presence as PresenceFacts;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use crate::access::Access;
 use crate::acceptor::Acceptor;
+use crate::access::Access;
 use crate::auth::{Auth, AuthConfig, Pace};
 use crate::fanout::{Interest, Publisher};
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
-use crate::ops::health::{Health, Phase};
 use crate::ops;
+use crate::ops::health::{Health, Phase};
 use crate::presence::Presence;
 use crate::shard::admission::Admission;
 use crate::shard::front::Shared;

@@ -2,7 +2,7 @@
 
 mod api;
 mod documents;
-mod health;
+pub mod health;
 pub mod logs;
 
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 pub use self::documents::ROOMS_NAMED_MAX;
-pub use self::health::{Health, Part, Phase, Readiness, State};
+use self::health::Health;
 use crate::gateway::Gateway;
 
 /// Publishes of the server API under way at a time; more wait before their bodies are read.
@@ -27,12 +27,12 @@ const PUBLISHING_MAX: usize = 64;
 #[derive(Clone)]
 struct Ops {
     gateway: Gateway,
-    health: Arc<Health>,
+    health: Health,
     publishing: Arc<Semaphore>,
 }
 
 /// Everything that is answered over HTTP but clients' connections: `/api/*`, `/health/*`, `/metrics` and the profile's documents.
-pub fn router(gateway: Gateway, health: Arc<Health>) -> Router {
+pub fn router(gateway: Gateway, health: Health) -> Router {
     let ops = Ops { gateway, health, publishing: Arc::new(Semaphore::new(PUBLISHING_MAX)) };
     api::router(ops.clone())
         .route("/health/live", get(documents::live))
