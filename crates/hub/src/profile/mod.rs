@@ -2,12 +2,24 @@
 //! The language stands in one table, from which come the checks, the JSON Schema and the reference page.
 //! Reads no file and no environment: text and variables come in as arguments.
 
+mod builtin;
+mod language;
+mod meaning;
 mod problem;
+mod reference;
+mod schema;
 mod settings;
+mod variables;
+mod written;
 
+pub use builtin::{builtin, builtin_names};
+pub(crate) use meaning::namespaces_of;
 pub(crate) use problem::{Findings, Span, did_you_mean, nearest};
 pub use problem::{Problem, Warning};
+pub use reference::reference_markdown;
+pub use schema::json_schema;
 pub use settings::*;
+pub(crate) use written::{Entry, Section, Value, Written};
 
 use crate::rules::Rules;
 
@@ -53,16 +65,52 @@ impl Profile {
     ///
     /// All problems at once, top down.
     pub fn read(
-        _text: &str,
-        _file_name: &str,
-        _environment: &dyn Fn(&str) -> Option<String>,
+        text: &str,
+        file_name: &str,
+        environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<(Self, Vec<Warning>), Vec<Problem>> {
-        todo!()
+        let mut findings = Findings::new(file_name, text);
+        let profile = Self::of(text, environment, &mut findings);
+        findings.need_variables();
+        let (problems, warnings) = findings.finish();
+        if problems.is_empty() { Ok((profile, warnings)) } else { Err(problems) }
     }
 
     /// The variables that this profile reads, in the order of the file, those of the language's own defaults after them.
     pub fn variables(&self) -> &[Variable] {
         &self.variables
+    }
+
+    fn of(text: &str, environment: &dyn Fn(&str) -> Option<String>, findings: &mut Findings<'_>) -> Self {
+        let mut variables = Vec::new();
+        let root = written::read(text, &language::PROFILE, environment, findings, &mut variables);
+        let settings = meaning::Settings::of(&root, findings);
+        let rules = Rules::build(&root, &settings.namespaces, findings);
+        for name in &settings.service.unused_variables {
+            variables.push(Variable {
+                names: vec![name.clone()],
+                default: Some(String::new()),
+                about: "Accepted, and does nothing.".to_owned(),
+                key: String::new(),
+            });
+        }
+        Self {
+            about: root.text_or_empty("about"),
+            service: settings.service,
+            auth: settings.auth,
+            user: settings.user,
+            origins: settings.origins,
+            endpoints: settings.endpoints,
+            rabbitmq: settings.rabbitmq,
+            redis: settings.redis,
+            publishing: settings.publishing,
+            limits: settings.limits,
+            drain: settings.drain,
+            log: settings.log,
+            api_key: settings.api_key,
+            rules,
+            variables,
+        }
     }
 }
 
@@ -71,31 +119,31 @@ impl Profile {
 /// # Errors
 ///
 /// The problems of the file, but for variables that are not set.
-pub fn variables(_text: &str, _file_name: &str) -> Result<Vec<Variable>, Vec<Problem>> {
-    todo!()
+pub fn variables(text: &str, file_name: &str) -> Result<Vec<Variable>, Vec<Problem>> {
+    let mut findings = Findings::new(file_name, text);
+    let profile = Profile::of(text, &|_| None, &mut findings);
+    let (problems, _) = findings.finish();
+    if problems.is_empty() { Ok(profile.variables) } else { Err(problems) }
 }
 
 /// Variables in the form of an `.env` file: each with what it is for and its default; only required ones are not commented out.
-pub fn env_file(_variables: &[Variable]) -> String {
-    todo!()
-}
-
-/// The names of the profiles that come with the gateway.
-pub fn builtin_names() -> impl Iterator<Item = &'static str> {
-    ["demo", "hometrip"].into_iter()
-}
-
-/// The text of a profile that comes with the gateway.
-pub fn builtin(_name: &str) -> Option<&'static str> {
-    todo!()
-}
-
-/// The JSON Schema of a profile, for editors.
-pub fn json_schema() -> String {
-    todo!()
-}
-
-/// The reference page of the language, in Markdown.
-pub fn reference_markdown() -> String {
-    todo!()
+pub fn env_file(variables: &[Variable]) -> String {
+    let mut text = String::new();
+    for variable in variables {
+        if variable.key.is_empty() {
+            text.push_str(&format!("# {}\n", variable.about));
+        } else {
+            text.push_str(&format!("# {} ({})\n", variable.about, variable.key));
+        }
+        if let [first, others @ ..] = variable.names.as_slice() {
+            if !others.is_empty() {
+                text.push_str(&format!("# Also read, if it is not set: {}\n", others.join(", ")));
+            }
+            match &variable.default {
+                Some(default) => text.push_str(&format!("# {first}={default}\n\n")),
+                None => text.push_str(&format!("{first}=\n\n")),
+            }
+        }
+    }
+    text
 }

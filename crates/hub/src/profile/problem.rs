@@ -54,11 +54,12 @@ pub(crate) struct Findings<'a> {
     text: &'a str,
     problems: Vec<Problem>,
     warnings: Vec<Warning>,
+    missing_variables: Vec<(Span, String)>,
 }
 
 impl<'a> Findings<'a> {
     pub(crate) fn new(file: &'a str, text: &'a str) -> Self {
-        Self { file, text, problems: Vec::new(), warnings: Vec::new() }
+        Self { file, text, problems: Vec::new(), warnings: Vec::new(), missing_variables: Vec::new() }
     }
 
     /// Notes a problem.
@@ -75,6 +76,18 @@ impl<'a> Findings<'a> {
         }
     }
 
+    /// Notes that a variable must be set and is not: a problem for who starts, and none for who only wants to know the variables.
+    pub(crate) fn missing_variable(&mut self, span: &Span, what: String) {
+        self.missing_variables.push((span.clone(), what));
+    }
+
+    /// Turns the variables that are missing into problems.
+    pub(crate) fn need_variables(&mut self) {
+        for (span, what) in std::mem::take(&mut self.missing_variables) {
+            self.problem(&span, what);
+        }
+    }
+
     /// Notes a problem at a part of what was written at `span`: at the part itself if it stands there as it is.
     pub(crate) fn problem_at(&mut self, span: &Span, part: &str, what: impl Into<String>, suggestion: Option<String>) {
         let start = self.text.get(span.clone()).and_then(|written| written.find(part)).unwrap_or(0) + span.start;
@@ -85,6 +98,11 @@ impl<'a> Findings<'a> {
     pub(crate) fn warning(&mut self, span: &Span, what: impl Into<String>) {
         let (line, _) = self.position(span.start);
         self.warnings.push(Warning { file: self.file.to_owned(), line, what: what.into() });
+    }
+
+    /// The line where something stands.
+    pub(crate) fn line(&self, span: &Span) -> usize {
+        self.position(span.start).0
     }
 
     /// The problems, top down, and the warnings.

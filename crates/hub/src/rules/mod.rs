@@ -1,22 +1,33 @@
 //! The rules of a profile and their one evaluator: for delivering, for `explain` and for `check` alike.
 //! Raw JSON comes in and raw JSON goes out; payloads are never written again. Does nothing itself: decisions go out as values.
 
+mod arguments;
+mod build;
 mod condition;
+mod document;
+mod emit;
 mod facts;
+mod hook;
 mod json;
+mod kind;
+mod parts;
 mod pattern;
+mod reach;
+mod route;
 mod run;
 mod scope;
 mod template;
 
+pub use document::GATEWAY_FIELDS;
 pub use facts::{Arrival, Effect, Facts, Origin, Outcome, Presence, Refreshed, User, Welcome};
 pub use json::iso_8601;
+pub(crate) use parts::raw_json;
 pub use run::{Join, Place, Progress, Reply, Request, Run};
 
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::emission::Emission;
-use crate::names::{NamespaceId, RoomName};
+use crate::names::NamespaceId;
 
 /// A command of the profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,119 +48,98 @@ pub enum ClaimsUsed {
 
 /// The rules of a profile: rooms, hooks, commands, routes, documents. Shared by all threads.
 #[derive(Debug)]
-pub struct Rules {}
+pub struct Rules {
+    namespaces: Vec<Box<str>>,
+    /// The most specific first.
+    kinds: Vec<kind::Kind>,
+    hooks: hook::Hooks,
+    commands: Vec<run::Command>,
+    commands_by_name: HashMap<Box<str>, u32>,
+    routes: Vec<route::Route>,
+    pages: Vec<document::Page>,
+    conditions: condition::Conditions,
+    claims: ClaimsUsed,
+    errors: AtomicU64,
+}
 
 impl Rules {
     /// The namespace of this name, if the profile has it.
-    pub fn namespace(&self, _name: &str) -> Option<NamespaceId> {
-        todo!()
+    pub fn namespace(&self, name: &str) -> Option<NamespaceId> {
+        let index = self.namespaces.iter().position(|own| **own == *name)?;
+        u16::try_from(index).ok().map(NamespaceId)
     }
 
     /// The name of a namespace.
-    pub fn namespace_name(&self, _id: NamespaceId) -> &str {
-        todo!()
+    pub fn namespace_name(&self, id: NamespaceId) -> &str {
+        &self.namespaces[usize::from(id.0)]
     }
 
     /// The names of all namespaces, by their ids.
     pub fn namespaces(&self) -> &[Box<str>] {
-        todo!()
+        &self.namespaces
     }
 
-    /// Which claims the rules read.
+    /// Which claims the rules read, beside `id`, `email` and `role`.
     pub fn claims_used(&self) -> &ClaimsUsed {
-        todo!()
+        &self.claims
+    }
+
+    /// How many conditions could not be worked out, and how many hooks' emits could not be made, since the start.
+    pub fn errors(&self) -> u64 {
+        self.errors.load(Ordering::Relaxed)
     }
 
     /// What becomes of an event from a backend.
-    pub fn route(&self, _arrival: &Arrival<'_>) -> Outcome {
-        todo!()
+    pub fn route(&self, arrival: &Arrival<'_>) -> Outcome {
+        self.decide(arrival, &mut route::Trace::off())
     }
 
     /// The same, with a line for each thing that was looked at, and why it was taken or not.
-    pub fn explain(&self, _arrival: &Arrival<'_>) -> (Outcome, Vec<String>) {
-        todo!()
+    pub fn explain(&self, arrival: &Arrival<'_>) -> (Outcome, Vec<String>) {
+        let mut trace = route::Trace::on();
+        let outcome = self.decide(arrival, &mut trace);
+        (outcome, trace.lines())
     }
 
-    /// What a new connection gets: its rooms and what goes out.
-    pub fn on_connect(&self, _namespace: NamespaceId, _facts: &Facts<'_>) -> Welcome {
-        todo!()
+    /// The document at a path, with the parts of the path that it names, as they stand in it.
+    pub fn document(&self, method: &str, path: &str) -> Option<(DocumentId, Vec<String>)> {
+        self.pages.iter().zip(0..).find_map(|(page, index)| Some((DocumentId(index), page.matches(method, path)?)))
     }
 
-    /// What a refreshed token changes for a socket in these rooms; `facts` hold the new claims.
-    pub fn on_refresh(&self, _namespace: NamespaceId, _rooms: &[RoomName], _facts: &Facts<'_>) -> Refreshed {
-        todo!()
+    /// Whether a document is open to everyone, without the key of the server API.
+    pub fn document_is_public(&self, document: DocumentId) -> bool {
+        self.pages[document.0 as usize].public
     }
 
-    /// What is told when the socket has entered the room other than by a command.
-    pub fn on_enter(&self, _namespace: NamespaceId, _room: &RoomName, _facts: &Facts<'_>) -> Vec<Effect> {
-        todo!()
-    }
-
-    /// What is told when the socket has left the room other than by a command: by its end, above all.
-    pub fn on_leave(&self, _namespace: NamespaceId, _room: &RoomName, _facts: &Facts<'_>) -> Vec<Effect> {
-        todo!()
-    }
-
-    /// Whether anything is told when the first of a user's sockets enters the room.
-    pub fn watches_user_enter(&self, _namespace: NamespaceId, _room: &RoomName) -> bool {
-        todo!()
-    }
-
-    /// What is told when the first of a user's sockets, `facts.socket`, has entered the room.
-    pub fn on_user_enter(&self, _namespace: NamespaceId, _room: &RoomName, _facts: &Facts<'_>) -> Vec<Effect> {
-        todo!()
-    }
-
-    /// Whether the hooks of presence name rooms of this kind, so that they must be remembered for a user.
-    pub fn remembers_room(&self, _namespace: NamespaceId, _room: &RoomName) -> bool {
-        todo!()
-    }
-
-    /// What is told when a user's first socket came.
-    pub fn on_user_online(&self, _presence: &Presence<'_>) -> Vec<Emission> {
-        todo!()
-    }
-
-    /// What is told when a user's last socket has been gone for [`Rules::offline_grace`].
-    pub fn on_user_offline(&self, _presence: &Presence<'_>) -> Vec<Emission> {
-        todo!()
-    }
-
-    /// How long a user's last socket must be gone before the user is offline.
-    pub fn offline_grace(&self) -> Duration {
-        todo!()
-    }
-
-    /// The command of this name in the namespace.
-    pub fn command(&self, _namespace: NamespaceId, _name: &str) -> Option<CommandId> {
-        todo!()
-    }
-
-    /// Starts a command. `data` is the raw JSON of the client's first argument; `wants_ack` says whether the client asked for an answer.
-    pub fn start(
-        &self,
-        _namespace: NamespaceId,
-        _command: CommandId,
-        _data: Option<&str>,
-        _wants_ack: bool,
-        _facts: &Facts<'_>,
-    ) -> Run {
-        todo!()
-    }
-
-    /// The document at a path, with the parts of the path that it names.
-    pub fn document(&self, _method: &str, _path: &str) -> Option<(DocumentId, Vec<String>)> {
-        todo!()
-    }
-
-    /// Writes a document. `parts` are those of [`Rules::document`]; `gateway` gives the raw JSON of a field of `{gateway.…}`.
+    /// Writes a document. `parts` are those of [`Rules::document`], decoded; `gateway` gives the raw JSON of a field of [`GATEWAY_FIELDS`].
     pub fn write_document(
         &self,
-        _document: DocumentId,
-        _parts: &[String],
-        _now_unix_ms: u64,
-        _gateway: &dyn Fn(&str) -> Option<String>,
+        document: DocumentId,
+        parts: &[String],
+        now_unix_ms: u64,
+        gateway: &dyn Fn(&str) -> Option<String>,
     ) -> String {
-        todo!()
+        self.pages[document.0 as usize].write(parts, now_unix_ms, gateway)
+    }
+
+    fn decide(&self, arrival: &Arrival<'_>, trace: &mut route::Trace) -> Outcome {
+        let mut errors = 0;
+        let outcome = route::route(&self.routes, &self.conditions, arrival, &mut errors, trace);
+        if errors > 0 {
+            self.errors.fetch_add(errors, Ordering::Relaxed);
+        }
+        outcome
+    }
+
+    /// Whether a condition holds; one that errs does not, and is counted.
+    fn holds(&self, condition: &condition::Condition, scope: &scope::Scope<'_>) -> bool {
+        condition.holds(&self.conditions, scope).unwrap_or_else(|_| {
+            self.count_error();
+            false
+        })
+    }
+
+    fn count_error(&self) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
     }
 }

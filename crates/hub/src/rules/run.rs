@@ -3,10 +3,19 @@
 
 use bytes::Bytes;
 
+use super::arguments::{self, Field};
+use super::condition::Condition;
+use super::emit::Emit;
 use super::facts::{Effect, Facts};
+use super::json::{self, Document, Malformed};
+use super::kind::{Moment, Verdict};
+use super::route::locals;
+use super::scope::{Named, RoomView, Scope};
+use super::template::{Shape, Template, Unmet};
 use super::{CommandId, Rules};
 use crate::codes::ErrorCode;
-use crate::names::RoomName;
+use crate::emission::Payload;
+use crate::names::{EventName, NamespaceId, RoomName};
 
 /// Where the acting socket is; implemented by who keeps the rooms.
 pub trait Place {
@@ -79,23 +88,404 @@ pub enum Progress {
     Wait(Request),
 }
 
+/// A command of the profile, compiled.
+#[derive(Debug)]
+pub(crate) struct Command {
+    pub(crate) name: Box<str>,
+    pub(crate) namespaces: Option<Vec<NamespaceId>>,
+    pub(crate) args: Vec<Field>,
+    pub(crate) bare: Option<Box<str>>,
+    pub(crate) require: Vec<Require>,
+    pub(crate) calls: Vec<(Box<str>, Template)>,
+    pub(crate) locals: Vec<(Box<str>, Shape)>,
+    pub(crate) publish: Option<Publication>,
+    pub(crate) join: Vec<Template>,
+    pub(crate) leave: Vec<Template>,
+    pub(crate) answer: Answer,
+    pub(crate) emit: Vec<Emit>,
+}
+
+/// Something that must hold.
+#[derive(Debug)]
+pub(crate) struct Require {
+    pub(crate) test: Test,
+    pub(crate) code: ErrorCode,
+    pub(crate) message: Option<Template>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Test {
+    Member(Template),
+    That(Condition),
+}
+
+#[derive(Debug)]
+pub(crate) struct Publication {
+    pub(crate) exchange: Option<String>,
+    pub(crate) key: Template,
+    pub(crate) body: Shape,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Answer {
+    pub(crate) ack: Option<Shape>,
+    pub(crate) event: Option<EventName>,
+    pub(crate) data: Option<Shape>,
+}
+
 /// A command under way. Owns what it needs, so that it can wait.
 #[derive(Debug)]
 pub struct Run {
-    _command: CommandId,
+    command: CommandId,
+    namespace: NamespaceId,
+    wants_ack: bool,
+    new_id: Box<str>,
+    args: Named,
+    locals: Named,
+    /// The rooms to enter and those to leave, once they are known.
+    entering: Vec<RoomName>,
+    leaving: Vec<RoomName>,
+    step: Step,
+}
+
+/// Where a run is. `Awaiting…` steps go on with a reply.
+#[derive(Debug)]
+enum Step {
+    Begin { data: Option<Box<str>> },
+    Call(usize),
+    AwaitingCall(usize),
+    Publish,
+    AwaitingPublish,
+    Rooms,
+    Enter(usize),
+    AwaitingAsk(usize),
+    Move,
+    Over,
+}
+
+/// Why a command ends early.
+struct Failure {
+    code: ErrorCode,
+    message: String,
+    message_id: Option<String>,
+}
+
+impl Failure {
+    fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), message_id: None }
+    }
+}
+
+impl Rules {
+    /// The command of this name in the namespace.
+    pub fn command(&self, namespace: NamespaceId, name: &str) -> Option<CommandId> {
+        let index = *self.commands_by_name.get(name)?;
+        let command = &self.commands[index as usize];
+        command.namespaces.as_ref().is_none_or(|own| own.contains(&namespace)).then_some(CommandId(index))
+    }
+
+    /// The name of a command.
+    pub fn command_name(&self, command: CommandId) -> &str {
+        &self.commands[command.0 as usize].name
+    }
+
+    /// Starts a command. `data` is the raw JSON of the client's first argument; `wants_ack` says whether the client asked for an answer.
+    pub fn start(
+        &self,
+        namespace: NamespaceId,
+        command: CommandId,
+        data: Option<&str>,
+        wants_ack: bool,
+        facts: &Facts<'_>,
+    ) -> Run {
+        Run {
+            command,
+            namespace,
+            wants_ack,
+            new_id: Box::from(facts.new_id),
+            args: Named::new(),
+            locals: Named::new(),
+            entering: Vec::new(),
+            leaving: Vec::new(),
+            step: Step::Begin { data: data.map(Box::from) },
+        }
+    }
 }
 
 impl Run {
     /// Goes on as far as it can: first with `None`, then, after each [`Progress::Wait`], with the reply. The facts may be newer at each call;
-    /// the new id is the first call's.
+    /// the new id is the one it started with.
     pub fn advance(
         &mut self,
-        _rules: &Rules,
-        _facts: &Facts<'_>,
-        _place: &mut dyn Place,
-        _reply: Option<Reply>,
-        _effects: &mut Vec<Effect>,
+        rules: &Rules,
+        facts: &Facts<'_>,
+        place: &mut dyn Place,
+        reply: Option<Reply>,
+        effects: &mut Vec<Effect>,
     ) -> Progress {
-        todo!()
+        let new_id = self.new_id.clone();
+        let facts = Facts { new_id: &new_id, ..*facts };
+        match self.go_on(rules, &facts, place, reply, effects) {
+            Ok(progress) => progress,
+            Err(Failure { code, message, message_id }) => {
+                self.step = Step::Over;
+                effects.push(Effect::Failed { code, message, message_id });
+                Progress::Done
+            }
+        }
+    }
+
+    fn go_on(
+        &mut self,
+        rules: &Rules,
+        facts: &Facts<'_>,
+        place: &mut dyn Place,
+        mut reply: Option<Reply>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Progress, Failure> {
+        let command = &rules.commands[self.command.0 as usize];
+        loop {
+            match std::mem::replace(&mut self.step, Step::Over) {
+                Step::Begin { data } => {
+                    self.args = read_arguments(command, data.as_deref())?;
+                    self.require(rules, command, facts, place)?;
+                    self.step = Step::Call(0);
+                }
+                Step::Call(index) => match command.calls.get(index) {
+                    Some((name, presence)) => {
+                        let user_ids = presence.names(&self.scope(rules, facts)).map_err(unmet)?;
+                        if !user_ids.is_empty() {
+                            self.step = Step::AwaitingCall(index);
+                            return Ok(Progress::Wait(Request::Presence { user_ids }));
+                        }
+                        self.locals.push((name.clone(), Box::from("{}")));
+                        self.step = Step::Call(index + 1);
+                    }
+                    None => {
+                        let made = locals(&command.locals, &self.scope(rules, facts)).map_err(unmet)?;
+                        self.locals.extend(made);
+                        self.step = Step::Publish;
+                    }
+                },
+                Step::AwaitingCall(index) => {
+                    let value = match reply.take() {
+                        Some(Reply::Json(value)) => value,
+                        other => return Err(unexpected(other)),
+                    };
+                    let value = Document::parse(&value)
+                        .map_err(|error| Failure::new(ErrorCode::Internal, error.to_string()))?
+                        .raw
+                        .into();
+                    self.locals.push((command.calls[index].0.clone(), value));
+                    // The socket may have been taken out of its rooms in the meantime.
+                    self.require(rules, command, facts, place)?;
+                    self.step = Step::Call(index + 1);
+                }
+                Step::Publish => match &command.publish {
+                    Some(publication) => {
+                        let request = self.publication(rules, publication, facts)?;
+                        self.step = Step::AwaitingPublish;
+                        return Ok(Progress::Wait(request));
+                    }
+                    None => self.step = Step::Rooms,
+                },
+                Step::AwaitingPublish => match reply.take() {
+                    Some(Reply::Published | Reply::NotConfigured) => self.step = Step::Rooms,
+                    Some(Reply::Failed { code: ErrorCode::Unknown, message }) => {
+                        let message_id = Some(self.new_id.to_string());
+                        return Err(Failure { code: ErrorCode::Unknown, message, message_id });
+                    }
+                    other => return Err(unexpected(other)),
+                },
+                Step::Rooms => {
+                    let (entering, leaving) = {
+                        let scope = self.scope(rules, facts);
+                        (
+                            super::emit::rooms(&command.join, &scope).map_err(unmet)?,
+                            super::emit::rooms(&command.leave, &scope).map_err(unmet)?,
+                        )
+                    };
+                    if entering.is_empty()
+                        && leaving.is_empty()
+                        && !(command.join.is_empty() && command.leave.is_empty())
+                    {
+                        return Err(Failure::new(ErrorCode::BadField, "the message names no room"));
+                    }
+                    (self.entering, self.leaving) = (entering, leaving);
+                    self.step = Step::Enter(0);
+                }
+                Step::Enter(index) => match self.entering.get(index) {
+                    // Who is in already is in: the rule was asked when it entered.
+                    Some(room) if place.is_member(room) => self.step = Step::Enter(index + 1),
+                    Some(room) => match rules.may_enter(self.namespace, room, facts) {
+                        Verdict::Yes => self.step = Step::Enter(index + 1),
+                        Verdict::Ask { url, timeout_ms } => {
+                            self.step = Step::AwaitingAsk(index);
+                            return Ok(Progress::Wait(Request::Ask { url, timeout_ms }));
+                        }
+                        Verdict::No(code, message) => return Err(Failure::new(code, message)),
+                    },
+                    None => self.step = Step::Move,
+                },
+                Step::AwaitingAsk(index) => match reply.take() {
+                    Some(Reply::Allowed | Reply::NotConfigured) => self.step = Step::Enter(index + 1),
+                    Some(Reply::Refused) => {
+                        return Err(Failure::new(
+                            ErrorCode::Forbidden,
+                            format!("you may not enter `{}`", self.entering[index]),
+                        ));
+                    }
+                    other => return Err(unexpected(other)),
+                },
+                Step::Move => {
+                    self.move_rooms(rules, facts, place, effects)?;
+                    self.finish(rules, command, facts, effects)?;
+                    return Ok(Progress::Done);
+                }
+                Step::Over => return Ok(Progress::Done),
+            }
+        }
+    }
+
+    fn require(&self, rules: &Rules, command: &Command, facts: &Facts<'_>, place: &dyn Place) -> Result<(), Failure> {
+        let scope = self.scope(rules, facts);
+        for require in &command.require {
+            let (holds, otherwise) = match &require.test {
+                Test::That(condition) => (rules.holds(condition, &scope), "this is not allowed".to_owned()),
+                Test::Member(template) => {
+                    let rooms = super::emit::rooms(std::slice::from_ref(template), &scope).map_err(unmet)?;
+                    let stranger = rooms.iter().find(|room| !place.is_member(room));
+                    let otherwise =
+                        stranger.map_or_else(String::new, |room| format!("you are not a member of `{room}`"));
+                    (stranger.is_none() && !rooms.is_empty(), otherwise)
+                }
+            };
+            if !holds {
+                let said = require.message.as_ref().and_then(|message| message.plain(&scope).ok());
+                return Err(Failure::new(require.code, said.unwrap_or(otherwise)));
+            }
+        }
+        Ok(())
+    }
+
+    fn publication(&self, rules: &Rules, publication: &Publication, facts: &Facts<'_>) -> Result<Request, Failure> {
+        let scope = self.scope(rules, facts);
+        Ok(Request::Publish {
+            exchange: publication.exchange.clone(),
+            key: publication.key.name(&scope).map_err(unmet)?,
+            body: Bytes::from(publication.body.render(&scope).map_err(unmet)?),
+            message_id: self.new_id.to_string(),
+        })
+    }
+
+    /// Enters and leaves, and tells the others of what changed: joining twice, or leaving what one is not in, changes nothing.
+    fn move_rooms(
+        &self,
+        rules: &Rules,
+        facts: &Facts<'_>,
+        place: &mut dyn Place,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Failure> {
+        if let Some(room) = self.leaving.iter().find(|room| !rules.may_leave(self.namespace, room)) {
+            return Err(Failure::new(ErrorCode::Forbidden, format!("you may not leave `{room}`")));
+        }
+        let mut entered: Vec<&RoomName> = Vec::new();
+        for room in &self.entering {
+            match place.join(room) {
+                Join::Newly => entered.push(room),
+                Join::Already => {}
+                Join::TooMany => {
+                    for room in entered {
+                        place.leave(room);
+                    }
+                    return Err(Failure::new(
+                        ErrorCode::TooManyRooms,
+                        format!("you are in too many rooms to enter `{room}`"),
+                    ));
+                }
+            }
+        }
+        for room in entered {
+            rules.room_hook(Moment::Enter, self.namespace, room, facts, effects);
+        }
+        for room in &self.leaving {
+            if place.leave(room) {
+                rules.room_hook(Moment::Leave, self.namespace, room, facts, effects);
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers, then tells the others. `{room}` is the first room that was entered, or left.
+    fn finish(
+        &self,
+        rules: &Rules,
+        command: &Command,
+        facts: &Facts<'_>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Failure> {
+        let room = self.entering.first().or(self.leaving.first()).map(RoomName::as_str);
+        let of_kind = room.and_then(|name| rules.kind_of(self.namespace, name));
+        let parts = of_kind.as_ref().map(|(kind, captures)| kind.parts(captures)).unwrap_or_default();
+        let kind = of_kind.as_ref().map_or("", |(kind, _)| &kind.name);
+        let scope = Scope { room: room.map(|name| RoomView { name, kind, parts: &parts }), ..self.scope(rules, facts) };
+        self.answer(&command.answer, &scope, effects)?;
+        rules.run_emits(&command.emit, &scope, self.namespace, effects);
+        Ok(())
+    }
+
+    fn answer(&self, answer: &Answer, scope: &Scope<'_>, effects: &mut Vec<Effect>) -> Result<(), Failure> {
+        let render = |shape: &Option<Shape>| match shape {
+            Some(shape) => shape.render(scope).map(Payload::json).map_err(unmet),
+            None => Ok(Payload::json("")),
+        };
+        if self.wants_ack {
+            let payload = match (&answer.ack, &answer.data) {
+                (Some(_), _) => render(&answer.ack)?,
+                (None, Some(_)) => render(&answer.data)?,
+                // Who asks for an answer gets one, so that it need not wait for its time-out.
+                (None, None) => Payload::json(r#"{"success":true}"#),
+            };
+            effects.push(Effect::Ack { payload });
+        } else if let Some(event) = &answer.event {
+            effects.push(Effect::ToSelf { event: event.clone(), payload: render(&answer.data)? });
+        }
+        Ok(())
+    }
+
+    fn scope<'a>(&'a self, rules: &Rules, facts: &'a Facts<'a>) -> Scope<'a> {
+        Scope { args: &self.args, locals: &self.locals, ..rules.scope_in(facts, None) }
+    }
+}
+
+fn read_arguments(command: &Command, data: Option<&str>) -> Result<Named, Failure> {
+    let data = data.unwrap_or("null");
+    let bad_message = |error: Malformed| Failure::new(ErrorCode::BadMessage, error.to_string());
+    let raw = Document::parse(data.as_bytes()).map_err(bad_message)?.raw;
+    let bad_field = |what| Failure::new(ErrorCode::BadField, what);
+    match &command.bare {
+        Some(field) if !raw.starts_with(['{', '[', 'n', 't', 'f']) => {
+            arguments::read(&command.args, &format!("{{{}:{raw}}}", json::quoted(field))).map_err(bad_field)
+        }
+        _ if command.args.is_empty() => Ok(Named::new()),
+        _ if raw == "null" => arguments::read(&command.args, "{}").map_err(bad_field),
+        _ => arguments::read(&command.args, raw).map_err(bad_field),
+    }
+}
+
+fn unmet(unmet: Unmet) -> Failure {
+    match unmet {
+        Unmet::Needed(what) => Failure::new(ErrorCode::BadField, what),
+        Unmet::Optional => Failure::new(ErrorCode::BadField, "something that is needed here is missing"),
+    }
+}
+
+/// A failure goes to the client as it is; a reply that fits no question is the driver's mistake.
+fn unexpected(reply: Option<Reply>) -> Failure {
+    match reply {
+        Some(Reply::Failed { code, message }) => Failure::new(code, message),
+        Some(Reply::Json(_) | Reply::Allowed | Reply::Refused | Reply::Published | Reply::NotConfigured) | None => {
+            Failure::new(ErrorCode::Internal, "the gateway lost track of this command")
+        }
     }
 }

@@ -131,7 +131,9 @@ enum Root {
     Event,
     Key,
     Gateway,
-    /// A value that a rule named: by `let`, `call`, a pattern's part, a document's path.
+    /// A part of a document's path.
+    Part,
+    /// A value that a rule named: by `let`, `call`, a pattern's part.
     Local(Box<str>),
 }
 
@@ -156,6 +158,7 @@ impl Path {
             "event" => Root::Event,
             "key" => Root::Key,
             "gateway" => Root::Gateway,
+            "path" => Root::Part,
             local => Root::Local(Box::from(local)),
         };
         Self { root, below: below.iter().map(|step| Box::from(*step)).collect() }
@@ -177,11 +180,6 @@ impl Path {
             [rooms, kind] if self.root == Root::User && &**rooms == "rooms" => Some(kind),
             _ => None,
         }
-    }
-
-    /// Whether it begins with this local name.
-    pub(crate) fn is_local(&self, name: &str) -> bool {
-        self.root == Root::Local(Box::from(name))
     }
 
     /// The argument that it reads, in `args.NAME`.
@@ -226,7 +224,7 @@ pub(crate) struct Scope<'a> {
     pub(crate) event: Option<&'a Document<'a>>,
     pub(crate) key: &'a str,
     pub(crate) locals: &'a [(Box<str>, Box<str>)],
-    /// Values that are texts and not JSON: parts of a document's path.
+    /// Values that are texts and not JSON: the parts of a room's name in its condition, those of a document's path.
     pub(crate) texts: &'a [(&'a str, &'a str)],
     pub(crate) gateway: Option<&'a dyn Fn(&str) -> Option<String>>,
 }
@@ -264,6 +262,9 @@ impl<'a> Scope<'a> {
                 } else {
                     json::descend(&value, rest).map(|raw| Cow::Owned(raw.to_owned()))
                 }
+            }
+            Root::Part => {
+                quoted(self.texts.iter().find(|(name, _)| below.first().is_some_and(|part| **part == **name))?.1)
             }
             Root::Local(name) => match named(self.locals, name) {
                 Some(value) => json::descend(value, below).map(Cow::Borrowed),

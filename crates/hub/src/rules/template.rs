@@ -126,11 +126,6 @@ impl Template {
         samples
     }
 
-    /// Whether it begins with a hole.
-    pub(crate) fn begins_open(&self) -> bool {
-        matches!(self.pieces.first(), Some(Piece::Hole(_)))
-    }
-
     /// The names that it gives: one, or several where a list stands in a hole, or none where an optional one is missing.
     pub(crate) fn names(&self, scope: &Scope<'_>) -> Result<Vec<String>, Unmet> {
         let mut names = vec![String::new()];
@@ -187,13 +182,18 @@ impl Template {
             }
             return Ok(());
         }
-        json::push_text(out, &self.text(scope, |text| Cow::Borrowed(text))?);
+        json::push_text(out, &self.plain(scope)?);
         Ok(())
     }
 
     /// The text with every hole percent-encoded (RFC 3986: all but unreserved characters), for addresses.
     pub(crate) fn address(&self, scope: &Scope<'_>) -> Result<String, Unmet> {
         self.text(scope, |text| Cow::Owned(percent_encoded(text)))
+    }
+
+    /// The plain text, for messages.
+    pub(crate) fn plain(&self, scope: &Scope<'_>) -> Result<String, Unmet> {
+        self.text(scope, |text| Cow::Borrowed(text))
     }
 
     fn text(&self, scope: &Scope<'_>, written: impl Fn(&str) -> Cow<'_, str>) -> Result<String, Unmet> {

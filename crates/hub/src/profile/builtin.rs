@@ -1,0 +1,16 @@
+//! The profiles that come with the gateway, as text. Reads none of them.
+
+const BUILTIN: [(&str, &str); 2] = [
+    ("demo", include_str!("../../../../profiles/demo.toml")),
+    ("hometrip", include_str!("../../../../profiles/hometrip.toml")),
+];
+
+/// The names of the profiles that come with the gateway.
+pub fn builtin_names() -> impl Iterator<Item = &'static str> {
+    BUILTIN.iter().map(|(name, _)| *name)
+}
+
+/// The text of a profile that comes with the gateway.
+pub fn builtin(name: &str) -> Option<&'static str> {
+    BUILTIN.iter().find(|(own, _)| *own == name).map(|(_, text)| *text)
+}

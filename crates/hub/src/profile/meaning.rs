@@ -1,0 +1,331 @@
+//! The second stage of reading a profile, for its settings: what was written becomes what it means, and what cannot be meant together is told.
+//! The rules have their own second stage beside their evaluator.
+
+use super::problem::{Findings, did_you_mean};
+use super::settings::*;
+use super::written::{Section, Written};
+use crate::names::NamespaceId;
+
+/// Every setting of a profile.
+pub(crate) struct Settings {
+    pub(crate) service: Service,
+    pub(crate) auth: Auth,
+    pub(crate) user: UserLimits,
+    pub(crate) origins: Origins,
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) rabbitmq: Option<Rabbitmq>,
+    pub(crate) redis: Option<RedisAddress>,
+    pub(crate) publishing: Publishing,
+    pub(crate) limits: Limits,
+    pub(crate) drain: Drain,
+    pub(crate) log: Log,
+    pub(crate) api_key: Option<Secret>,
+    /// The names of all namespaces, by their ids.
+    pub(crate) namespaces: Vec<Box<str>>,
+}
+
+impl Settings {
+    /// Reads the settings of a profile's root table.
+    pub(crate) fn of(root: &Section, findings: &mut Findings<'_>) -> Self {
+        let nothing = Section::default();
+        let section = |name| root.section(name).unwrap_or(&nothing);
+        let mut namespaces = Vec::new();
+        let endpoints =
+            root.sections("endpoint").filter_map(|written| endpoint(written, &mut namespaces, findings)).collect();
+        if root.find("endpoint").is_some() && namespaces.is_empty() {
+            findings.problem(&root.place("endpoint"), "no endpoint can be used");
+        }
+        if namespaces.is_empty() {
+            namespaces.push(Box::from("/"));
+        }
+        let publish = section("publish");
+        let drain = section("drain");
+        Self {
+            service: service(section("service")),
+            auth: auth(section("auth"), findings),
+            user: UserLimits { connections: limit(section("user"), "connections") },
+            origins: origins(section("cors"), findings),
+            endpoints,
+            rabbitmq: section("source").section("rabbitmq").map(rabbitmq),
+            redis: redis(section("redis")),
+            publishing: Publishing {
+                exchange: publish.text("exchange").map(str::to_owned),
+                confirm_timeout: publish.time("confirm_timeout"),
+            },
+            limits: limits(section("limits")),
+            drain: Drain { delay: drain.time("delay"), timeout: drain.time("timeout") },
+            log: log(section("log")),
+            api_key: section("api").text("key").map(Secret::new),
+            namespaces,
+        }
+    }
+}
+
+/// A count of which 0 means any number.
+fn limit(section: &Section, name: &str) -> Option<u32> {
+    section.count(name).filter(|count| *count > 0)
+}
+
+fn service(written: &Section) -> Service {
+    Service {
+        name: written.text_or_empty("name"),
+        version: written.text("version").map(str::to_owned),
+        host: written.text_or_empty("host"),
+        port: written.count("port").unwrap_or_default(),
+        ops_port: written.count("ops_port"),
+        trusted_proxies: written.texts("trusted_proxies"),
+        unused_variables: written.texts("unused_variables"),
+    }
+}
+
+fn auth(written: &Section, findings: &mut Findings<'_>) -> Auth {
+    let nothing = Section::default();
+    let anonymous = written.section("anonymous").unwrap_or(&nothing);
+    let has_key = ["secret", "public_key", "jwks_url"].iter().any(|name| written.text(name).is_some());
+    let token = written.text("token").unwrap_or("required");
+    let access = match token {
+        "ignored" => Access::Open,
+        "with_key" if !has_key => {
+            findings.warning(
+                &written.place("token"),
+                "access is open, since no key for tokens is set (JWT_SECRET, JWT_PUBLIC_KEY or JWKS_URL)",
+            );
+            Access::Open
+        }
+        _ if written.switch("allow_anonymous") => {
+            findings.warning(&written.place("allow_anonymous"), "clients without a token are let in as nobody");
+            Access::TokenOrAnonymous
+        }
+        "required" if !has_key => {
+            findings.missing_variable(
+                &written.place("token"),
+                "the variable JWT_SECRET is not set, nor JWT_PUBLIC_KEY or JWKS_URL, and `auth` needs a key to check tokens".to_owned(),
+            );
+            Access::Token
+        }
+        _ => Access::Token,
+    };
+    Auth {
+        access,
+        anonymous_query: anonymous.text("query").map(str::to_owned),
+        guest_prefix: anonymous.text("guest").map(str::to_owned),
+        secret: written.text("secret").map(Secret::new),
+        public_key: written.text("public_key").map(str::to_owned),
+        jwks_url: written.text("jwks_url").map(str::to_owned),
+        algorithms: written.texts("algorithms"),
+        leeway: written.time("leeway"),
+        warn_before: written.time("warn_before"),
+        user_claims: written.texts("user_claims"),
+        token_life: written.time("token_life"),
+    }
+}
+
+fn origins(written: &Section, findings: &mut Findings<'_>) -> Origins {
+    let mut listed = Vec::new();
+    for origin in written.texts("origins") {
+        if origin == "*" {
+            return Origins::Any;
+        }
+        // Browsers send an origin without a slash at its end; people copy addresses with one.
+        let origin = origin.trim_end_matches('/').to_ascii_lowercase();
+        if origin != "null" && !origin.contains("://") {
+            findings.problem_with(
+                &written.place("origins"),
+                format!("`{origin}` is no origin"),
+                Some(format!("did you mean `https://{origin}`?")),
+            );
+        }
+        listed.push(origin);
+    }
+    if listed.is_empty() { Origins::Any } else { Origins::Listed(listed) }
+}
+
+fn endpoint(written: &Section, namespaces: &mut Vec<Box<str>>, findings: &mut Findings<'_>) -> Option<Endpoint> {
+    let socket_io = match written.text("protocol")? {
+        "socket.io" => true,
+        _ => false,
+    };
+    let foreign: &[&str] = if socket_io {
+        &["paths", "envelope", "heartbeat"]
+    } else {
+        &["namespaces", "transports", "ping_interval", "ping_timeout", "connect_timeout", "upgrade_timeout"]
+    };
+    // Keys that hold a default stand where the table begins: only those that were written are told of.
+    for entry in
+        written.entries.iter().filter(|entry| foreign.contains(&entry.name.as_str()) && !entry.name_span.is_empty())
+    {
+        let other = if socket_io { "json" } else { "socket.io" };
+        findings.problem(&entry.name_span, format!("`endpoint.{}` is for the protocol `{other}` alone", entry.name));
+    }
+    if socket_io {
+        let mut names = written.texts("namespaces");
+        if names.is_empty() {
+            names.push("/".to_owned());
+        }
+        let namespaces = names.iter().map(|name| namespace_id(name, namespaces)).collect();
+        for name in names.iter().filter(|name| !name.starts_with('/')) {
+            findings.problem_with(
+                &written.place("namespaces"),
+                format!("the namespace `{name}` does not begin with `/`"),
+                Some(format!("did you mean `/{name}`?")),
+            );
+        }
+        let transports = written.texts("transports");
+        let offered = |name: &str| transports.is_empty() || transports.iter().any(|transport| transport == name);
+        Some(Endpoint::SocketIo(SocketIoEndpoint {
+            path: path(written, "/socket.io", findings),
+            namespaces,
+            ping_interval: written.time("ping_interval"),
+            ping_timeout: written.time("ping_timeout"),
+            connect_timeout: written.time("connect_timeout"),
+            upgrade_timeout: written.time("upgrade_timeout"),
+            polling: offered("polling"),
+            websocket: offered("websocket"),
+        }))
+    } else {
+        let mut paths = Vec::new();
+        for entry in written.named("paths") {
+            if !entry.name.starts_with('/') {
+                findings.problem(&entry.name_span, format!("the path `{}` does not begin with `/`", entry.name));
+            }
+            paths.push((entry.name.clone(), namespace_id(entry.written.text().unwrap_or("/"), namespaces)));
+        }
+        if paths.is_empty() {
+            paths.push((path(written, "/ws", findings), namespace_id("/", namespaces)));
+        } else if written.find("path").is_some() {
+            findings.problem(&written.place("path"), "`path` and `paths` say the same thing twice");
+        }
+        let nothing = Section::default();
+        let heartbeat = written.section("heartbeat").unwrap_or(&nothing);
+        Some(Endpoint::Json(JsonEndpoint {
+            paths,
+            envelope: if written.text("envelope") == Some("data") { Envelope::Data } else { Envelope::Flat },
+            heartbeat: Heartbeat {
+                every: heartbeat.time("every"),
+                silent: heartbeat.count("silent").unwrap_or(2),
+                send: heartbeat.find("send").map(plain_json),
+            },
+        }))
+    }
+}
+
+fn path(written: &Section, default: &str, findings: &mut Findings<'_>) -> String {
+    let path = written.text("path").unwrap_or(default).trim_end_matches('/');
+    if !path.starts_with('/') {
+        findings.problem_with(
+            &written.place("path"),
+            format!("the path `{path}` does not begin with `/`"),
+            Some(format!("did you mean `/{path}`?")),
+        );
+    }
+    path.to_owned()
+}
+
+fn namespace_id(name: &str, namespaces: &mut Vec<Box<str>>) -> NamespaceId {
+    let index = namespaces.iter().position(|known| **known == *name).unwrap_or_else(|| {
+        namespaces.push(Box::from(name));
+        namespaces.len() - 1
+    });
+    NamespaceId(u16::try_from(index).expect("a file of text does not name 65,536 namespaces within its size"))
+}
+
+/// The namespaces that a rule names; all that are known where it names none.
+pub(crate) fn namespaces_of(
+    written: &Section,
+    known: &[Box<str>],
+    findings: &mut Findings<'_>,
+) -> Option<Vec<NamespaceId>> {
+    written.find("namespace")?;
+    let mut ids = Vec::new();
+    for item in written.list("namespace") {
+        let Some(name) = item.text() else { continue };
+        match known.iter().position(|own| **own == *name) {
+            Some(index) => ids.extend(u16::try_from(index).map(NamespaceId)),
+            None => {
+                let suggestion = did_you_mean(name, known.iter().map(|own| &**own));
+                findings.problem_with(&item.span, format!("no endpoint has the namespace `{name}`"), suggestion);
+            }
+        }
+    }
+    Some(ids)
+}
+
+/// A value without templates as JSON.
+fn plain_json(written: &Written) -> String {
+    crate::rules::raw_json(written)
+}
+
+fn rabbitmq(written: &Section) -> Rabbitmq {
+    let part = |name: &str, default: &str| written.text(name).unwrap_or(default).to_owned();
+    let any_part = ["host", "user", "password", "vhost"].iter().any(|name| written.text(name).is_some())
+        || written.count::<u16>("port").is_some();
+    let address = match written.text("url") {
+        Some(url) => Some(RabbitmqAddress::Url(Secret::new(url))),
+        None if any_part => Some(RabbitmqAddress::Parts {
+            host: part("host", "localhost"),
+            port: written.count("port").unwrap_or(5672),
+            user: part("user", "guest"),
+            password: Secret::new(part("password", "guest")),
+            vhost: part("vhost", "/"),
+        }),
+        None => None,
+    };
+    Rabbitmq {
+        address,
+        exchange: written.text_or_empty("exchange"),
+        exchange_type: written.text_or_empty("type"),
+        durable: written.switch("durable"),
+        prefetch: written.count("prefetch").unwrap_or(1),
+        consumers: if written.text("consumers") == Some("one") { Consumers::One } else { Consumers::All },
+        dead_letter: written.text_or_empty("dead_letter"),
+        dead_letter_max: written.count("dead_letter_max").unwrap_or_default(),
+        queues: written
+            .sections("queue")
+            .map(|queue| Queue {
+                name: queue.text_or_empty("name"),
+                bindings: queue.texts("bind"),
+                durable: queue.switch("durable"),
+            })
+            .collect(),
+    }
+}
+
+fn redis(written: &Section) -> Option<RedisAddress> {
+    if let Some(url) = written.text("url") {
+        return Some(RedisAddress::Url(Secret::new(url)));
+    }
+    Some(RedisAddress::Parts {
+        host: written.text("host")?.to_owned(),
+        port: written.count("port").unwrap_or(6379),
+        password: written.text("password").map(Secret::new),
+        database: written.count("database").unwrap_or_default(),
+    })
+}
+
+fn limits(written: &Section) -> Limits {
+    Limits {
+        connections: limit(written, "connections"),
+        messages_per_minute: limit(written, "messages_per_minute"),
+        message_bytes: written.size("message"),
+        event_bytes: written.size("event"),
+        send_queue_bytes: written.size("send_queue"),
+        rooms_per_connection: written.count("rooms_per_connection").unwrap_or_default(),
+        commands_waiting: written.count("commands_waiting").unwrap_or_default(),
+    }
+}
+
+fn log(written: &Section) -> Log {
+    Log {
+        level: match written.text("level").unwrap_or("info") {
+            "error" => LogLevel::Error,
+            "warn" => LogLevel::Warn,
+            "http" | "verbose" | "debug" => LogLevel::Debug,
+            "silly" | "trace" => LogLevel::Trace,
+            _ => LogLevel::Info,
+        },
+        dir: written.text("dir").map(str::to_owned),
+        format: if written.text("format") == Some("json") { LogFormat::Json } else { LogFormat::Text },
+        file_bytes: written.size("file_size"),
+        files: written.count("files").unwrap_or_default(),
+    }
+}

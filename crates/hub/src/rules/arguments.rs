@@ -1,0 +1,207 @@
+//! What a command's arguments must be, and their check against a client's message: only the fields that are declared come through.
+//! Reads raw JSON, keeps raw JSON.
+
+use super::json;
+use super::scope::{Branch, Named};
+
+/// One field of a message.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Field {
+    pub(crate) name: Box<str>,
+    pub(crate) spec: Spec,
+    pub(crate) optional: bool,
+    /// What holds where it is missing, as raw JSON.
+    pub(crate) default: Option<Box<str>>,
+}
+
+/// What a value must be.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Spec {
+    Any,
+    Id,
+    Bool,
+    Object,
+    /// A text of so many characters (code points).
+    Text(usize, usize),
+    Number(f64, f64),
+    Integer(i64, i64),
+    /// One of these words.
+    Word(Vec<Box<str>>),
+    /// A list of at most so many.
+    List(Box<Spec>, usize),
+    Fields(Vec<Field>),
+}
+
+/// How many items a list may have where the profile does not say.
+pub(crate) const LIST_MAX: usize = 1_000;
+
+/// Checks the fields of a raw object. The error names the field and what it must be.
+pub(crate) fn read(fields: &[Field], raw: &str) -> Result<Named, String> {
+    read_below(fields, raw, "")
+}
+
+/// What templates may name below the fields.
+pub(crate) fn branches(fields: &[Field]) -> Vec<(String, Branch)> {
+    fields.iter().map(|field| (field.name.to_string(), field.spec.branch())).collect()
+}
+
+fn read_below(fields: &[Field], raw: &str, above: &str) -> Result<Named, String> {
+    let Some(given) = json::fields(raw) else {
+        let what = if above.is_empty() { "the message" } else { above };
+        return Err(format!("{what} must be an object, not {}", json::type_name(raw)));
+    };
+    let mut values = Named::with_capacity(fields.len());
+    for field in fields {
+        let path = if above.is_empty() { field.name.to_string() } else { format!("{above}.{}", field.name) };
+        let value = given.iter().rev().find(|(name, _)| **name == *field.name).map(|(_, value)| *value);
+        // A client that sends `null` for what it has not means that it has it not.
+        let absent = value.is_none_or(|value| value == "null" && (field.optional || field.default.is_some()));
+        match (value, &field.default) {
+            (Some(value), _) if !absent => values.push((field.name.clone(), field.spec.read(value, &path)?)),
+            (_, Some(default)) => values.push((field.name.clone(), default.clone())),
+            (_, None) if field.optional => {}
+            (_, None) => return Err(format!("{path} is missing: it must be {}", field.spec.expected())),
+        }
+    }
+    Ok(values)
+}
+
+impl Spec {
+    /// What is expected, for messages.
+    pub(crate) fn expected(&self) -> String {
+        match self {
+            Self::Any => "a value".to_owned(),
+            Self::Id => "an id: a text of 1 to 255 bytes, or an integer".to_owned(),
+            Self::Bool => "true or false".to_owned(),
+            Self::Object | Self::Fields(_) => "an object".to_owned(),
+            Self::Text(0, usize::MAX) => "a text".to_owned(),
+            Self::Text(min, max) => format!("a text of {min} to {max} characters"),
+            Self::Number(min, max) if min.is_infinite() && max.is_infinite() => "a number".to_owned(),
+            Self::Number(min, max) => format!("a number from {min} to {max}"),
+            Self::Integer(i64::MIN, i64::MAX) => "an integer".to_owned(),
+            Self::Integer(min, max) => format!("an integer from {min} to {max}"),
+            Self::Word(words) => format!("one of {}", words.join(", ")),
+            Self::List(item, max) => format!("a list of at most {max}, each {}", item.expected()),
+        }
+    }
+
+    fn branch(&self) -> Branch {
+        match self {
+            Self::Any | Self::Object | Self::List(..) => Branch::Open,
+            Self::Id | Self::Bool | Self::Text(..) | Self::Number(..) | Self::Integer(..) | Self::Word(_) => {
+                Branch::Value
+            }
+            Self::Fields(fields) => Branch::ValueWith(branches(fields)),
+        }
+    }
+
+    fn read(&self, raw: &str, path: &str) -> Result<Box<str>, String> {
+        let kept = |fits: bool| {
+            if fits {
+                Ok(Box::from(raw))
+            } else {
+                Err(format!("{path} must be {}, not {}", self.expected(), json::type_name(raw)))
+            }
+        };
+        match self {
+            Self::Any => kept(true),
+            Self::Id => kept(json::id(raw).is_some()),
+            Self::Bool => kept(matches!(raw, "true" | "false")),
+            Self::Object => kept(raw.starts_with('{')),
+            Self::Text(min, max) => match json::text(raw) {
+                Some(text) => {
+                    let characters = text.chars().count();
+                    if (*min..=*max).contains(&characters) {
+                        Ok(Box::from(raw))
+                    } else {
+                        Err(format!("{path} must be {}, not of {characters}", self.expected()))
+                    }
+                }
+                None => kept(false),
+            },
+            Self::Number(min, max) => kept(number(raw).is_some_and(|value| (*min..=*max).contains(&value))),
+            Self::Integer(min, max) => {
+                kept(json::is_integer(raw) && raw.parse().is_ok_and(|value: i64| (*min..=*max).contains(&value)))
+            }
+            Self::Word(words) => {
+                let known = json::text(raw).is_some_and(|text| words.iter().any(|word| **word == *text));
+                if known { Ok(Box::from(raw)) } else { Err(format!("{path} must be {}", self.expected())) }
+            }
+            Self::List(item, max) => {
+                let Some(items) = json::items(raw) else { return kept(false) };
+                if items.len() > *max {
+                    return Err(format!("{path} has {} items: at most {max} are let in", items.len()));
+                }
+                for (index, value) in items.iter().enumerate() {
+                    item.read(value, &format!("{path}.{index}"))?;
+                }
+                Ok(Box::from(raw))
+            }
+            Self::Fields(fields) => {
+                let mut object = String::from("{");
+                for (name, value) in read_below(fields, raw, path)? {
+                    if object.len() > 1 {
+                        object.push(',');
+                    }
+                    json::push_text(&mut object, &name);
+                    object.push(':');
+                    object.push_str(&value);
+                }
+                object.push('}');
+                Ok(object.into_boxed_str())
+            }
+        }
+    }
+}
+
+fn number(raw: &str) -> Option<f64> {
+    raw.starts_with(|first: char| first == '-' || first.is_ascii_digit()).then(|| raw.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(name: &str, spec: Spec) -> Field {
+        Field { name: name.into(), spec, optional: false, default: None }
+    }
+
+    fn check(spec: Spec, raw: &str, expected: Result<&str, &str>) {
+        let read = read(&[field("x", spec)], &format!(r#"{{"x":{raw},"more":1}}"#));
+        let value = read.map(|values| values[0].1.to_string());
+        assert_eq!(value, expected.map(str::to_owned).map_err(str::to_owned), "{raw}");
+    }
+
+    #[test]
+    fn values_are_what_they_must_be() {
+        check(Spec::Id, "42", Ok("42"));
+        check(Spec::Id, r#""a""#, Ok(r#""a""#));
+        check(Spec::Id, r#""""#, Err("x must be an id: a text of 1 to 255 bytes, or an integer, not an empty text"));
+        check(Spec::Id, "1.0", Err("x must be an id: a text of 1 to 255 bytes, or an integer, not a number"));
+        check(Spec::Text(1, 3), r#""äöü""#, Ok(r#""äöü""#));
+        check(Spec::Text(1, 3), r#""abcd""#, Err("x must be a text of 1 to 3 characters, not of 4"));
+        check(Spec::Text(1, 3), "7", Err("x must be a text of 1 to 3 characters, not an integer"));
+        check(Spec::Number(-90.0, 90.0), "-9.05e1", Err("x must be a number from -90 to 90, not a number"));
+        check(Spec::Number(-90.0, 90.0), "89.50", Ok("89.50"));
+        check(Spec::Integer(0, 9), "10", Err("x must be an integer from 0 to 9, not an integer"));
+        check(Spec::Bool, "true", Ok("true"));
+        check(Spec::Word(vec!["a".into(), "b".into()]), r#""c""#, Err("x must be one of a, b"));
+        check(Spec::List(Box::new(Spec::Id), 2), r#"[1,"b"]"#, Ok(r#"[1,"b"]"#));
+        check(Spec::List(Box::new(Spec::Id), 2), "[1,2,3]", Err("x has 3 items: at most 2 are let in"));
+        check(Spec::List(Box::new(Spec::Bool), 2), "[1]", Err("x.0 must be true or false, not an integer"));
+        check(Spec::Fields(vec![field("lat", Spec::Bool)]), r#"{"z":1,"lat":true}"#, Ok(r#"{"lat":true}"#));
+        check(Spec::Fields(vec![field("lat", Spec::Bool)]), "{}", Err("x.lat is missing: it must be true or false"));
+        check(Spec::Fields(vec![field("lat", Spec::Bool)]), "3", Err("x must be an object, not an integer"));
+    }
+
+    #[test]
+    fn what_may_be_missing_may_be_null() {
+        let optional = Field { optional: true, ..field("a", Spec::Id) };
+        let with_default = Field { default: Some("\"TEXT\"".into()), ..field("b", Spec::Id) };
+        let fields = [optional, with_default];
+        for raw in ["{}", r#"{"a":null,"b":null}"#] {
+            assert_eq!(read(&fields, raw), Ok(vec![("b".into(), "\"TEXT\"".into())]), "{raw}");
+        }
+        assert_eq!(read(&fields, "[]"), Err("the message must be an object, not a list".to_owned()));
+    }
+}

@@ -1,0 +1,454 @@
+//! The second stage of reading a profile, for its rules: what was written becomes what the evaluator runs.
+//! Checks that every name means something; what can never happen is for `reach` to find.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+
+use super::arguments::{self, Field};
+use super::condition::{Condition, Conditions};
+use super::document::{GATEWAY_FIELDS, Page};
+use super::emit::PayloadRule;
+use super::hook::{Connect, Hooks};
+use super::kind::{Ask, Kind};
+use super::parts::{Parts, Stand};
+use super::pattern::{KeyPattern, RoomPattern};
+use super::reach::{self, Entry as Door};
+use super::route::{Action, Route};
+use super::run::{Answer, Command, Publication, Require, Test};
+use super::scope::{Branch, Vocabulary};
+use super::template::{Shape, Template};
+use super::{ClaimsUsed, Rules};
+use crate::codes::ErrorCode;
+use crate::names::EventName;
+use crate::profile::{Entry, Findings, Section, did_you_mean};
+
+/// Names that the protocol or the gateway itself gives a meaning, so that no command can have them.
+const RESERVED_COMMANDS: [&str; 7] =
+    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener", "refresh_token"];
+
+impl Rules {
+    /// Builds the rules of a profile's root table.
+    pub(crate) fn build(root: &Section, namespaces: &[Box<str>], findings: &mut Findings<'_>) -> Self {
+        let mut parts = Parts { findings, namespaces, claims: ClaimsUsed::Named(Vec::new()) };
+        let kinds = kinds(root, &mut parts);
+        let hooks = hooks(root, &kinds, &mut parts);
+        let mut commands = Vec::new();
+        let mut commands_by_name = HashMap::new();
+        for (entry, index) in root.named("command").iter().zip(0..) {
+            commands.push(command(entry, &kinds, &mut parts));
+            commands_by_name.insert(Box::from(entry.name.as_str()), index);
+        }
+        let routes = routes(root, &kinds, &mut parts);
+        let pages = pages(root, &mut parts);
+        let mut claims = parts.claims;
+        if let ClaimsUsed::Named(names) = &mut claims {
+            names.sort_unstable();
+        }
+        Self {
+            namespaces: namespaces.to_vec(),
+            kinds,
+            hooks,
+            commands,
+            commands_by_name,
+            routes,
+            pages,
+            conditions: Conditions::new(),
+            claims,
+            errors: AtomicU64::new(0),
+        }
+    }
+}
+
+/// What a room is in templates: its name, its kind, and the parts of the pattern.
+fn room_branch<'k>(parts: impl Iterator<Item = &'k str>) -> Branch {
+    let mut below = vec![("kind".to_owned(), Branch::Value)];
+    for part in parts {
+        if !below.iter().any(|(name, _)| name == part) {
+            below.push((part.to_owned(), Branch::Value));
+        }
+    }
+    Branch::ValueWith(below)
+}
+
+fn kinds(root: &Section, parts: &mut Parts<'_, '_>) -> Vec<Kind> {
+    let mut kinds = Vec::new();
+    for entry in root.named("room") {
+        let Some(section) = entry.written.section() else { continue };
+        let Some(kind) = kind(&entry.name, section, parts) else { continue };
+        if let Some(other) =
+            kinds.iter().find(|other: &&Kind| other.pattern.same_names(&kind.pattern) && overlap(other, &kind))
+        {
+            let what =
+                format!("the rooms of kind `{}` have the same names as those of kind `{}`", kind.name, other.name);
+            parts.findings.problem(&section.place("name"), what);
+        }
+        kinds.push(kind);
+    }
+    let user = RoomPattern::parse("user:{id}").expect("the pattern is well formed");
+    match kinds.iter().find(|kind| &*kind.name == "user") {
+        Some(own) if !own.pattern.same_names(&user) => {
+            let place = root.section("room").map_or(0..0, |rooms| rooms.place("user"));
+            parts.findings.problem_with(
+                &place,
+                "rooms of kind `user` have names of their own, since every user's sockets are in one",
+                Some("write `name = \"user:{id}\"`, or take another name for this kind".to_owned()),
+            );
+        }
+        Some(_) => {}
+        None => kinds.push(Kind {
+            name: Box::from("user"),
+            pattern: user,
+            namespaces: None,
+            enter: Condition::Never,
+            ask: None,
+            on_enter: Vec::new(),
+            on_leave: Vec::new(),
+            on_user_enter: Vec::new(),
+        }),
+    }
+    kinds.sort_by_key(|kind| kind.pattern.rank());
+    kinds
+}
+
+fn overlap(one: &Kind, other: &Kind) -> bool {
+    match (&one.namespaces, &other.namespaces) {
+        (Some(one), Some(other)) => one.iter().any(|namespace| other.contains(namespace)),
+        (None, _) | (_, None) => true,
+    }
+}
+
+fn kind(name: &str, section: &Section, parts: &mut Parts<'_, '_>) -> Option<Kind> {
+    let pattern = match RoomPattern::parse(section.text("name")?) {
+        Ok(pattern) => pattern,
+        Err(what) => {
+            parts.findings.problem(
+                &section.place("name"),
+                format!("the name pattern `{}`: {what}", section.text_or_empty("name")),
+            );
+            return None;
+        }
+    };
+    let room = room_branch(pattern.parts());
+    let vocabulary = Vocabulary::of_socket().with("room", room);
+    let for_condition =
+        pattern.parts().fold(vocabulary.clone(), |vocabulary, part| vocabulary.with(part, Branch::Value));
+    let enter = parts.condition_of(section, "enter", &for_condition).unwrap_or(Condition::Never);
+    let ask = section.section("ask").and_then(|written| ask(name, written, &vocabulary, parts));
+    Some(Kind {
+        name: Box::from(name),
+        namespaces: parts.namespaces_of(section),
+        enter,
+        ask,
+        on_enter: parts.emits(section, "on_enter", Stand::Room, &vocabulary),
+        on_leave: parts.emits(section, "on_leave", Stand::Room, &vocabulary),
+        on_user_enter: parts.emits(section, "on_user_enter", Stand::Room, &vocabulary),
+        pattern,
+    })
+}
+
+fn ask(kind: &str, section: &Section, vocabulary: &Vocabulary, parts: &mut Parts<'_, '_>) -> Option<Ask> {
+    let with: Vec<(Box<str>, Template)> = section
+        .named("with")
+        .iter()
+        .filter_map(|entry| {
+            let template = parts.template(entry.written.text()?, &entry.written.span, vocabulary)?;
+            Some((Box::from(entry.name.as_str()), template))
+        })
+        .collect();
+    let Some(address) = section.text("get") else {
+        let what = format!(
+            "no access service is set for rooms of kind `{kind}`: everyone whom `enter` lets in may enter them"
+        );
+        parts.findings.warning(&section.place("get"), what);
+        return None;
+    };
+    let names = with.iter().fold(Vocabulary::default(), |vocabulary, (name, _)| vocabulary.with(name, Branch::Value));
+    let get = parts.template(address, &section.place("get"), &names)?;
+    if !(address.starts_with("http://") || address.starts_with("https://")) {
+        let what = format!("the access service's address `{address}` does not begin with `http://` or `https://`");
+        parts.findings.problem(&section.place("get"), what);
+    }
+    let timeout_ms = u64::try_from(section.time("timeout").as_millis()).unwrap_or(u64::MAX);
+    Some(Ask { get, with, timeout_ms })
+}
+
+fn hooks(root: &Section, kinds: &[Kind], parts: &mut Parts<'_, '_>) -> Hooks {
+    let Some(on) = root.section("on") else { return Hooks::default() };
+    let mut hooks = Hooks::default();
+    if let Some(section) = on.section("connect") {
+        hooks.connect = connect(section, kinds, parts);
+    }
+    let of_kinds: Vec<(String, Branch)> = kinds.iter().map(|kind| (kind.name.to_string(), Branch::Open)).collect();
+    let user = vec![
+        ("id".to_owned(), Branch::Value),
+        ("lastSeen".to_owned(), Branch::Value),
+        ("rooms".to_owned(), Branch::Only(of_kinds)),
+    ];
+    let vocabulary = Vocabulary::default().with("now", Branch::Value).with("user", Branch::Only(user));
+    let claims = parts.claims.clone();
+    if let Some(section) = on.section("user_online") {
+        hooks.user_online = parts.emits(section, "emit", Stand::Presence, &vocabulary);
+    }
+    if let Some(section) = on.section("user_offline") {
+        hooks.user_offline = parts.emits(section, "emit", Stand::Presence, &vocabulary);
+        hooks.grace = section.time("grace");
+    }
+    // What these templates know of the user comes from presence, not from claims.
+    parts.claims = claims;
+    for emit in hooks.user_online.iter().chain(&hooks.user_offline) {
+        let mut note = |template: &Template| {
+            for kind in template.paths().filter_map(|path| path.rooms_of_user()) {
+                if !hooks.remembered.iter().any(|known| **known == *kind) {
+                    hooks.remembered.push(Box::from(kind));
+                }
+            }
+        };
+        emit.each_template(&mut note);
+    }
+    hooks
+}
+
+fn connect(section: &Section, kinds: &[Kind], parts: &mut Parts<'_, '_>) -> Connect {
+    let vocabulary = Vocabulary::of_socket();
+    let mut join = Vec::new();
+    for item in section.list("join") {
+        let (written, when) = match item.section() {
+            Some(conditional) => {
+                let when = parts.condition_of(conditional, "when", &vocabulary).unwrap_or(Condition::Never);
+                (conditional.find("room"), when)
+            }
+            None => (Some(item), Condition::Always),
+        };
+        let Some(written) = written else { continue };
+        if let Some(template) = written.text().and_then(|text| parts.template(text, &written.span, &vocabulary)) {
+            reach::room_has_kind(&template, written, &[], kinds, Door::Rule, parts.findings);
+            join.push((template, when));
+        }
+    }
+    let with_rooms = vocabulary.with("socket", Branch::only(&["id", "rooms"]));
+    let emit = parts.emits(section, "emit", Stand::Socket, &with_rooms);
+    check_targets(section, "emit", &emit, &[], kinds, parts);
+    Connect { namespaces: parts.namespaces_of(section), join, emit }
+}
+
+/// Checks that the rooms of emits can exist.
+fn check_targets(
+    section: &Section,
+    key: &str,
+    emits: &[super::emit::Emit],
+    args: &[Field],
+    kinds: &[Kind],
+    parts: &mut Parts<'_, '_>,
+) {
+    // An emit that could not be built left a problem, after which the pairs would be wrong.
+    if section.list(key).len() != emits.len() {
+        return;
+    }
+    for (written, emit) in section.sections(key).zip(emits) {
+        for (template, item) in emit.room_templates().zip(written.list("to")) {
+            reach::room_has_kind(template, item, args, kinds, Door::Rule, parts.findings);
+        }
+    }
+}
+
+fn command(entry: &Entry, kinds: &[Kind], parts: &mut Parts<'_, '_>) -> Command {
+    if RESERVED_COMMANDS.contains(&entry.name.as_str()) {
+        let what = format!("`{}` has a meaning of its own, so that no command can be called so", entry.name);
+        parts.findings.problem(&entry.name_span, what);
+    }
+    let nothing = Section::default();
+    let section = entry.written.section().unwrap_or(&nothing);
+    let args = section.section("args").map(|written| parts.fields(written)).unwrap_or_default();
+    let base = Vocabulary::of_socket().with("args", Branch::ValueWith(arguments::branches(&args)));
+    let bare = section.text("bare").map(Box::from);
+    if let Some(name) = section.text("bare").filter(|name| !args.iter().any(|field| *field.name == **name)) {
+        let suggestion = did_you_mean(name, args.iter().map(|field| &*field.name));
+        parts.findings.problem_with(&section.place("bare"), format!("`args` has no field `{name}`"), suggestion);
+    }
+    let require =
+        section.sections("require").filter_map(|written| require(written, &args, kinds, &base, parts)).collect();
+    parts.local_names(section, "call", &base);
+    let mut calls = Vec::new();
+    let mut with_calls = base.clone();
+    for call in section.named("call") {
+        let written = call.written.section().and_then(|call| parts.template_of(call, "presence", &base));
+        calls.extend(written.map(|presence| (Box::from(call.name.as_str()), presence)));
+        with_calls = with_calls.with(&call.name, Branch::Open);
+    }
+    parts.local_names(section, "let", &with_calls);
+    let locals = parts.shapes(section, "let", &with_calls);
+    let full = locals.iter().fold(with_calls, |vocabulary, (name, shape)| vocabulary.with(name, shape_branch(shape)));
+    let publish = section.section("publish").and_then(|written| {
+        Some(Publication {
+            exchange: written.text("exchange").map(str::to_owned),
+            key: parts.template_of(written, "key", &full)?,
+            body: parts.shape_of(written, "body", &full)?,
+        })
+    });
+    let join = doors(section, "join", &args, kinds, &full, parts);
+    let leave = doors(section, "leave", &args, kinds, &full, parts);
+    let after = if section.find("join").is_some() || section.find("leave").is_some() {
+        full.with("room", room_branch(kinds.iter().flat_map(|kind| kind.pattern.parts())))
+    } else {
+        full
+    };
+    let answer = section.section("answer").map(|written| answer(written, &after, parts)).unwrap_or_default();
+    let emit = parts.emits(section, "emit", Stand::Socket, &after);
+    check_targets(section, "emit", &emit, &args, kinds, parts);
+    let namespaces = parts.namespaces_of(section);
+    Command {
+        name: Box::from(entry.name.as_str()),
+        namespaces,
+        args,
+        bare,
+        require,
+        calls,
+        locals,
+        publish,
+        join,
+        leave,
+        answer,
+        emit,
+    }
+}
+
+/// What stands below a value that a rule made.
+fn shape_branch(shape: &Shape) -> Branch {
+    match shape {
+        Shape::Constant(_) => Branch::Value,
+        Shape::Template(_) | Shape::List(_) => Branch::Open,
+        Shape::Object(fields) => Branch::ValueWith(
+            fields
+                .iter()
+                .filter_map(|(name, field)| Some((super::json::text(name)?.into_owned(), shape_branch(field))))
+                .collect(),
+        ),
+    }
+}
+
+/// The rooms that clients enter or leave by a command.
+fn doors(
+    section: &Section,
+    key: &str,
+    args: &[Field],
+    kinds: &[Kind],
+    vocabulary: &Vocabulary,
+    parts: &mut Parts<'_, '_>,
+) -> Vec<Template> {
+    let mut templates = Vec::new();
+    for written in section.list(key) {
+        if let Some(template) = written.text().and_then(|text| parts.template(text, &written.span, vocabulary)) {
+            reach::room_has_kind(&template, written, args, kinds, Door::Client, parts.findings);
+            templates.push(template);
+        }
+    }
+    templates
+}
+
+fn require(
+    section: &Section,
+    args: &[Field],
+    kinds: &[Kind],
+    vocabulary: &Vocabulary,
+    parts: &mut Parts<'_, '_>,
+) -> Option<Require> {
+    let (test, default) = match (section.find("member"), section.find("that")) {
+        (Some(written), None) => {
+            let template = parts.template(written.text()?, &written.span, vocabulary)?;
+            reach::room_has_kind(&template, written, args, kinds, Door::Rule, parts.findings);
+            (Test::Member(template), ErrorCode::NotAMember)
+        }
+        (None, Some(written)) => (Test::That(parts.condition(written, vocabulary)), ErrorCode::Forbidden),
+        (Some(_), Some(_)) | (None, None) => {
+            parts.findings.problem(&section.span, "`require` needs one of `member` and `that`; several are a list");
+            return None;
+        }
+    };
+    let code = match section.text("code") {
+        None => default,
+        Some(text) => ErrorCode::ALL.iter().copied().find(|code| code.as_str() == text).unwrap_or_else(|| {
+            let known = ErrorCode::ALL.iter().map(|code| code.as_str());
+            let suggestion = did_you_mean(text, known).or_else(|| Some("see the reference of codes".to_owned()));
+            parts.findings.problem_with(&section.place("code"), format!("there is no error code `{text}`"), suggestion);
+            default
+        }),
+    };
+    Some(Require { test, code, message: parts.template_of(section, "message", vocabulary) })
+}
+
+fn answer(section: &Section, vocabulary: &Vocabulary, parts: &mut Parts<'_, '_>) -> Answer {
+    let event = section.text("event").and_then(|name| EventName::parse(name).ok());
+    if event.is_none() && section.find("data").is_some() {
+        parts.findings.problem_with(
+            &section.place("data"),
+            "`data` is the payload of an event, and no `event` is named",
+            Some("write `ack`".to_owned()),
+        );
+    }
+    Answer { ack: parts.shape_of(section, "ack", vocabulary), event, data: parts.shape_of(section, "data", vocabulary) }
+}
+
+fn routes(root: &Section, kinds: &[Kind], parts: &mut Parts<'_, '_>) -> Vec<Route> {
+    let base = Vocabulary::everywhere().with("event", Branch::Open).with("key", key_branch());
+    let mut routes = Vec::new();
+    for section in root.sections("route") {
+        let line = parts.findings.line(&section.span);
+        parts.local_names(section, "let", &base);
+        let locals = parts.shapes(section, "let", &base);
+        let full =
+            locals.iter().fold(base.clone(), |vocabulary, (name, shape)| vocabulary.with(name, shape_branch(shape)));
+        let action = match (section.text("drop"), section.find("emit")) {
+            (Some(reason), None) => Action::Drop(Box::from(reason)),
+            (None, Some(_)) => {
+                let emits = parts.emits(section, "emit", Stand::Route, &full);
+                check_targets(section, "emit", &emits, &[], kinds, parts);
+                let own = |emit: &Section| emit.find("data").is_some() || emit.find("add").is_some();
+                let shared = section.sections("emit").map(|emit| !own(emit)).collect();
+                Action::Emit { emits, payload: parts.payload(section, &full).unwrap_or(PayloadRule::AsItCame), shared }
+            }
+            (Some(_), Some(_)) | (None, None) => {
+                parts.findings.problem(&section.span, "a route needs one of `emit` and `drop`");
+                continue;
+            }
+        };
+        routes.push(Route {
+            line,
+            key: KeyPattern::parse(section.text("key").unwrap_or("#")),
+            when: parts.condition_of(section, "when", &base).unwrap_or(Condition::Always),
+            fallback: parts.condition_of(section, "fallback", &base),
+            once: parts.template_of(section, "once", &full),
+            locals,
+            action,
+        });
+    }
+    let written: Vec<&Section> = root.sections("route").collect();
+    if written.len() == routes.len() {
+        let queues = root.section("source").and_then(|source| source.section("rabbitmq"));
+        reach::routes(&routes, &written, queues, parts.findings);
+    }
+    routes
+}
+
+/// A routing key: itself, its last word, and its words by number.
+fn key_branch() -> Branch {
+    let numbers = (0..16).map(|index| (index.to_string(), Branch::Value));
+    Branch::ValueWith([("last".to_owned(), Branch::Value)].into_iter().chain(numbers).collect())
+}
+
+fn pages(root: &Section, parts: &mut Parts<'_, '_>) -> Vec<Page> {
+    let fields = GATEWAY_FIELDS.iter().map(|(name, _)| ((*name).to_owned(), Branch::Open)).collect();
+    let base = Vocabulary::default().with("now", Branch::Value).with("gateway", Branch::Only(fields));
+    let mut pages = Vec::new();
+    for entry in root.named("http") {
+        let Some(section) = entry.written.section() else { continue };
+        match Page::parse(&entry.name) {
+            Ok((method, steps)) => {
+                let vocabulary = base.clone().with("path", Page::parts(&steps));
+                let body = parts.shape_of(section, "body", &vocabulary);
+                pages.extend(body.map(|body| Page { method, steps, body, public: section.switch("public") }));
+            }
+            Err(what) => parts.findings.problem(&entry.name_span, format!("`{}` {what}", entry.name)),
+        }
+    }
+    pages
+}

@@ -1,0 +1,194 @@
+//! Routes: what becomes of an event from a backend. They are tried from the top down, and those for leftovers after them; the first match takes it.
+
+use super::condition::{Condition, Conditions};
+use super::emit::{Emit, PayloadRule};
+use super::facts::{Arrival, Effect, Outcome};
+use super::json::Document;
+use super::pattern::KeyPattern;
+use super::scope::{Named, Scope};
+use super::template::{Shape, Template, Unmet};
+use crate::emission::Payload;
+use crate::names::NamespaceId;
+
+/// A route.
+#[derive(Debug)]
+pub(crate) struct Route {
+    /// The line of the file where it stands.
+    pub(crate) line: usize,
+    pub(crate) key: KeyPattern,
+    pub(crate) when: Condition,
+    /// For events whose key matches no other route.
+    pub(crate) fallback: Option<Condition>,
+    pub(crate) once: Option<Template>,
+    pub(crate) locals: Vec<(Box<str>, Shape)>,
+    pub(crate) action: Action,
+}
+
+/// What a route does with an event.
+#[derive(Debug)]
+pub(crate) enum Action {
+    Drop(Box<str>),
+    Emit {
+        emits: Vec<Emit>,
+        /// The payload of every emit that has none of its own, made once.
+        payload: PayloadRule,
+        /// For each emit, whether it takes that payload.
+        shared: Vec<bool>,
+    },
+}
+
+/// What was looked at, for `explain`; costs nothing where nobody asks.
+pub(crate) struct Trace(Option<Vec<String>>);
+
+impl Trace {
+    pub(crate) fn off() -> Self {
+        Self(None)
+    }
+
+    pub(crate) fn on() -> Self {
+        Self(Some(Vec::new()))
+    }
+
+    pub(crate) fn lines(self) -> Vec<String> {
+        self.0.unwrap_or_default()
+    }
+
+    fn note(&mut self, line: impl FnOnce() -> String) {
+        if let Some(lines) = &mut self.0 {
+            lines.push(line());
+        }
+    }
+}
+
+/// Decides. `errors` counts the conditions that could not be worked out.
+pub(crate) fn route(
+    routes: &[Route],
+    conditions: &Conditions,
+    arrival: &Arrival<'_>,
+    errors: &mut u64,
+    trace: &mut Trace,
+) -> Outcome {
+    let event = match Document::parse(arrival.body) {
+        Ok(event) => event,
+        Err(malformed) => {
+            trace.note(|| format!("the body is {malformed}"));
+            return Outcome::Poison { reason: malformed.to_string() };
+        }
+    };
+    let scope = Scope {
+        now_unix_ms: arrival.now_unix_ms,
+        new_id: arrival.new_id,
+        event: Some(&event),
+        key: arrival.key,
+        ..Scope::default()
+    };
+    let mut holds = |condition: &Condition, trace: &mut Trace| match condition.holds(conditions, &scope) {
+        Ok(holds) => holds,
+        Err(error) => {
+            *errors += 1;
+            trace.note(|| format!("  the condition errs and counts as a no: {error}"));
+            false
+        }
+    };
+    let mut key_matched = false;
+    for route in routes.iter().filter(|route| route.fallback.is_none()) {
+        if !route.key.matches(arrival.key) {
+            trace.note(|| format!("{} does not match the key", route.title()));
+            continue;
+        }
+        key_matched = true;
+        if holds(&route.when, trace) {
+            return route.take(arrival, scope, trace);
+        }
+        trace.note(|| format!("{} matches the key, but not `when`: {}", route.title(), route.when));
+    }
+    for route in routes {
+        let Some(fallback) = &route.fallback else { continue };
+        if key_matched {
+            trace.note(|| format!("{} is for keys that match no other route", route.title()));
+        } else if !route.key.matches(arrival.key) {
+            trace.note(|| format!("{} does not match the key", route.title()));
+        } else if holds(fallback, trace) && holds(&route.when, trace) {
+            return route.take(arrival, scope, trace);
+        } else {
+            trace.note(|| format!("{} does not hold: {fallback}", route.title()));
+        }
+    }
+    Outcome::Ignored { reason: format!("no route takes the key `{}`", arrival.key) }
+}
+
+impl Route {
+    fn title(&self) -> String {
+        format!("the route in line {} (key `{}`)", self.line, self.key.as_str())
+    }
+
+    fn take(&self, arrival: &Arrival<'_>, scope: Scope<'_>, trace: &mut Trace) -> Outcome {
+        trace.note(|| format!("{} takes the event", self.title()));
+        match self.outcome(arrival, scope, trace) {
+            Ok(outcome) => outcome,
+            Err(Unmet::Needed(what)) => {
+                trace.note(|| format!("  it is a dead letter: {what}"));
+                Outcome::Poison { reason: format!("{what} ({})", self.title()) }
+            }
+            Err(Unmet::Optional) => Outcome::Sent { emissions: Vec::new(), once: None },
+        }
+    }
+
+    fn outcome(&self, arrival: &Arrival<'_>, scope: Scope<'_>, trace: &mut Trace) -> Result<Outcome, Unmet> {
+        let (emits, payload, shared) = match &self.action {
+            Action::Drop(reason) => return Ok(Outcome::Ignored { reason: reason.to_string() }),
+            Action::Emit { emits, payload, shared } => (emits, payload, shared),
+        };
+        let locals = locals(&self.locals, &scope)?;
+        let scope = Scope { locals: &locals, ..scope };
+        let once = match &self.once {
+            Some(once) => match once.name(&scope) {
+                Ok(name) => Some(name),
+                Err(Unmet::Optional) => None,
+                Err(needed) => return Err(needed),
+            },
+            None => None,
+        };
+        let mut made: Option<Payload> = None;
+        let mut effects = Vec::new();
+        for (emit, shared) in emits.iter().zip(shared) {
+            let before = effects.len();
+            let payload = match (&made, shared) {
+                (Some(payload), true) => Ok(payload.clone()),
+                (None, true) => {
+                    payload.make(&scope, Some(arrival.body)).inspect(|payload| made = Some(payload.clone()))
+                }
+                (_, false) => emit.payload.make(&scope, Some(arrival.body)),
+            };
+            let sent = payload.and_then(|payload| emit.run(&scope, NamespaceId(0), &payload, &mut effects));
+            match sent {
+                Err(Unmet::Needed(what)) => return Err(Unmet::Needed(what)),
+                Err(Unmet::Optional) | Ok(()) if effects.len() == before => {
+                    trace.note(|| format!("  `{}` is not sent: what it needs is optional and missing", emit.event));
+                }
+                Err(Unmet::Optional) | Ok(()) => {}
+            }
+        }
+        let emissions = effects
+            .into_iter()
+            .filter_map(|effect| match effect {
+                Effect::Emit(emission) => Some(emission),
+                Effect::ToSelf { .. } | Effect::Ack { .. } | Effect::Failed { .. } => None,
+            })
+            .collect();
+        Ok(Outcome::Sent { emissions, once })
+    }
+}
+
+/// The values of a `let`, none of which sees another; one that is optional and missing is not there.
+pub(crate) fn locals(shapes: &[(Box<str>, Shape)], scope: &Scope<'_>) -> Result<Named, Unmet> {
+    let mut values = Named::new();
+    for (name, shape) in shapes {
+        match shape.render(scope) {
+            Ok(value) => values.push((name.clone(), value.into_boxed_str())),
+            Err(Unmet::Optional) => {}
+            Err(needed) => return Err(needed),
+        }
+    }
+    Ok(values)
+}
