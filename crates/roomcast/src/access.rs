@@ -193,6 +193,7 @@ impl Questions {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "what a test cannot go on without")]
 mod tests {
     use std::net::SocketAddr;
 

@@ -254,6 +254,13 @@ impl Auth {
 
     fn refuse(&self, fault: Fault) -> Verdict {
         let refusal = Refusal::BadToken(fault);
+        match fault {
+            // Logged where the user is known.
+            Fault::Expired | Fault::NotYetValid => {}
+            Fault::Malformed | Fault::Algorithm | Fault::UnknownKey | Fault::Signature | Fault::NoUser => {
+                tracing::info!(reason = fault.reason(), "token refused");
+            }
+        }
         self.0.metrics.refused.inc(refusal.reason());
         Verdict::Refused(refusal)
     }
@@ -269,4 +276,5 @@ fn without_scheme(token: &str) -> &str {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "what a test cannot go on without")]
 mod tests;

@@ -1,5 +1,6 @@
 //! Documents over HTTP: the profile's own, and the gateway's where the profile has none; probes and metrics. Changes nothing.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,13 +8,17 @@ use axum::extract::{Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, Method, StatusCode, Uri};
+use hub::codes::ErrorCode;
 use hub::names::NamespaceId;
+use hub::rules::iso_8601;
+use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::api::without_key;
 use super::health::{Part, Readiness};
-use super::time::{iso_8601, now_unix_ms};
-use super::{Ops, failure};
+use super::{Ops, failure, now_unix_ms};
+use crate::shard::inbox::Inbox;
 
 /// Rooms that a document names; others are only in its counts.
 pub const ROOMS_NAMED_MAX: usize = 1_000;
@@ -50,20 +55,23 @@ pub(super) struct MetricsQuery {
 }
 
 /// `GET /metrics`: Prometheus text, or the profile's document unless Prometheus text is asked for.
-pub(super) async fn metrics(
-    State(ops): State<Ops>,
-    Query(query): Query<MetricsQuery>,
-    headers: HeaderMap,
-) -> Response {
+pub(super) async fn metrics(State(ops): State<Ops>, Query(query): Query<MetricsQuery>, headers: HeaderMap) -> Response {
     let asked = match query.format.as_deref() {
         Some(format) => format == "prometheus",
         None => accepts_prometheus(&headers),
     };
-    if !asked && let Some(document) = profile_document(&ops, &Method::GET, "/metrics").await {
+    if !asked && let Some(document) = profile_document(&ops, &Method::GET, "/metrics", &headers).await {
         return document;
     }
-    ops.gateway.refresh_gauges().await;
-    ([(CONTENT_TYPE, OPEN_METRICS)], ops.gateway.metrics.prometheus_text()).into_response()
+    let metrics = &ops.gateway.metrics;
+    let numbers = ops.gateway.numbers().await;
+    metrics.queued_bytes.set(gauge(numbers.queued_bytes));
+    metrics.inbox_bytes.set(gauge(ops.gateway.publisher.inboxes().iter().map(Inbox::used_bytes).sum()));
+    ([(CONTENT_TYPE, OPEN_METRICS)], metrics.prometheus_text()).into_response()
+}
+
+fn gauge(value: usize) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 /// Whether a scraper asks: it accepts OpenMetrics, or plain text and neither JSON nor a page.
@@ -77,7 +85,7 @@ fn accepts_prometheus(headers: &HeaderMap) -> bool {
 /// What no route took: a document of the profile's, or the gateway's own `/health`.
 pub(super) async fn fallback(State(ops): State<Ops>, request: Request) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    if let Some(document) = profile_document(&ops, &method, &path).await {
+    if let Some(document) = profile_document(&ops, &method, &path, request.headers()).await {
         return document;
     }
     if path == "/health" && matches!(method, Method::GET | Method::HEAD) {
@@ -89,7 +97,7 @@ pub(super) async fn fallback(State(ops): State<Ops>, request: Request) -> Respon
 /// The answer to a request that means nothing.
 pub(super) fn nothing_here(method: &Method, uri: &Uri) -> Response {
     let message = format!("there is nothing at {method} {}", uri.path());
-    failure(StatusCode::NOT_FOUND, hub::codes::ErrorCode::UnknownCommand, &message)
+    failure(StatusCode::NOT_FOUND, ErrorCode::UnknownCommand, &message)
 }
 
 fn own_health(ops: &Ops) -> Response {
@@ -114,10 +122,19 @@ fn version(ops: &Ops) -> &str {
 
 /// The profile's document at this path, if it has one. Its templates are run twice: first to see what they ask for, then with the answers,
 /// so that nobody lists rooms for a document that names none.
-async fn profile_document(ops: &Ops, method: &Method, path: &str) -> Option<Response> {
+async fn profile_document(ops: &Ops, method: &Method, path: &str, headers: &HeaderMap) -> Option<Response> {
     let method = if method == Method::HEAD { &Method::GET } else { method };
     let rules = &ops.gateway.profile.rules;
     let (document, parts) = rules.document(method.as_str(), path)?;
+    if !rules.document_is_public(document)
+        && let Some(refused) = without_key(ops, headers)
+    {
+        return Some(refused);
+    }
+    let decode = |part: &String| percent_decode_str(part).decode_utf8().ok().map(Cow::into_owned);
+    let Some(parts) = parts.iter().map(decode).collect::<Option<Vec<String>>>() else {
+        return Some(failure(StatusCode::BAD_REQUEST, ErrorCode::BadField, "the path is not UTF-8"));
+    };
     let now = now_unix_ms();
     let asked = RefCell::new(BTreeSet::new());
     rules.write_document(document, &parts, now, &|field| {
@@ -133,8 +150,8 @@ async fn profile_document(ops: &Ops, method: &Method, path: &str) -> Option<Resp
     Some(json_text(rules.write_document(document, &parts, now, &|field| answers.get(field).cloned())))
 }
 
-/// The fields of `{gateway.…}`; `None` for one that does not exist.
-async fn field_of_gateway(ops: &Ops, field: &str) -> Option<Value> {
+/// The fields of `{gateway.…}`, as `hub::rules::GATEWAY_FIELDS` lists them; `None` for one that does not exist.
+pub(super) async fn field_of_gateway(ops: &Ops, field: &str) -> Option<Value> {
     let (gateway, health) = (&ops.gateway, &ops.health);
     Some(match field {
         "status" => Value::from(health.status()),
@@ -144,7 +161,7 @@ async fn field_of_gateway(ops: &Ops, field: &str) -> Option<Value> {
         "uptime" => Value::from(health.uptime_secs()),
         "service" => Value::from(gateway.profile.service.name.as_str()),
         "version" => Value::from(version(ops)),
-        "connections" => Value::from(gateway.numbers().await.connections),
+        "connections" => Value::from(gateway.metrics.connections_opened.get()),
         "sockets" => Value::from(gateway.numbers().await.sockets),
         "rooms" => {
             let rooms = gateway.rooms(NamespaceId(0)).await.into_iter().take(ROOMS_NAMED_MAX);
@@ -155,7 +172,6 @@ async fn field_of_gateway(ops: &Ops, field: &str) -> Option<Value> {
             let users = gateway.users().await;
             users.iter().map(|user| Value::from(user.as_str())).collect()
         }
-        "totalUsers" => Value::from(gateway.users().await.len()),
         _ => return None,
     })
 }

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use hub::profile::Profile;
+use hub::rules::iso_8601;
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
-use super::time::{iso_8601, now_unix_ms};
+use super::now_unix_ms;
 use crate::metrics::Metrics;
 
 /// Where the node is in its life.
@@ -114,35 +116,40 @@ pub enum Readiness {
     NotReady,
 }
 
-/// The health of the node. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Health(Arc<Inner>);
-
+/// The health of the node.
 #[derive(Debug)]
-struct Inner {
+pub struct Health {
     started: Instant,
     metrics: Arc<Metrics>,
     state: Mutex<(Phase, [Report; Part::ALL.len()])>,
 }
 
 impl Health {
-    /// A node that starts now and uses no part.
-    pub fn new(metrics: Arc<Metrics>) -> Self {
+    /// A node that starts now, with the parts that its profile uses.
+    pub fn new(profile: &Profile, metrics: Arc<Metrics>) -> Self {
+        let health = Self::without_parts(metrics);
+        if profile.rabbitmq.as_ref().is_some_and(|rabbitmq| rabbitmq.address.is_some()) {
+            health.set_state(Part::Rabbitmq, State::Connecting);
+        }
+        health
+    }
+
+    fn without_parts(metrics: Arc<Metrics>) -> Self {
         let report = Report { state: State::Disabled, since_unix_ms: now_unix_ms(), concerns: Vec::new() };
         let state = Mutex::new((Phase::Starting, [report.clone(), report]));
-        Self(Arc::new(Inner { started: Instant::now(), metrics, state }))
+        Self { started: Instant::now(), metrics, state }
     }
 
     /// The node is in this phase from now on.
-    pub fn set_phase(&self, phase: Phase) {
-        self.0.state.lock().0 = phase;
+    pub fn enter(&self, phase: Phase) {
+        self.state.lock().0 = phase;
         self.update_metric();
     }
 
     /// A part is in this state from now on. Changes are logged.
     pub fn set_state(&self, part: Part, state: State) {
         {
-            let mut all = self.0.state.lock();
+            let mut all = self.state.lock();
             let report = &mut all.1[part as usize];
             if report.state == state {
                 return;
@@ -165,22 +172,22 @@ impl Health {
 
     /// What is wrong with a part though it is connected, such as a second consumer on a shared queue; none clears it.
     pub fn set_concerns(&self, part: Part, concerns: Vec<String>) {
-        self.0.state.lock().1[part as usize].concerns = concerns;
+        self.state.lock().1[part as usize].concerns = concerns;
     }
 
     /// The state of a part.
     pub fn state(&self, part: Part) -> State {
-        self.0.state.lock().1[part as usize].state.clone()
+        self.state.lock().1[part as usize].state.clone()
     }
 
     /// The node's phase.
     pub fn phase(&self) -> Phase {
-        self.0.state.lock().0
+        self.state.lock().0
     }
 
     /// For how long the node has been running, in seconds.
     pub fn uptime_secs(&self) -> u64 {
-        self.0.started.elapsed().as_secs()
+        self.started.elapsed().as_secs()
     }
 
     /// `ok`, or `degraded` while a configured part is away or something is wrong.
@@ -190,7 +197,7 @@ impl Health {
 
     /// Why the node is not well, a sentence each; empty while it is.
     pub fn reasons(&self) -> Vec<String> {
-        let all = self.0.state.lock();
+        let all = self.state.lock();
         let mut reasons = Vec::new();
         for (part, report) in Part::ALL.iter().zip(&all.1) {
             let part = part.as_str();
@@ -227,7 +234,7 @@ impl Health {
             (Readiness::NotReady, Phase::Serving) => "deaf",
             (Readiness::NotReady, Phase::Starting | Phase::Draining) => phase.as_str(),
         };
-        let reports = self.0.state.lock().1.clone();
+        let reports = self.state.lock().1.clone();
         let parts = Part::ALL.iter().zip(&reports).map(|(part, report)| {
             let since = iso_8601(report.since_unix_ms);
             (part.as_str().to_owned(), json!({ "state": report.state.as_str(), "since": since }))
@@ -243,7 +250,7 @@ impl Health {
     }
 
     fn update_metric(&self) {
-        self.0.metrics.ready.set(i64::from(self.readiness() != Readiness::NotReady));
+        self.metrics.ready.set(i64::from(self.readiness() != Readiness::NotReady));
     }
 }
 
@@ -253,14 +260,14 @@ mod tests {
 
     /// Expects the readiness, the status of `/health/ready`, and the status of a profile's document.
     fn check(phase: Phase, state: State, concerns: &[&str], expected: (Readiness, &str, &str)) {
-        let health = Health::new(Arc::default());
-        health.set_phase(phase);
+        let health = Health::without_parts(Arc::default());
+        health.enter(phase);
         health.set_state(Part::Rabbitmq, state.clone());
         health.set_concerns(Part::Rabbitmq, concerns.iter().map(|concern| (*concern).to_owned()).collect());
         let document = health.document();
         let found = (health.readiness(), document["status"].as_str().unwrap_or_default(), health.status());
         assert_eq!(found, expected, "{phase:?} {state:?}");
-        assert_eq!(health.0.metrics.ready.get(), i64::from(expected.0 != Readiness::NotReady));
+        assert_eq!(health.metrics.ready.get(), i64::from(expected.0 != Readiness::NotReady));
         assert_eq!(document["parts"]["rabbitmq"]["state"], state.as_str());
     }
 
@@ -282,8 +289,8 @@ mod tests {
 
     #[test]
     fn reasons_say_what_is_wrong() {
-        let health = Health::new(Arc::default());
-        health.set_phase(Phase::Serving);
+        let health = Health::without_parts(Arc::default());
+        health.enter(Phase::Serving);
         assert!(health.reasons().is_empty());
         health.set_state(Part::Rabbitmq, State::Disconnected { reason: "access refused".to_owned() });
         health.set_state(Part::Redis, State::Connected);

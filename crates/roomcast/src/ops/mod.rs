@@ -2,11 +2,11 @@
 
 mod api;
 mod documents;
-pub mod health;
+mod health;
 pub mod logs;
-mod time;
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 pub use self::documents::ROOMS_NAMED_MAX;
-use self::health::Health;
+pub use self::health::{Health, Part, Phase, Readiness, State};
 use crate::gateway::Gateway;
 
 /// Publishes of the server API under way at a time; more wait before their bodies are read.
@@ -27,12 +27,12 @@ const PUBLISHING_MAX: usize = 64;
 #[derive(Clone)]
 struct Ops {
     gateway: Gateway,
-    health: Health,
+    health: Arc<Health>,
     publishing: Arc<Semaphore>,
 }
 
 /// Everything that is answered over HTTP but clients' connections: `/api/*`, `/health/*`, `/metrics` and the profile's documents.
-pub fn router(gateway: Gateway, health: Health) -> Router {
+pub fn router(gateway: Gateway, health: Arc<Health>) -> Router {
     let ops = Ops { gateway, health, publishing: Arc::new(Semaphore::new(PUBLISHING_MAX)) };
     api::router(ops.clone())
         .route("/health/live", get(documents::live))
@@ -40,6 +40,12 @@ pub fn router(gateway: Gateway, health: Health) -> Router {
         .route("/metrics", get(documents::metrics))
         .fallback(documents::fallback)
         .with_state(ops)
+}
+
+/// Milliseconds since 1970.
+fn now_unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// An answer that says what is wrong.

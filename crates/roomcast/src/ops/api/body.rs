@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use axum::body::{Body, HttpBody as _};
 use axum::extract::Request;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::StatusCode;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http::header::EXPECT;
+use http_body_util::BodyExt as _;
 use hub::codes::ErrorCode;
 use serde_json::value::RawValue;
 
@@ -15,24 +17,51 @@ use super::Refused;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// What is read and thrown away of a body that is too large, so that its sender is there to read the answer.
+const DISCARDED_MAX_BYTES: usize = 16 * 1024 * 1024;
+
 /// Reads a body of at most this size.
 ///
 /// # Errors
 /// It is larger, or does not arrive.
 pub(super) async fn read(request: Request, max_bytes: u64) -> Result<Bytes, Refused> {
     let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
-    let body = Limited::new(request.into_body(), max_bytes).collect();
-    match tokio::time::timeout(BODY_TIMEOUT, body).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            let message = format!("the body is larger than {max_bytes} bytes");
-            Err(Refused { status: StatusCode::PAYLOAD_TOO_LARGE, code: ErrorCode::TooLarge, message })
-        }
+    let declared = request.body().size_hint().lower();
+    // Who asks before sending gets the answer before sending.
+    if declared > max_bytes as u64 && request.headers().contains_key(EXPECT) {
+        return Err(too_large(max_bytes));
+    }
+    match tokio::time::timeout(BODY_TIMEOUT, collect(request.into_body(), max_bytes)).await {
+        Ok(Ok(Some(body))) => Ok(body),
+        Ok(Ok(None)) => Err(too_large(max_bytes)),
         Ok(Err(_)) | Err(_) => {
             let message = "the body did not arrive".to_owned();
             Err(Refused { status: StatusCode::REQUEST_TIMEOUT, code: ErrorCode::BadMessage, message })
         }
     }
+}
+
+/// The whole body, or `None` if it is too large.
+async fn collect(mut body: Body, max_bytes: usize) -> Result<Option<Bytes>, axum::Error> {
+    let (mut collected, mut discarded) = (BytesMut::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let Ok(chunk) = frame?.into_data() else { continue };
+        if discarded == 0 && collected.len() + chunk.len() <= max_bytes {
+            collected.extend_from_slice(&chunk);
+            continue;
+        }
+        collected = BytesMut::new();
+        discarded += chunk.len();
+        if discarded > DISCARDED_MAX_BYTES {
+            break;
+        }
+    }
+    Ok((discarded == 0).then(|| collected.freeze()))
+}
+
+fn too_large(max_bytes: usize) -> Refused {
+    let message = format!("the body is larger than {max_bytes} bytes");
+    Refused { status: StatusCode::PAYLOAD_TOO_LARGE, code: ErrorCode::TooLarge, message }
 }
 
 /// The fields of a body that nobody has taken yet.
@@ -133,7 +162,14 @@ mod tests {
 
     #[test]
     fn an_id_is_a_text_or_an_integer() {
-        let table = [("42", Some("42")), ("\"42\"", Some("42")), ("-1", Some("-1")), ("\"\"", None), ("4.2", None), ("{}", None)];
+        let table = [
+            ("42", Some("42")),
+            ("\"42\"", Some("42")),
+            ("-1", Some("-1")),
+            ("\"\"", None),
+            ("4.2", None),
+            ("{}", None),
+        ];
         for (raw, expected) in table {
             let body = format!("{{\"userId\":{raw}}}");
             let id = Fields::read(body.as_bytes()).and_then(|mut fields| fields.id("userId"));

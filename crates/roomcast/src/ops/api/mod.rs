@@ -10,17 +10,17 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use hub::codes::ErrorCode;
 use hub::emission::{Emission, Except, Payload, Rooms, Target};
 use hub::names::{EventName, NameError, NamespaceId, RoomName, SocketId};
+use hub::rules::iso_8601;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq as _;
 
 use self::body::Fields;
 use super::documents::nothing_here;
-use super::time::iso_8601;
 use super::{Ops, failure};
 use crate::shard::inbox::Whom;
 
@@ -68,22 +68,30 @@ pub(super) fn router(ops: Ops) -> Router<Ops> {
 
 /// Lets in who has the key.
 async fn with_key(State(ops): State<Ops>, request: Request, next: Next) -> Response {
+    match without_key(&ops, request.headers()) {
+        Some(refused) => refused,
+        None => next.run(request).await,
+    }
+}
+
+/// The answer to a request without the key, or with a wrong one; `None` where the key is right.
+pub(super) fn without_key(ops: &Ops, headers: &HeaderMap) -> Option<Response> {
     let Some(key) = &ops.gateway.profile.api_key else {
         let message = "the server API is closed: set API_KEY to open it";
-        return failure(StatusCode::FORBIDDEN, ErrorCode::Forbidden, message);
+        return Some(failure(StatusCode::FORBIDDEN, ErrorCode::Forbidden, message));
     };
-    let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let given = given.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let given =
+        given.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     let message = match given {
-        Some((_, given)) if bool::from(given.trim().as_bytes().ct_eq(key.reveal().as_bytes())) => {
-            return next.run(request).await;
-        }
+        // In constant time, so that nobody finds the key letter by letter.
+        Some((_, given)) if bool::from(given.trim().as_bytes().ct_eq(key.reveal().as_bytes())) => return None,
         Some(_) => "the key is wrong",
         None => "a key is needed: Authorization: Bearer $API_KEY",
     };
     let mut response = failure(StatusCode::UNAUTHORIZED, ErrorCode::Unauthenticated, message);
     response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    response
+    Some(response)
 }
 
 async fn unknown(request: Request) -> Response {
@@ -118,7 +126,8 @@ fn emission(ops: &Ops, body: &Bytes) -> Result<Option<Emission>, Refused> {
     let namespace = namespace(ops, fields.text("namespace")?.as_deref())?;
     let rooms = fields.texts("rooms", ROOMS_MAX)?;
     let except = fields.texts("except", ROOMS_MAX)?.unwrap_or_default();
-    let payload = fields.raw("data").map_or_else(|| Payload::json(""), |data| Payload::json(body.slice_ref(data.as_bytes())));
+    let payload =
+        fields.raw("data").map_or_else(|| Payload::json(""), |data| Payload::json(body.slice_ref(data.as_bytes())));
     fields.none_left()?;
     let target = match rooms {
         None => Target::Everyone,
@@ -135,7 +144,8 @@ fn emission(ops: &Ops, body: &Bytes) -> Result<Option<Emission>, Refused> {
 
 fn room_names(field: &str, names: &[String]) -> Result<Vec<RoomName>, Refused> {
     let parse = |name: &String| {
-        RoomName::parse(name).map_err(|error: NameError| Refused::field(field, &format!("has a name that {error}: {name:?}")))
+        RoomName::parse(name)
+            .map_err(|error: NameError| Refused::field(field, &format!("has a name that {error}: {name:?}")))
     };
     names.iter().map(parse).collect()
 }
@@ -203,7 +213,9 @@ async fn disconnect(State(ops): State<Ops>, request: Request) -> Result<Json<Val
             let socket_id = SocketId::parse(&socket_id);
             Whom::Socket(socket_id.ok_or_else(|| Refused::field("socketId", "is no socket id"))?)
         }
-        (None, None) => return Err(Refused::field("userId", "is missing, and so is \"socketId\": one of them is needed")),
+        (None, None) => {
+            return Err(Refused::field("userId", "is missing, and so is \"socketId\": one of them is needed"));
+        }
         (Some(_), Some(_)) => return Err(Refused::field("socketId", "stands beside \"userId\": only one of them may")),
     };
     let disconnected = ops.gateway.disconnect(whom.clone()).await;

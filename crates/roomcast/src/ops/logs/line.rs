@@ -2,12 +2,12 @@
 
 use std::fmt::{self, Write as _};
 
+use hub::rules::iso_8601;
 use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 
 use super::OWN_TARGETS;
-use crate::ops::time::iso_8601;
 
 /// What of a value is written.
 const VALUE_MAX_BYTES: usize = 4 * 1024;
@@ -40,8 +40,8 @@ impl Line {
         };
         let mut line = Self { level, message: Value::from(""), unix_ms, fields: Vec::new(), bytes: 0 };
         event.record(&mut line);
-        let own = |target: &&str| metadata.target().split("::").next() == Some(*target);
-        if !OWN_TARGETS.iter().any(|target| own(&target)) {
+        let own = |target: &str| metadata.target().split("::").next() == Some(target);
+        if !OWN_TARGETS.iter().any(|target| own(target)) {
             line.add("target", Value::from(metadata.target()));
         }
         line

@@ -18,7 +18,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
 use self::line::Line;
 use self::writer::{Files, Job};
-use super::time::now_unix_ms;
+use super::now_unix_ms;
 use crate::metrics::Metrics;
 
 /// Lines that may wait to be written; at the bound lines are dropped and counted. A line has at most about 20 KiB, so that they are 40 MiB at most.
@@ -37,8 +37,8 @@ pub struct Logs {
 ///
 /// # Errors
 /// The process has a log already.
-pub fn start(settings: &Log, service: &str, metrics: Arc<Metrics>) -> anyhow::Result<Logs> {
-    let (subscriber, logs, warning) = build(settings, service, metrics, Box::new(stdout()));
+pub fn start(settings: &Log, service: &str, metrics: &Arc<Metrics>) -> anyhow::Result<Logs> {
+    let (subscriber, logs, warning) = build(settings, service, metrics.clone(), Box::new(stdout()));
     tracing::subscriber::set_global_default(subscriber).context("the process has a log already")?;
     if let Some(warning) = warning {
         tracing::warn!("{warning}");
