@@ -20,4 +20,4 @@ impl Running {
     pub fn publishing(&self) -> Publishing { Publishing }
     pub async fn stop(self, _deadline: std::time::Instant) {}
 }
-pub fn start(_: &crate::gateway::Gateway, _: &crate::ops::health::Health) -> anyhow::Result<Running> { Ok(Running) }
+pub fn start(_: &crate::gateway::Gateway, _: &crate::ops::Health) -> anyhow::Result<Running> { Ok(Running) }
