@@ -263,7 +263,6 @@ impl Session {
     /// that does not fit the bound closes the session.
     ///
     /// Returns whether the session took it: not when it is on a WebSocket (write the frame there), closing or closed.
-    #[must_use = "a session on a WebSocket does not take it, and the frame must be written there"]
     pub fn send(&mut self, message: Outbound, context: &mut Context<'_>) -> bool {
         let State::Polling(polling) = &mut self.state else {
             return false;
