@@ -10,14 +10,14 @@ use hub::rules::Presence as PresenceFacts;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use crate::acceptor::Acceptor;
 use crate::access::Access;
+use crate::acceptor::Acceptor;
 use crate::auth::{Auth, AuthConfig, Pace};
 use crate::fanout::{Interest, Publisher};
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
-use crate::ops;
-use crate::ops::health::{Health, Phase};
+
+use crate::ops::{self, Health, Phase};
 use crate::presence::Presence;
 use crate::shard::admission::Admission;
 use crate::shard::front::Shared;
@@ -35,7 +35,7 @@ const BACKEND_THREADS: usize = 2;
 /// It cannot start: a setting that makes no sense, an address that is in use.
 pub fn run(profile: Profile, warnings: &[Warning], shards: usize) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::default());
-    let _logs = ops::logs::start(&profile.log, &profile.service.name, metrics.clone())?;
+    let _logs = ops::logs::start(&profile.log, &profile.service.name, &metrics)?;
     end_on_panic();
     for warning in warnings {
         tracing::warn!("{warning}");
@@ -70,7 +70,7 @@ async fn serve(profile: Arc<Profile>, metrics: Arc<Metrics>, shards: usize) -> a
         metrics: metrics.clone(),
         left: Arc::new(Notify::new()),
     };
-    let health = Health::new(metrics.clone());
+    let health = Arc::new(Health::new(&profile, metrics.clone()));
     let source = source::start(&gateway, &health)?;
     let shared = Arc::new(Shared {
         profile: profile.clone(),
@@ -90,7 +90,7 @@ async fn serve(profile: Arc<Profile>, metrics: Arc<Metrics>, shards: usize) -> a
     let told = tokio::spawn(tell_gone(gateway.clone()));
     let address = format!("{}:{}", bracketed(&profile.service.host), profile.service.port);
     let acceptor = Acceptor::start(&address, shared.inboxes.clone())?;
-    health.set_phase(Phase::Serving);
+    health.enter(Phase::Serving);
     tracing::info!(address = %acceptor.address, shards, profile = %profile.service.name, "listening");
 
     tokio::select! {
@@ -114,7 +114,7 @@ async fn serve(profile: Arc<Profile>, metrics: Arc<Metrics>, shards: usize) -> a
 async fn drain(gateway: &Gateway, health: &Health, shared: &Shared, acceptor: Acceptor, source: source::Running) {
     let settings = &gateway.profile.drain;
     tracing::info!(delay = ?settings.delay, timeout = ?settings.timeout, "draining");
-    health.set_phase(Phase::Draining);
+    health.enter(Phase::Draining);
     shared.draining.store(true, Ordering::Relaxed);
     tokio::time::sleep(settings.delay).await;
     let deadline = Instant::now() + settings.timeout;

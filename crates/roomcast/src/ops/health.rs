@@ -1,12 +1,12 @@
 //! The health of the node: what each part says of itself, and what follows for probes. Asks nobody anything: parts report here.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use hub::profile::Profile;
 use hub::rules::iso_8601;
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde_json::{Map, Value, json};
 
 use super::now_unix_ms;
 use crate::metrics::Metrics;
@@ -116,35 +116,40 @@ pub enum Readiness {
     NotReady,
 }
 
-/// The health of the node. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Health(Arc<Inner>);
-
+/// The health of the node.
 #[derive(Debug)]
-struct Inner {
+pub struct Health {
     started: Instant,
     metrics: Arc<Metrics>,
     state: Mutex<(Phase, [Report; Part::ALL.len()])>,
 }
 
 impl Health {
-    /// A node that starts now. What its parts are, they report.
-    pub fn new(metrics: Arc<Metrics>) -> Self {
+    /// A node that starts now, with the parts that its profile uses.
+    pub fn new(profile: &Profile, metrics: Arc<Metrics>) -> Self {
+        let health = Self::without_parts(metrics);
+        if profile.rabbitmq.as_ref().is_some_and(|rabbitmq| rabbitmq.address.is_some()) {
+            health.set_state(Part::Rabbitmq, State::Connecting);
+        }
+        health
+    }
+
+    fn without_parts(metrics: Arc<Metrics>) -> Self {
         let report = Report { state: State::Disabled, since_unix_ms: now_unix_ms(), concerns: Vec::new() };
         let state = Mutex::new((Phase::Starting, [report.clone(), report]));
-        Self(Arc::new(Inner { started: Instant::now(), metrics, state }))
+        Self { started: Instant::now(), metrics, state }
     }
 
     /// The node is in this phase from now on.
-    pub fn set_phase(&self, phase: Phase) {
-        self.0.state.lock().0 = phase;
+    pub fn enter(&self, phase: Phase) {
+        self.state.lock().0 = phase;
         self.update_metric();
     }
 
     /// A part is in this state from now on. Changes are logged.
     pub fn set_state(&self, part: Part, state: State) {
         {
-            let mut all = self.0.state.lock();
+            let mut all = self.state.lock();
             let report = &mut all.1[part as usize];
             if report.state == state {
                 return;
@@ -167,22 +172,22 @@ impl Health {
 
     /// What is wrong with a part though it is connected, such as a second consumer on a shared queue; none clears it.
     pub fn set_concerns(&self, part: Part, concerns: Vec<String>) {
-        self.0.state.lock().1[part as usize].concerns = concerns;
+        self.state.lock().1[part as usize].concerns = concerns;
     }
 
     /// The state of a part.
     pub fn state(&self, part: Part) -> State {
-        self.0.state.lock().1[part as usize].state.clone()
+        self.state.lock().1[part as usize].state.clone()
     }
 
     /// The node's phase.
     pub fn phase(&self) -> Phase {
-        self.0.state.lock().0
+        self.state.lock().0
     }
 
     /// For how long the node has been running, in seconds.
     pub fn uptime_secs(&self) -> u64 {
-        self.0.started.elapsed().as_secs()
+        self.started.elapsed().as_secs()
     }
 
     /// `ok`, or `degraded` while a configured part is away or something is wrong.
@@ -192,7 +197,7 @@ impl Health {
 
     /// Why the node is not well, a sentence each; empty while it is.
     pub fn reasons(&self) -> Vec<String> {
-        let all = self.0.state.lock();
+        let all = self.state.lock();
         let mut reasons = Vec::new();
         for (part, report) in Part::ALL.iter().zip(&all.1) {
             let part = part.as_str();
@@ -219,8 +224,8 @@ impl Health {
         }
     }
 
-    /// The document of `/health/ready`, as JSON.
-    pub fn document(&self) -> String {
+    /// The document of `/health/ready`.
+    pub fn document(&self) -> Value {
         let readiness = self.readiness();
         let phase = self.phase();
         let status = match (readiness, phase) {
@@ -229,59 +234,40 @@ impl Health {
             (Readiness::NotReady, Phase::Serving) => "deaf",
             (Readiness::NotReady, Phase::Starting | Phase::Draining) => phase.as_str(),
         };
-        let all = self.0.state.lock().1.clone();
-        let parts = Part::ALL.iter().zip(&all).map(|(part, report)| {
+        let reports = self.state.lock().1.clone();
+        let parts = Part::ALL.iter().zip(&reports).map(|(part, report)| {
             let since = iso_8601(report.since_unix_ms);
-            (part.as_str(), PartDocument { state: report.state.as_str(), since })
+            (part.as_str().to_owned(), json!({ "state": report.state.as_str(), "since": since }))
         });
-        let document = Document {
-            status,
-            phase: phase.as_str(),
-            reasons: self.reasons(),
-            parts: parts.collect(),
-            uptime: self.uptime_secs(),
-            timestamp: iso_8601(now_unix_ms()),
-        };
-        serde_json::to_string(&document).expect("texts and numbers can be written")
+        json!({
+            "status": status,
+            "phase": phase.as_str(),
+            "reasons": self.reasons(),
+            "parts": parts.collect::<Map<String, Value>>(),
+            "uptime": self.uptime_secs(),
+            "timestamp": iso_8601(now_unix_ms()),
+        })
     }
 
     fn update_metric(&self) {
-        self.0.metrics.ready.set(i64::from(self.readiness() != Readiness::NotReady));
+        self.metrics.ready.set(i64::from(self.readiness() != Readiness::NotReady));
     }
-}
-
-#[derive(Serialize)]
-struct Document {
-    status: &'static str,
-    phase: &'static str,
-    reasons: Vec<String>,
-    parts: BTreeMap<&'static str, PartDocument>,
-    uptime: u64,
-    timestamp: String,
-}
-
-#[derive(Serialize)]
-struct PartDocument {
-    state: &'static str,
-    since: String,
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
 
     /// Expects the readiness, the status of `/health/ready`, and the status of a profile's document.
     fn check(phase: Phase, state: State, concerns: &[&str], expected: (Readiness, &str, &str)) {
-        let health = Health::new(Arc::default());
-        health.set_phase(phase);
+        let health = Health::without_parts(Arc::default());
+        health.enter(phase);
         health.set_state(Part::Rabbitmq, state.clone());
         health.set_concerns(Part::Rabbitmq, concerns.iter().map(|concern| (*concern).to_owned()).collect());
-        let document: Value = serde_json::from_str(&health.document()).expect("JSON");
+        let document = health.document();
         let found = (health.readiness(), document["status"].as_str().unwrap_or_default(), health.status());
         assert_eq!(found, expected, "{phase:?} {state:?}");
-        assert_eq!(health.0.metrics.ready.get(), i64::from(expected.0 != Readiness::NotReady));
+        assert_eq!(health.metrics.ready.get(), i64::from(expected.0 != Readiness::NotReady));
         assert_eq!(document["parts"]["rabbitmq"]["state"], state.as_str());
     }
 
@@ -303,8 +289,8 @@ mod tests {
 
     #[test]
     fn reasons_say_what_is_wrong() {
-        let health = Health::new(Arc::default());
-        health.set_phase(Phase::Serving);
+        let health = Health::without_parts(Arc::default());
+        health.enter(Phase::Serving);
         assert!(health.reasons().is_empty());
         health.set_state(Part::Rabbitmq, State::Disconnected { reason: "access refused".to_owned() });
         health.set_state(Part::Redis, State::Connected);

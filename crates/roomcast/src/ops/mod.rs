@@ -2,7 +2,7 @@
 
 mod api;
 mod documents;
-pub mod health;
+mod health;
 pub mod logs;
 
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use axum::routing::get;
 use axum::{Json, Router};
 use http::StatusCode;
 use hub::codes::ErrorCode;
-use serde::Serialize;
+use serde_json::json;
 use tokio::sync::Semaphore;
 
 pub use self::documents::ROOMS_NAMED_MAX;
-use self::health::Health;
+pub use self::health::{Health, Part, Phase, Readiness, State};
 use crate::gateway::Gateway;
 
 /// Publishes of the server API under way at a time; more wait before their bodies are read.
@@ -27,12 +27,12 @@ const PUBLISHING_MAX: usize = 64;
 #[derive(Clone)]
 struct Ops {
     gateway: Gateway,
-    health: Health,
+    health: Arc<Health>,
     publishing: Arc<Semaphore>,
 }
 
 /// Everything that is answered over HTTP but clients' connections: `/api/*`, `/health/*`, `/metrics` and the profile's documents.
-pub fn router(gateway: Gateway, health: Health) -> Router {
+pub fn router(gateway: Gateway, health: Arc<Health>) -> Router {
     let ops = Ops { gateway, health, publishing: Arc::new(Semaphore::new(PUBLISHING_MAX)) };
     api::router(ops.clone())
         .route("/health/live", get(documents::live))
@@ -50,12 +50,7 @@ fn now_unix_ms() -> u64 {
 
 /// An answer that says what is wrong.
 fn failure(status: StatusCode, code: ErrorCode, message: &str) -> Response {
-    #[derive(Serialize)]
-    struct Failure<'a> {
-        error: &'a str,
-        code: &'static str,
-    }
-    (status, Json(Failure { error: message, code: code.as_str() })).into_response()
+    (status, Json(json!({ "error": message, "code": code.as_str() }))).into_response()
 }
 
 #[cfg(test)]

@@ -10,11 +10,10 @@ use hub::emission::{Emission, Target};
 use hub::names::{NamespaceId, RoomName, SocketId, UserId};
 use hub::profile::{Profile, builtin};
 use parking_lot::Mutex;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::Notify;
 use tower::ServiceExt as _;
 
-use super::health::{Part, Phase, State};
 use super::*;
 use crate::fanout::{Interest, Publisher};
 use crate::metrics::Metrics;
@@ -33,7 +32,7 @@ const MEMBERS: [(&str, &str, &str); 3] = [
 
 struct Node {
     router: Router,
-    health: Health,
+    health: Arc<Health>,
     gateway: Gateway,
     published: Arc<Mutex<Vec<Emission>>>,
 }
@@ -64,7 +63,7 @@ impl Node {
         presence.connected("1");
         let publisher = Publisher::new(inboxes.into(), interest);
         let gateway = Gateway { profile, publisher, presence, metrics: metrics.clone(), left: Arc::new(Notify::new()) };
-        let health = Health::new(metrics);
+        let health = Arc::new(Health::new(&gateway.profile, metrics));
         Self { router: router(gateway.clone(), health.clone()), health, gateway, published }
     }
 
@@ -294,25 +293,24 @@ async fn the_api_is_closed_without_a_key_and_to_a_wrong_one() {
 
 #[tokio::test]
 async fn probes_follow_the_node() {
-    let node = Node::open();
-    node.health.set_state(Part::Rabbitmq, State::Connecting);
+    let node = Node::start(&[("RABBITMQ_URL", "amqp://127.0.0.1")]);
     let status = async |path: &str| node.get(path, "*/*").await.0;
     assert_eq!((status("/health/live").await, status("/health/ready").await), (200, 503));
-    node.health.set_phase(Phase::Serving);
+    node.health.enter(Phase::Serving);
     assert_eq!((status("/health/ready").await, status("/health/ready?strict=1").await), (200, 503));
     node.health.set_state(Part::Rabbitmq, State::Connected);
     assert_eq!((status("/health/ready").await, status("/health/ready?strict=1").await), (200, 200));
     node.health.set_state(Part::Rabbitmq, State::Deaf { reason: "no canary".to_owned() });
     assert_eq!((status("/health/live").await, status("/health/ready").await), (200, 503));
     node.health.set_state(Part::Rabbitmq, State::Connected);
-    node.health.set_phase(Phase::Draining);
+    node.health.enter(Phase::Draining);
     assert_eq!((status("/health/live").await, status("/health/ready").await), (200, 503));
 }
 
 #[tokio::test]
 async fn the_health_document_of_the_profile_has_live_values() {
-    let node = Node::open();
-    node.health.set_phase(Phase::Serving);
+    let node = Node::start(&[("RABBITMQ_URL", "amqp://127.0.0.1")]);
+    node.health.enter(Phase::Serving);
     node.health.set_state(Part::Rabbitmq, State::Disconnected { reason: "refused".to_owned() });
     let (status, kind, text) = node.get("/health", "*/*").await;
     assert_eq!((status, kind.as_str()), (200, "application/json"));

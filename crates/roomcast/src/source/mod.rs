@@ -17,11 +17,7 @@ impl Publishing {
 
 pub struct Running;
 impl Running {
-    pub fn publishing(&self) -> Publishing {
-        Publishing
-    }
+    pub fn publishing(&self) -> Publishing { Publishing }
     pub async fn stop(self, _deadline: std::time::Instant) {}
 }
-pub fn start(_: &crate::gateway::Gateway, _: &crate::ops::health::Health) -> anyhow::Result<Running> {
-    Ok(Running)
-}
+pub fn start(_: &crate::gateway::Gateway, _: &crate::ops::Health) -> anyhow::Result<Running> { Ok(Running) }

@@ -5,14 +5,15 @@
 //!
 //! Revision 3 has its place in [`Revision`] and is refused with code 5.
 
+mod outcome;
 mod packet;
+mod polling;
 mod query;
 mod session;
 mod verify;
 
+pub use outcome::{CloseReason, Context, GetVerdict, Output, Phase, PostAnswer, ProbeVerdict, Received, Settings};
 pub use packet::{OpenPacket, Outbound, Packet, PacketError, Payload, encode_payload, open_packet};
 pub use query::{Query, Revision, Transport};
-pub use session::{
-    CloseReason, Context, GetVerdict, Output, Phase, Post, PostAnswer, ProbeVerdict, Received, Session, Settings,
-};
+pub use session::{Post, Session};
 pub use verify::{Known, Method, Refusal, Request, Transports, Verdict, verify};

@@ -5,164 +5,41 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::{Outbound, Payload, Refusal, Transport};
+use super::outcome::{CloseReason, Context, GetVerdict, Output, Phase, PostAnswer, ProbeVerdict, Received, Settings};
+use super::polling::{NOOP, NOOP_INTERVAL_MS, Polling, Probe};
+use super::{Outbound, Packet, Payload, Refusal, Transport};
 
-/// What all sessions of a gateway share.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// From a pong (or the opening) to the next ping.
-    pub ping_interval_ms: u64,
-    /// From a ping to the latest moment of its pong.
-    pub ping_timeout_ms: u64,
-    /// From a probe's WebSocket to its `5`.
-    pub upgrade_timeout_ms: u64,
-    /// How long a closed polling session waits for the GET that tells the client.
-    pub close_timeout_ms: u64,
-    /// The largest POST body, and about the largest answer to a GET, in bytes.
-    pub max_payload: usize,
-    /// What may wait for a client on polling, in bytes; past it the session is closed as a slow consumer.
-    pub max_buffered_bytes: usize,
-}
+/// Packets of our own, as they stand on the wire.
+const CLOSE: &str = "1";
+const PING: &str = "2";
+const PROBE_PONG: &str = "3probe";
+/// What the GET after a close is answered with, as in Node.
+const NOOP_AND_CLOSE: &str = "6\u{1e}1";
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            ping_interval_ms: 25_000,
-            ping_timeout_ms: 20_000,
-            upgrade_timeout_ms: 10_000,
-            close_timeout_ms: 30_000,
-            max_payload: 1_000_000,
-            max_buffered_bytes: 1 << 20,
-        }
-    }
-}
-
-/// What goes with every input: the shared settings, the present moment, and the list of what is to be done.
+/// One session. Small on a WebSocket: what polling needs is kept in a box that the upgrade frees.
 #[derive(Debug)]
-pub struct Context<'a> {
-    /// The gateway's settings.
-    pub settings: &'a Settings,
-    /// The present moment on a clock that never goes back.
-    pub now_ms: u64,
-    /// Outputs are appended here, to be done in their order.
-    pub out: &'a mut Vec<Output>,
+pub struct Session {
+    state: State,
+    heartbeat: Heartbeat,
 }
 
-/// What the driver is to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Answer the GET that is waiting with 200 and this payload.
-    AnswerGet(Bytes),
-    /// Break the connection of the POST whose body is still arriving.
-    AbortPost,
-    /// Write this text message to the session's WebSocket.
-    WriteMain(&'static str),
-    /// Write this text message to the WebSocket that is probing.
-    WriteProbe(&'static str),
-    /// Close the WebSocket that is probing (empty close frame) and feed nothing of it here again; the session goes on over polling.
-    CloseProbe,
-    /// The probing WebSocket is the session's transport now: write these to it, in order, before anything else.
-    Upgraded {
-        /// The packets that waited for a GET.
-        buffered: Vec<Outbound>,
-    },
-    /// Close the session's WebSocket with a close frame.
-    CloseWebSocket {
-        /// The frame's code; none is an empty frame.
-        code: Option<u16>,
-        /// The frame's reason.
-        reason: &'static str,
-    },
-    /// The session carries no more messages in either direction. Comes exactly once.
-    Closed(CloseReason),
-    /// The session's id is unknown from now on: drop the session. Comes exactly once, after `Closed`, at once or when the client
-    /// has been told.
-    Forget,
-}
-
-/// Why a session ended, in the words of Node's `disconnect` event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CloseReason {
-    /// The client closed, or its connection is gone.
-    TransportClose,
-    /// The client broke off a request, or broke the rules of its transport.
-    TransportError,
-    /// No pong in time.
-    PingTimeout,
-    /// The client sent what is no packet.
-    ParseError,
-    /// The gateway ended the session.
-    ForcedClose,
-    /// The gateway is going down.
-    ServerShuttingDown,
-    /// More was waiting for the client than the bound allows.
-    SlowConsumer,
-}
-
-impl CloseReason {
-    /// The reason as Node words it.
-    pub fn as_str(self) -> &'static str {
-        todo!()
-    }
-}
-
-/// Where a session stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// On polling.
-    Polling,
-    /// On polling, and a WebSocket is being tried.
-    Probing,
-    /// On a WebSocket.
+#[derive(Debug)]
+enum State {
+    Polling(Box<Polling>),
     WebSocket,
-    /// Closed, and waiting for a GET that tells the client.
-    Closing,
-    /// Gone.
+    /// Closed by us over polling; what is buffered and the close packet wait for the client's next GETs.
+    Closing {
+        until_ms: u64,
+        polling: Box<Polling>,
+    },
     Closed,
 }
 
-/// What a client sent for the layer above.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Received<'a> {
-    /// The text after the packet's `4`.
-    Text(&'a str),
-    /// A binary message.
-    Binary(Cow<'a, [u8]>),
-}
-
-/// What becomes of the GET that just arrived.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GetVerdict {
-    /// Answer it with 200 and this payload.
-    Answer(Bytes),
-    /// Keep it until [`Output::AnswerGet`].
-    Wait,
-    /// 400 with an empty body: another GET was waiting. The session is closed.
-    Overlap,
-    /// Refuse it with the refusal's status and JSON body.
-    Refuse(Refusal),
-}
-
-/// How to answer a POST.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PostAnswer {
-    /// 200, `Content-Type: text/html`, body `ok`.
-    Ok,
-    /// 400 with an empty body.
-    BadRequest,
-    /// 413 with an empty body; the session stays usable.
-    TooLarge,
-    /// Refuse it with the refusal's status and JSON body.
-    Refuse(Refusal),
-}
-
-/// What becomes of a WebSocket that names this session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProbeVerdict {
-    /// It probes: its messages go to [`Session::websocket_text`] and [`Session::websocket_binary`].
-    Accept,
-    /// Close it with an empty close frame, and feed nothing of it here.
-    Close,
+#[derive(Clone, Copy, Debug)]
+enum Heartbeat {
+    PingDue(u64),
+    PongDue(u64),
+    Stopped,
 }
 
 /// The body of a POST, of which [`Session::next_message`] takes one message at a time.
@@ -171,128 +48,371 @@ pub struct Post<'a> {
     packets: Payload<'a>,
 }
 
-/// One session.
-#[derive(Debug)]
-pub struct Session {}
-
 impl Session {
     /// A session opened by a GET on polling, which the driver answers with the open packet.
     pub fn polling(settings: &Settings, now_ms: u64) -> Self {
-        let _ = (settings, now_ms);
-        todo!()
+        Self {
+            state: State::Polling(Box::default()),
+            heartbeat: Heartbeat::PingDue(now_ms + settings.ping_interval_ms),
+        }
     }
 
     /// A session opened directly on a WebSocket, to which the driver writes the open packet.
     pub fn websocket(settings: &Settings, now_ms: u64) -> Self {
-        let _ = (settings, now_ms);
-        todo!()
+        Self { state: State::WebSocket, heartbeat: Heartbeat::PingDue(now_ms + settings.ping_interval_ms) }
     }
 
     /// How messages to the client travel at present; also what [`super::verify`] asks of a known session.
     pub fn transport(&self) -> Transport {
-        todo!()
+        match &self.state {
+            State::Polling(_) | State::Closing { .. } | State::Closed => Transport::Polling,
+            State::WebSocket => Transport::WebSocket,
+        }
     }
 
     /// Where the session stands.
     pub fn phase(&self) -> Phase {
-        todo!()
+        match &self.state {
+            State::Polling(polling) if polling.probe.is_some() => Phase::Probing,
+            State::Polling(_) => Phase::Polling,
+            State::WebSocket => Phase::WebSocket,
+            State::Closing { .. } => Phase::Closing,
+            State::Closed => Phase::Closed,
+        }
     }
 
     /// A GET arrived.
     pub fn get(&mut self, context: &mut Context<'_>) -> GetVerdict {
-        let _ = context;
-        todo!()
+        match &mut self.state {
+            State::Polling(polling) if polling.get_waits => {
+                self.end(CloseReason::TransportError, CLOSE, context);
+                GetVerdict::Overlap
+            }
+            State::Polling(polling) => match polling.take_payload(context.settings.max_payload) {
+                Some(payload) => GetVerdict::Answer(payload),
+                None => {
+                    polling.get_waits = true;
+                    GetVerdict::Wait
+                }
+            },
+            State::Closing { polling, .. } => match polling.take_payload(context.settings.max_payload) {
+                Some(payload) => GetVerdict::Answer(payload),
+                None => {
+                    self.state = State::Closed;
+                    context.out.push(Output::Forget);
+                    GetVerdict::Answer(Bytes::from_static(NOOP_AND_CLOSE.as_bytes()))
+                }
+            },
+            State::WebSocket => GetVerdict::Refuse(Refusal::BadRequest),
+            State::Closed => GetVerdict::Refuse(Refusal::SessionUnknown),
+        }
     }
 
-    /// The connection of the waiting GET broke off.
+    /// The connection of the waiting GET broke off, which ends the session.
     pub fn get_aborted(&mut self, context: &mut Context<'_>) {
-        let _ = context;
-        todo!()
+        if let State::Polling(polling) = &mut self.state
+            && polling.get_waits
+        {
+            polling.get_waits = false;
+            self.end(CloseReason::TransportError, CLOSE, context);
+        }
     }
 
     /// The head of a POST arrived. After `Ok` read its body (at most `max_payload` bytes) and come back with one of
     /// [`Session::post_body`], [`Session::post_too_large`], [`Session::post_aborted`].
     pub fn post_started(&mut self, content_type: Option<&str>, context: &mut Context<'_>) -> Result<(), PostAnswer> {
-        let _ = (content_type, context);
-        todo!()
+        match &mut self.state {
+            State::Polling(polling) => {
+                let binary =
+                    content_type.is_some_and(|value| value.trim().eq_ignore_ascii_case("application/octet-stream"));
+                if polling.post_arrives || binary {
+                    self.end(CloseReason::TransportError, CLOSE, context);
+                    return Err(PostAnswer::BadRequest);
+                }
+                polling.post_arrives = true;
+                Ok(())
+            }
+            // As in Node it is read and answered, and nothing of it is looked at.
+            State::Closing { .. } => Ok(()),
+            State::WebSocket => Err(PostAnswer::Refuse(Refusal::BadRequest)),
+            State::Closed => Err(PostAnswer::Refuse(Refusal::SessionUnknown)),
+        }
     }
 
-    /// The body of the POST is whole. After `Ok` take its messages with [`Session::next_message`], then answer [`PostAnswer::Ok`].
+    /// The body of the POST is whole. After `Ok` take its messages with [`Session::next_message`] until there is none, then answer
+    /// [`PostAnswer::Ok`], even if the session was closed over what it held.
     pub fn post_body<'a>(&mut self, body: &'a [u8], context: &mut Context<'_>) -> Result<Post<'a>, PostAnswer> {
-        let _ = (body, context);
-        todo!()
+        match &mut self.state {
+            State::Polling(polling) => polling.post_arrives = false,
+            State::Closing { .. } => {}
+            State::WebSocket => return Err(PostAnswer::Refuse(Refusal::BadRequest)),
+            State::Closed => return Err(PostAnswer::Refuse(Refusal::SessionUnknown)),
+        }
+        if body.len() > context.settings.max_payload {
+            return Err(PostAnswer::TooLarge);
+        }
+        let Ok(text) = simdutf8::basic::from_utf8(body) else {
+            self.end(CloseReason::ParseError, CLOSE, context);
+            return Err(PostAnswer::BadRequest);
+        };
+        Ok(Post { packets: Payload::new(text) })
     }
 
     /// The next message of a POST. Control packets are dealt with on the way; none once the body is used up or the session closed.
     pub fn next_message<'a>(&mut self, post: &mut Post<'a>, context: &mut Context<'_>) -> Option<Received<'a>> {
-        let _ = (&mut post.packets, context);
-        todo!()
+        while let State::Polling(_) = self.state {
+            let received = match post.packets.next()? {
+                Ok(packet) => self.packet(packet, context),
+                Err(_) => {
+                    self.end(CloseReason::ParseError, CLOSE, context);
+                    None
+                }
+            };
+            if received.is_some() {
+                return received;
+            }
+        }
+        None
     }
 
-    /// The body of the POST is over the bound.
+    /// The body of the POST is over the bound. The session stays usable.
     pub fn post_too_large(&mut self) -> PostAnswer {
-        todo!()
+        if let State::Polling(polling) = &mut self.state {
+            polling.post_arrives = false;
+        }
+        PostAnswer::TooLarge
     }
 
-    /// The connection of the POST broke off within its body.
+    /// The connection of the POST broke off within its body, which ends the session.
     pub fn post_aborted(&mut self, context: &mut Context<'_>) {
-        let _ = context;
-        todo!()
+        if let State::Polling(polling) = &mut self.state
+            && polling.post_arrives
+        {
+            polling.post_arrives = false;
+            self.end(CloseReason::TransportError, CLOSE, context);
+        }
     }
 
     /// A WebSocket arrived that names this session.
     pub fn probe_started(&mut self, context: &mut Context<'_>) -> ProbeVerdict {
-        let _ = context;
-        todo!()
+        match &mut self.state {
+            State::Polling(polling) if polling.probe.is_none() => {
+                let closes_at_ms = context.now_ms + context.settings.upgrade_timeout_ms;
+                polling.probe = Some(Probe { closes_at_ms, noop_at_ms: None });
+                ProbeVerdict::Accept
+            }
+            State::Polling(_) | State::WebSocket | State::Closing { .. } | State::Closed => ProbeVerdict::Close,
+        }
     }
 
     /// A text message on the session's WebSocket, or on the one that probes.
     pub fn websocket_text<'a>(&mut self, text: &'a str, context: &mut Context<'_>) -> Option<Received<'a>> {
-        let _ = (text, context);
-        todo!()
+        match &mut self.state {
+            State::WebSocket => match Packet::parse(text) {
+                Ok(packet) => self.packet(packet, context),
+                Err(_) => {
+                    self.end(CloseReason::ParseError, CLOSE, context);
+                    None
+                }
+            },
+            State::Polling(polling) => {
+                if let Some(probe) = &mut polling.probe {
+                    match text {
+                        "2probe" => {
+                            context.out.push(Output::WriteProbe(PROBE_PONG));
+                            probe.noop_at_ms.get_or_insert(context.now_ms + NOOP_INTERVAL_MS);
+                        }
+                        _ if text.starts_with('5') => self.upgrade(context),
+                        _ => {
+                            polling.probe = None;
+                            context.out.push(Output::CloseProbe);
+                        }
+                    }
+                }
+                None
+            }
+            State::Closing { .. } | State::Closed => None,
+        }
     }
 
     /// A binary message on the session's WebSocket, or on the one that probes.
     pub fn websocket_binary<'a>(&mut self, data: &'a [u8], context: &mut Context<'_>) -> Option<Received<'a>> {
-        let _ = (data, context);
-        todo!()
+        match &mut self.state {
+            State::WebSocket => Some(Received::Binary(Cow::Borrowed(data))),
+            State::Polling(polling) => {
+                if polling.probe.take().is_some() {
+                    context.out.push(Output::CloseProbe);
+                }
+                None
+            }
+            State::Closing { .. } | State::Closed => None,
+        }
     }
 
     /// The session's WebSocket, or the one that probes, is gone or has been closed by the driver (a frame that breaks the rules).
+    /// A session that is only being probed goes on over polling.
     pub fn websocket_closed(&mut self, reason: CloseReason, context: &mut Context<'_>) {
-        let _ = (reason, context);
-        todo!()
+        match &mut self.state {
+            State::WebSocket => self.closed(reason, context),
+            State::Polling(polling) => polling.probe = None,
+            State::Closing { .. } | State::Closed => {}
+        }
     }
 
-    /// Keeps a message for the client's next GET. Goes out with [`Session::flush`], so that one answer carries a whole tick.
+    /// Keeps a message for the client's next GET. Goes out with [`Session::flush`], so that one answer carries a whole tick. A message
+    /// that does not fit the bound closes the session.
     ///
     /// Returns whether the session took it: not when it is on a WebSocket (write the frame there), closing or closed.
     pub fn send(&mut self, message: Outbound, context: &mut Context<'_>) -> bool {
-        let _ = (message, context);
-        todo!()
+        let State::Polling(polling) = &mut self.state else {
+            return false;
+        };
+        if !polling.fits(&message, context.settings) {
+            // A client whose GET waits is not slow; the tick is big.
+            polling.flush(context);
+        }
+        if polling.fits(&message, context.settings) {
+            polling.push(message);
+            return true;
+        }
+        // What it has not fetched by now it has lost: telling it so in time is worth more than half of it.
+        drop(polling.take_all());
+        self.close(CloseReason::SlowConsumer, None, "", context);
+        false
     }
 
     /// Answers the waiting GET with what is buffered, if there is both.
     pub fn flush(&mut self, context: &mut Context<'_>) {
-        let _ = context;
-        todo!()
+        if let State::Polling(polling) = &mut self.state {
+            polling.flush(context);
+        }
     }
 
     /// When [`Session::on_timeout`] is to be called at the latest.
     pub fn next_deadline(&self) -> Option<u64> {
-        todo!()
+        let heartbeat = match self.heartbeat {
+            Heartbeat::PingDue(at_ms) | Heartbeat::PongDue(at_ms) => Some(at_ms),
+            Heartbeat::Stopped => None,
+        };
+        match &self.state {
+            State::Polling(polling) => match polling.probe {
+                Some(probe) => [heartbeat, Some(probe.closes_at_ms), probe.noop_at_ms].into_iter().flatten().min(),
+                None => heartbeat,
+            },
+            State::WebSocket => heartbeat,
+            State::Closing { until_ms, .. } => Some(*until_ms),
+            State::Closed => None,
+        }
     }
 
     /// Does what is due by now; nothing if nothing is.
     pub fn on_timeout(&mut self, context: &mut Context<'_>) {
-        let _ = context;
-        todo!()
+        match &mut self.state {
+            State::Polling(polling) => polling.on_timeout(context),
+            State::Closing { until_ms, .. } if *until_ms <= context.now_ms => {
+                self.state = State::Closed;
+                context.out.push(Output::Forget);
+            }
+            State::Closing { .. } | State::WebSocket | State::Closed => {}
+        }
+        match self.heartbeat {
+            Heartbeat::PingDue(at_ms) if at_ms <= context.now_ms => {
+                self.heartbeat = Heartbeat::PongDue(context.now_ms + context.settings.ping_timeout_ms);
+                self.ping(context);
+            }
+            Heartbeat::PongDue(at_ms) if at_ms <= context.now_ms => self.end(CloseReason::PingTimeout, CLOSE, context),
+            Heartbeat::PingDue(_) | Heartbeat::PongDue(_) | Heartbeat::Stopped => {}
+        }
     }
 
     /// Ends the session from our side: a WebSocket gets a close frame with `code` and `text`, a polling client what is buffered and
     /// then a close packet, with this or its next GET.
     pub fn close(&mut self, reason: CloseReason, code: Option<u16>, text: &'static str, context: &mut Context<'_>) {
-        let _ = (reason, code, text, context);
-        todo!()
+        match &mut self.state {
+            State::WebSocket => {
+                context.out.push(Output::CloseWebSocket { code, reason: text });
+                self.closed(reason, context);
+            }
+            State::Polling(polling) if polling.get_waits && polling.is_empty() => self.end(reason, CLOSE, context),
+            State::Polling(polling) => {
+                polling.flush(context);
+                polling.break_off(context);
+                let until_ms = context.now_ms + context.settings.close_timeout_ms;
+                let polling = std::mem::take(polling);
+                self.state = State::Closing { until_ms, polling };
+                self.heartbeat = Heartbeat::Stopped;
+                context.out.push(Output::Closed(reason));
+            }
+            State::Closing { .. } | State::Closed => {}
+        }
+    }
+
+    /// A packet on the session's transport.
+    fn packet<'a>(&mut self, packet: Packet<'a>, context: &mut Context<'_>) -> Option<Received<'a>> {
+        match packet {
+            Packet::Message(text) => return Some(Received::Text(text)),
+            Packet::Binary(data) => return Some(Received::Binary(data)),
+            // As in Node an unasked pong puts the next ping off, too: the client has just proved that it is there.
+            Packet::Pong(_) => self.heartbeat = Heartbeat::PingDue(context.now_ms + context.settings.ping_interval_ms),
+            Packet::Open(_) | Packet::Upgrade | Packet::Noop => {}
+            Packet::Close => self.end(CloseReason::TransportClose, NOOP, context),
+            // In revision 4 it is the server that asks.
+            Packet::Ping(_) => self.end(CloseReason::TransportError, CLOSE, context),
+        }
+        None
+    }
+
+    fn ping(&mut self, context: &mut Context<'_>) {
+        match &mut self.state {
+            State::Polling(polling) => {
+                polling.push(Outbound::Text(Bytes::from_static(PING.as_bytes())));
+                polling.flush(context);
+            }
+            State::WebSocket => context.out.push(Output::WriteMain(PING)),
+            State::Closing { .. } | State::Closed => {}
+        }
+    }
+
+    /// The probing WebSocket becomes the transport.
+    fn upgrade(&mut self, context: &mut Context<'_>) {
+        let State::Polling(mut polling) = std::mem::replace(&mut self.state, State::WebSocket) else {
+            unreachable!("only a session on polling is probed");
+        };
+        if polling.get_waits {
+            // The client has paused its polling and does not look at it.
+            context.out.push(Output::AnswerGet(Bytes::from_static(CLOSE.as_bytes())));
+        }
+        context.out.push(Output::Upgraded { buffered: polling.take_all() });
+        // A pong may have been lost between the transports: it is asked for again a full interval later.
+        if let Heartbeat::PongDue(_) = self.heartbeat {
+            self.heartbeat = Heartbeat::PingDue(context.now_ms + context.settings.ping_interval_ms);
+        }
+    }
+
+    /// Ends the session over what the client did or did not do: nothing of it is left afterwards.
+    fn end(&mut self, reason: CloseReason, get_answer: &'static str, context: &mut Context<'_>) {
+        match &mut self.state {
+            State::Polling(polling) => {
+                if polling.get_waits {
+                    context.out.push(Output::AnswerGet(Bytes::from_static(get_answer.as_bytes())));
+                }
+                polling.break_off(context);
+                self.closed(reason, context);
+            }
+            State::WebSocket => {
+                context.out.push(Output::CloseWebSocket { code: None, reason: "" });
+                self.closed(reason, context);
+            }
+            State::Closing { .. } | State::Closed => {}
+        }
+    }
+
+    fn closed(&mut self, reason: CloseReason, context: &mut Context<'_>) {
+        self.state = State::Closed;
+        self.heartbeat = Heartbeat::Stopped;
+        context.out.extend([Output::Closed(reason), Output::Forget]);
     }
 }
+
+#[cfg(test)]
+mod tests;

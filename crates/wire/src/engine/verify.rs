@@ -1,6 +1,7 @@
 //! What becomes of a request to the Engine.IO path, in Node's order of checks. Knows no HTTP library and holds no sessions.
 
 use super::{Query, Revision, Transport};
+use crate::json::write_string;
 
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,28 +23,51 @@ pub enum Refusal {
 impl Refusal {
     /// The code of the JSON body.
     pub fn code(self) -> u8 {
-        todo!()
+        match self {
+            Self::TransportUnknown => 0,
+            Self::SessionUnknown => 1,
+            Self::BadHandshakeMethod => 2,
+            Self::BadRequest => 3,
+            Self::Forbidden => 4,
+            Self::UnsupportedVersion => 5,
+        }
     }
 
     /// The message of the JSON body, and the whole body (`Content-Type: text/html`, `Connection: close`) for a refused upgrade.
     pub fn message(self) -> &'static str {
-        todo!()
+        match self {
+            Self::TransportUnknown => "Transport unknown",
+            Self::SessionUnknown => "Session ID unknown",
+            Self::BadHandshakeMethod => "Bad handshake method",
+            Self::BadRequest => "Bad request",
+            Self::Forbidden => "Forbidden",
+            Self::UnsupportedVersion => "Unsupported protocol version",
+        }
     }
 
-    /// The HTTP status; a refused upgrade is always 400.
+    /// The HTTP status; a refused upgrade is 400 whatever the reason.
     pub fn status(self) -> u16 {
-        todo!()
+        match self {
+            Self::Forbidden => 403,
+            Self::TransportUnknown
+            | Self::SessionUnknown
+            | Self::BadHandshakeMethod
+            | Self::BadRequest
+            | Self::UnsupportedVersion => 400,
+        }
     }
 
     /// The body (`Content-Type: application/json`).
     pub fn json_body(self) -> String {
-        todo!()
+        self.json_body_with(self.message())
     }
 
     /// The body with a message of the caller's own.
     pub fn json_body_with(self, message: &str) -> String {
-        let _ = message;
-        todo!()
+        let mut out = format!(r#"{{"code":{},"message":"#, self.code()).into_bytes();
+        write_string(message, &mut out);
+        out.push(b'}');
+        String::from_utf8(out).expect("a string is written as UTF-8")
     }
 }
 
@@ -74,6 +98,15 @@ pub struct Transports {
     pub polling: bool,
     /// WebSocket.
     pub websocket: bool,
+}
+
+impl Transports {
+    fn offer(self, transport: Transport) -> bool {
+        match transport {
+            Transport::Polling => self.polling,
+            Transport::WebSocket => self.websocket,
+        }
+    }
 }
 
 /// The facts of a request.
@@ -110,8 +143,135 @@ pub enum Verdict {
     MethodNotServed,
 }
 
-/// Decides on a request.
+/// Decides on a request. A CORS preflight is answered before this is asked.
 pub fn verify(request: &Request<'_>, transports: Transports) -> Result<Verdict, Refusal> {
-    let _ = (request, transports);
-    todo!()
+    let transport = request.query.transport().filter(|transport| transports.offer(*transport));
+    let transport = transport.ok_or(Refusal::TransportUnknown)?;
+    if request.origin.is_some_and(|origin| origin.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t')) {
+        return Err(Refusal::BadRequest);
+    }
+    match request.query.sid() {
+        Some(_) => verify_known(request, transport),
+        None => verify_handshake(request, transport),
+    }
+}
+
+fn verify_known(request: &Request<'_>, transport: Transport) -> Result<Verdict, Refusal> {
+    let session = request.session.ok_or(Refusal::SessionUnknown)?;
+    if !request.upgrade && session.transport != transport {
+        return Err(Refusal::BadRequest);
+    }
+    if session.revision != request.query.revision() {
+        return Err(Refusal::BadRequest);
+    }
+    match (transport, request.upgrade, request.method) {
+        (Transport::WebSocket, true, Method::Get | Method::Post | Method::Other) => Ok(Verdict::Probe),
+        (Transport::Polling, true, Method::Get | Method::Post | Method::Other) => Ok(Verdict::UpgradeAndClose),
+        // A session on a WebSocket that is asked for without an upgrade.
+        (Transport::WebSocket, false, Method::Get | Method::Post | Method::Other) => Err(Refusal::BadRequest),
+        (Transport::Polling, false, Method::Get) => Ok(Verdict::Get),
+        (Transport::Polling, false, Method::Post) => Ok(Verdict::Post),
+        (Transport::Polling, false, Method::Other) => Ok(Verdict::MethodNotServed),
+    }
+}
+
+fn verify_handshake(request: &Request<'_>, transport: Transport) -> Result<Verdict, Refusal> {
+    if request.method != Method::Get {
+        return Err(Refusal::BadHandshakeMethod);
+    }
+    if transport == Transport::WebSocket && !request.upgrade {
+        return Err(Refusal::BadRequest);
+    }
+    if !request.allowed {
+        return Err(Refusal::Forbidden);
+    }
+    match request.query.revision() {
+        Revision::Four => {}
+        Revision::Three => return Err(Refusal::UnsupportedVersion),
+    }
+    match (transport, request.upgrade) {
+        (Transport::Polling, true) => Ok(Verdict::UpgradeAndClose),
+        (Transport::Polling, false) | (Transport::WebSocket, true | false) => Ok(Verdict::Open(transport)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOTH: Transports = Transports { polling: true, websocket: true };
+    const POLLING: Option<Known> = Some(Known { transport: Transport::Polling, revision: Revision::Four });
+    const WEBSOCKET: Option<Known> = Some(Known { transport: Transport::WebSocket, revision: Revision::Four });
+
+    /// One line is one request: method, whether it upgrades, query, session, and what becomes of it.
+    fn check(method: Method, upgrade: bool, query: &str, session: Option<Known>, expected: Result<Verdict, Refusal>) {
+        let parsed = Query::parse(query);
+        let request = Request { method, query: &parsed, upgrade, origin: None, allowed: true, session };
+        assert_eq!(verify(&request, BOTH), expected, "{method:?} {query} upgrade {upgrade}");
+    }
+
+    #[test]
+    fn a_session_is_opened_by_get() {
+        use Method::*;
+        check(Get, false, "EIO=4&transport=polling", None, Ok(Verdict::Open(Transport::Polling)));
+        check(Get, true, "EIO=4&transport=websocket&sid=", None, Ok(Verdict::Open(Transport::WebSocket)));
+        check(Get, true, "EIO=4&transport=polling", None, Ok(Verdict::UpgradeAndClose));
+        check(Get, false, "EIO=4", None, Err(Refusal::TransportUnknown));
+        check(Get, false, "EIO=4&transport=__proto__", None, Err(Refusal::TransportUnknown));
+        check(Get, false, "EIO=4&transport=webtransport", None, Err(Refusal::TransportUnknown));
+        check(Post, false, "EIO=4&transport=polling", None, Err(Refusal::BadHandshakeMethod));
+        check(Other, false, "EIO=4&transport=polling", None, Err(Refusal::BadHandshakeMethod));
+        check(Post, true, "EIO=4&transport=websocket", None, Err(Refusal::BadHandshakeMethod));
+        check(Get, false, "EIO=4&transport=websocket", None, Err(Refusal::BadRequest));
+        for eio in ["", "EIO=3&", "EIO=5&"] {
+            check(Get, false, &format!("{eio}transport=polling"), None, Err(Refusal::UnsupportedVersion));
+        }
+    }
+
+    #[test]
+    fn a_session_is_served_on_its_transport() {
+        use Method::*;
+        check(Get, false, "EIO=4&transport=polling&sid=x", POLLING, Ok(Verdict::Get));
+        check(Post, false, "EIO=4&transport=polling&sid=x", POLLING, Ok(Verdict::Post));
+        check(Other, false, "EIO=4&transport=polling&sid=x", POLLING, Ok(Verdict::MethodNotServed));
+        check(Get, true, "EIO=4&transport=websocket&sid=x", POLLING, Ok(Verdict::Probe));
+        check(Get, true, "EIO=4&transport=websocket&sid=x", WEBSOCKET, Ok(Verdict::Probe));
+        check(Get, true, "EIO=4&transport=polling&sid=x", POLLING, Ok(Verdict::UpgradeAndClose));
+        check(Get, false, "EIO=4&transport=polling&sid=__proto__", None, Err(Refusal::SessionUnknown));
+        check(Post, false, "EIO=4&transport=polling&sid=x", None, Err(Refusal::SessionUnknown));
+        check(Get, true, "EIO=4&transport=websocket&sid=x", None, Err(Refusal::SessionUnknown));
+        check(Get, false, "EIO=4&transport=polling&sid=x", WEBSOCKET, Err(Refusal::BadRequest));
+        check(Post, false, "EIO=4&transport=polling&sid=x", WEBSOCKET, Err(Refusal::BadRequest));
+        check(Get, false, "EIO=4&transport=websocket&sid=x", POLLING, Err(Refusal::BadRequest));
+        check(Get, false, "EIO=4&transport=websocket&sid=x", WEBSOCKET, Err(Refusal::BadRequest));
+        check(Get, false, "transport=polling&sid=x", POLLING, Err(Refusal::BadRequest));
+        check(Get, false, "EIO=3&transport=polling&sid=x", POLLING, Err(Refusal::BadRequest));
+    }
+
+    #[test]
+    fn rules_and_transports_of_the_gateway_count() {
+        let query = Query::parse("EIO=3&transport=polling");
+        let request =
+            Request { method: Method::Get, query: &query, upgrade: false, origin: None, allowed: false, session: None };
+        assert_eq!(verify(&request, BOTH), Err(Refusal::Forbidden), "asked before the revision");
+        let origin = Some(b"http://a\x01".as_slice());
+        assert_eq!(verify(&Request { origin, ..request }, BOTH), Err(Refusal::BadRequest));
+        let origin = Some("http://ä\t".as_bytes());
+        assert_eq!(verify(&Request { origin, ..request }, BOTH), Err(Refusal::Forbidden));
+        assert_eq!(verify(&request, Transports { polling: false, websocket: true }), Err(Refusal::TransportUnknown));
+    }
+
+    #[test]
+    fn refusals_are_worded_as_node_words_them() {
+        let check = |refusal: Refusal, status, body| {
+            assert_eq!((refusal.status(), refusal.json_body().as_str()), (status, body))
+        };
+        check(Refusal::TransportUnknown, 400, r#"{"code":0,"message":"Transport unknown"}"#);
+        check(Refusal::SessionUnknown, 400, r#"{"code":1,"message":"Session ID unknown"}"#);
+        check(Refusal::BadHandshakeMethod, 400, r#"{"code":2,"message":"Bad handshake method"}"#);
+        check(Refusal::BadRequest, 400, r#"{"code":3,"message":"Bad request"}"#);
+        check(Refusal::Forbidden, 403, r#"{"code":4,"message":"Forbidden"}"#);
+        check(Refusal::UnsupportedVersion, 400, r#"{"code":5,"message":"Unsupported protocol version"}"#);
+        assert_eq!(Refusal::Forbidden.json_body_with("a \"b\""), r#"{"code":4,"message":"a \"b\""}"#);
+    }
 }

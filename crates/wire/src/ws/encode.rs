@@ -103,7 +103,8 @@ pub fn close_frame(code: Option<u16>, reason: &str) -> Bytes {
         None => frame(Opcode::Close, &[]),
         Some(code) => {
             let code = code.to_be_bytes();
-            let end = reason.floor_char_boundary(MAX_CONTROL_PAYLOAD - code.len());
+            let room = MAX_CONTROL_PAYLOAD - code.len();
+            let end = (0..=room.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end)).unwrap_or(0);
             frame(Opcode::Close, &[&code, &reason.as_bytes()[..end]])
         }
     }

@@ -40,7 +40,7 @@ pub enum Flow {
 pub struct Violation {
     /// 1002 protocol error, 1007 not UTF-8, 1009 too big.
     pub code: u16,
-    /// What was wrong.
+    /// What was wrong. Good for a log and for plain clients; Node's close frames have no reason, and its client's tests look for that.
     pub reason: &'static str,
 }
 

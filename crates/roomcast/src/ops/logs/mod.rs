@@ -37,8 +37,8 @@ pub struct Logs {
 ///
 /// # Errors
 /// The process has a log already.
-pub fn start(settings: &Log, service: &str, metrics: Arc<Metrics>) -> anyhow::Result<Logs> {
-    let (subscriber, logs, warning) = build(settings, service, metrics, Box::new(stdout()));
+pub fn start(settings: &Log, service: &str, metrics: &Arc<Metrics>) -> anyhow::Result<Logs> {
+    let (subscriber, logs, warning) = build(settings, service, metrics.clone(), Box::new(stdout()));
     tracing::subscriber::set_global_default(subscriber).context("the process has a log already")?;
     if let Some(warning) = warning {
         tracing::warn!("{warning}");

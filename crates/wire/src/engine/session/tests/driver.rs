@@ -1,0 +1,175 @@
+//! The driver of the scripts: it does what a shard would, on a clock of its own, and holds every script to the promises of
+//! [`Output`].
+
+use super::super::super::encode_payload;
+use super::super::*;
+
+/// A session with what its driver knows of it.
+pub(super) struct Driver {
+    pub(super) session: Session,
+    pub(super) now_ms: u64,
+    pub(super) closed: bool,
+    pub(super) forgotten: bool,
+    /// The packets that the client has got, over polling and at the upgrade.
+    pub(super) fetched: Vec<String>,
+    settings: Settings,
+    get_waits: bool,
+}
+
+impl Driver {
+    pub(super) fn new(session: fn(&Settings, u64) -> Session) -> Self {
+        let settings = Settings { max_payload: 40, max_buffered_bytes: 2000, ..Settings::default() };
+        let session = session(&settings, 0);
+        Self { session, now_ms: 0, closed: false, forgotten: false, fetched: Vec::new(), settings, get_waits: false }
+    }
+
+    /// Does what an output says.
+    fn carry_out(&mut self, output: &Output) {
+        assert!(!self.forgotten, "nothing is asked of the driver once the session is forgotten: {output:?}");
+        match output {
+            Output::AnswerGet(payload) => {
+                assert!(std::mem::take(&mut self.get_waits), "a GET is answered that does not wait: {payload:?}");
+                self.fetched.extend(shown(payload).split('|').map(str::to_owned));
+            }
+            Output::Upgraded { buffered } => {
+                assert!(!self.get_waits, "a GET is left behind");
+                self.fetched.extend(buffered.iter().map(|packet| shown(&encode_payload([packet]))));
+            }
+            Output::Closed(reason) => assert!(!std::mem::replace(&mut self.closed, true), "closed twice: {reason:?}"),
+            Output::Forget => {
+                assert!(self.closed && !self.get_waits, "the end comes last");
+                self.forgotten = true;
+            }
+            Output::AbortPost
+            | Output::WriteMain(_)
+            | Output::WriteProbe(_)
+            | Output::CloseProbe
+            | Output::CloseWebSocket { .. } => {}
+        }
+    }
+
+    /// Does one thing and tells the verdict on it and the outputs.
+    pub(super) fn step(&mut self, command: &str) -> String {
+        let (verb, argument) = command.split_once(' ').unwrap_or((command, ""));
+        let mut out = Vec::new();
+        let mut context = Context { settings: &self.settings, now_ms: self.now_ms, out: &mut out };
+        let session = &mut self.session;
+        let mut told = Vec::new();
+        match verb {
+            "get" => told.push(match session.get(&mut context) {
+                GetVerdict::Answer(payload) => {
+                    self.fetched.extend(shown(&payload).split('|').map(str::to_owned));
+                    format!("200 {}", shown(&payload))
+                }
+                GetVerdict::Wait => {
+                    self.get_waits = true;
+                    "wait".to_owned()
+                }
+                GetVerdict::Overlap => "400".to_owned(),
+                GetVerdict::Refuse(refusal) => format!("refuse {}", refusal.code()),
+            }),
+            "get-aborted" => {
+                self.get_waits = false;
+                session.get_aborted(&mut context);
+            }
+            "post-starts" => told.extend(session.post_started(Some("text/plain"), &mut context).err().map(answer)),
+            "post-starts-binary" => {
+                told.extend(session.post_started(Some("application/octet-stream"), &mut context).err().map(answer));
+            }
+            "post-aborted" => session.post_aborted(&mut context),
+            "post-too-large" => told.push(answer(session.post_too_large())),
+            "post" | "post-body" => {
+                let started = if verb == "post" { session.post_started(None, &mut context) } else { Ok(()) };
+                let body = argument.replace('|', "\u{1e}");
+                match started.and_then(|()| session.post_body(body.as_bytes(), &mut context)) {
+                    Ok(mut post) => {
+                        while let Some(received) = session.next_message(&mut post, &mut context) {
+                            told.push(message(&received));
+                        }
+                        told.push(answer(PostAnswer::Ok));
+                    }
+                    Err(refused) => told.push(answer(refused)),
+                }
+            }
+            "post-garbage" => {
+                session.post_started(None, &mut context).expect("a polling session");
+                told.extend(session.post_body(b"4\xff", &mut context).err().map(answer));
+            }
+            "probe" => told.push(format!("{:?}", session.probe_started(&mut context)).to_lowercase()),
+            "ws" => told.extend(session.websocket_text(argument, &mut context).as_ref().map(message)),
+            "ws-binary" => {
+                told.extend(session.websocket_binary(argument.as_bytes(), &mut context).as_ref().map(message))
+            }
+            "ws-gone" => session.websocket_closed(CloseReason::TransportClose, &mut context),
+            "send" => {
+                if !session.send(Outbound::Text(argument.to_owned().into()), &mut context) {
+                    told.push("not taken".to_owned());
+                }
+            }
+            "send-binary" => {
+                told.push(session.send(Outbound::Binary(argument.to_owned().into()), &mut context).to_string())
+            }
+            "flush" => session.flush(&mut context),
+            "close" => session.close(CloseReason::ServerShuttingDown, Some(1001), "bye", &mut context),
+            "phase" => told.push(format!("{:?}", session.phase()).to_lowercase()),
+            "until" => return self.run_until(argument.parse().expect("milliseconds")),
+            _ => panic!("no such command: {command}"),
+        }
+        out.iter().for_each(|output| self.carry_out(output));
+        told.extend(out.iter().map(output));
+        told.join("; ")
+    }
+
+    /// Lets time pass, and the session's deadlines with it.
+    pub(super) fn run_until(&mut self, until_ms: u64) -> String {
+        let mut told = Vec::new();
+        while let Some(deadline) = self.session.next_deadline().filter(|deadline| *deadline <= until_ms) {
+            let mut out = Vec::new();
+            self.now_ms = deadline;
+            self.session.on_timeout(&mut Context { settings: &self.settings, now_ms: deadline, out: &mut out });
+            assert!(self.session.next_deadline().is_none_or(|next| next > deadline), "what is due is done");
+            out.iter().for_each(|output| self.carry_out(output));
+            if !out.is_empty() {
+                told.push(format!("@{deadline} {}", out.iter().map(output).collect::<Vec<_>>().join("; ")));
+            }
+        }
+        self.now_ms = until_ms;
+        told.join("; ")
+    }
+}
+
+fn shown(payload: &[u8]) -> String {
+    String::from_utf8_lossy(payload).replace('\u{1e}', "|")
+}
+
+fn message(received: &Received<'_>) -> String {
+    match received {
+        Received::Text(text) => format!("text {text}"),
+        Received::Binary(data) => format!("binary {}", data.escape_ascii()),
+    }
+}
+
+fn answer(answer: PostAnswer) -> String {
+    match answer {
+        PostAnswer::Ok => "ok".to_owned(),
+        PostAnswer::BadRequest => "400".to_owned(),
+        PostAnswer::TooLarge => "413".to_owned(),
+        PostAnswer::Refuse(refusal) => format!("refuse {}", refusal.code()),
+    }
+}
+
+fn output(output: &Output) -> String {
+    match output {
+        Output::AnswerGet(payload) => format!("GET {}", shown(payload)),
+        Output::AbortPost => "abort post".to_owned(),
+        Output::WriteMain(text) => format!("write {text}"),
+        Output::WriteProbe(text) => format!("probe {text}"),
+        Output::CloseProbe => "close probe".to_owned(),
+        Output::Upgraded { buffered } => format!("upgraded {}", shown(&encode_payload(buffered))).trim_end().to_owned(),
+        Output::CloseWebSocket { code, reason } => {
+            format!("close {} {reason}", code.unwrap_or(1005)).trim_end().to_owned()
+        }
+        Output::Closed(reason) => reason.as_str().to_owned(),
+        Output::Forget => "forget".to_owned(),
+    }
+}
