@@ -51,7 +51,8 @@ impl Reading {
                 Ok(Identity { user, expires_at_unix_secs })
             }
             (Ok(id), Some(fault)) => {
-                tracing::info!(user_id = id.as_str(), reason = fault.reason(), "token refused");
+                // The signature is good: whose token it was is worth knowing, and known here alone.
+                tracing::info!(user = id.as_str(), reason = fault.reason(), "token refused");
                 Err(fault)
             }
             (Err(fault), _) => Err(fault),

@@ -202,7 +202,7 @@ impl Auth {
     }
 
     /// Judges a token at this time. An empty token is none; a leading `Bearer ` is left out.
-    /// A bad token is counted and logged here, a missing one is not: some profiles let its bearer in.
+    /// A bad token is counted here, a missing one is not: some profiles let its bearer in.
     pub fn check(&self, token: Option<&str>, now_unix_secs: u64) -> Check {
         let text = token.map(without_scheme).unwrap_or_default();
         if text.is_empty() {
@@ -254,13 +254,6 @@ impl Auth {
 
     fn refuse(&self, fault: Fault) -> Verdict {
         let refusal = Refusal::BadToken(fault);
-        match fault {
-            // Logged where the user is known.
-            Fault::Expired | Fault::NotYetValid => {}
-            Fault::Malformed | Fault::Algorithm | Fault::UnknownKey | Fault::Signature | Fault::NoUser => {
-                tracing::info!(reason = fault.reason(), "token refused");
-            }
-        }
         self.0.metrics.refused.inc(refusal.reason());
         Verdict::Refused(refusal)
     }

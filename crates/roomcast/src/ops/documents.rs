@@ -44,7 +44,7 @@ pub(super) async fn ready(State(ops): State<Ops>, Query(query): Query<ReadyQuery
         Readiness::Degraded if !strict => StatusCode::OK,
         Readiness::Degraded | Readiness::NotReady => StatusCode::SERVICE_UNAVAILABLE,
     };
-    let mut response = json_text(ops.health.document().to_string());
+    let mut response = json_text(ops.health.document());
     *response.status_mut() = status;
     response
 }

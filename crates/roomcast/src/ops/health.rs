@@ -1,12 +1,13 @@
 //! The health of the node: what each part says of itself, and what follows for probes. Asks nobody anything: parts report here.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use hub::profile::Profile;
 use hub::rules::iso_8601;
 use parking_lot::Mutex;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 
 use super::now_unix_ms;
 use crate::metrics::Metrics;
@@ -224,8 +225,8 @@ impl Health {
         }
     }
 
-    /// The document of `/health/ready`.
-    pub fn document(&self) -> Value {
+    /// The document of `/health/ready`, as JSON.
+    pub fn document(&self) -> String {
         let readiness = self.readiness();
         let phase = self.phase();
         let status = match (readiness, phase) {
@@ -234,19 +235,20 @@ impl Health {
             (Readiness::NotReady, Phase::Serving) => "deaf",
             (Readiness::NotReady, Phase::Starting | Phase::Draining) => phase.as_str(),
         };
-        let reports = self.state.lock().1.clone();
-        let parts = Part::ALL.iter().zip(&reports).map(|(part, report)| {
+        let all = self.state.lock().1.clone();
+        let parts = Part::ALL.iter().zip(&all).map(|(part, report)| {
             let since = iso_8601(report.since_unix_ms);
-            (part.as_str().to_owned(), json!({ "state": report.state.as_str(), "since": since }))
+            (part.as_str(), PartDocument { state: report.state.as_str(), since })
         });
-        json!({
-            "status": status,
-            "phase": phase.as_str(),
-            "reasons": self.reasons(),
-            "parts": parts.collect::<Map<String, Value>>(),
-            "uptime": self.uptime_secs(),
-            "timestamp": iso_8601(now_unix_ms()),
-        })
+        let document = Document {
+            status,
+            phase: phase.as_str(),
+            reasons: self.reasons(),
+            parts: parts.collect(),
+            uptime: self.uptime_secs(),
+            timestamp: iso_8601(now_unix_ms()),
+        };
+        serde_json::to_string(&document).expect("texts and numbers can be written")
     }
 
     fn update_metric(&self) {
@@ -254,8 +256,26 @@ impl Health {
     }
 }
 
+#[derive(Serialize)]
+struct Document {
+    status: &'static str,
+    phase: &'static str,
+    reasons: Vec<String>,
+    parts: BTreeMap<&'static str, PartDocument>,
+    uptime: u64,
+    timestamp: String,
+}
+
+#[derive(Serialize)]
+struct PartDocument {
+    state: &'static str,
+    since: String,
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     /// Expects the readiness, the status of `/health/ready`, and the status of a profile's document.
@@ -264,7 +284,7 @@ mod tests {
         health.enter(phase);
         health.set_state(Part::Rabbitmq, state.clone());
         health.set_concerns(Part::Rabbitmq, concerns.iter().map(|concern| (*concern).to_owned()).collect());
-        let document = health.document();
+        let document: Value = serde_json::from_str(&health.document()).expect("JSON");
         let found = (health.readiness(), document["status"].as_str().unwrap_or_default(), health.status());
         assert_eq!(found, expected, "{phase:?} {state:?}");
         assert_eq!(health.metrics.ready.get(), i64::from(expected.0 != Readiness::NotReady));

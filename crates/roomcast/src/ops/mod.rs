@@ -13,7 +13,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use http::StatusCode;
 use hub::codes::ErrorCode;
-use serde_json::json;
+use serde::Serialize;
 use tokio::sync::Semaphore;
 
 pub use self::documents::ROOMS_NAMED_MAX;
@@ -50,7 +50,12 @@ fn now_unix_ms() -> u64 {
 
 /// An answer that says what is wrong.
 fn failure(status: StatusCode, code: ErrorCode, message: &str) -> Response {
-    (status, Json(json!({ "error": message, "code": code.as_str() }))).into_response()
+    #[derive(Serialize)]
+    struct Failure<'a> {
+        error: &'a str,
+        code: &'static str,
+    }
+    (status, Json(Failure { error: message, code: code.as_str() })).into_response()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use hub::emission::{Emission, Target};
 use hub::names::{NamespaceId, RoomName, SocketId, UserId};
 use hub::profile::{Profile, builtin};
 use parking_lot::Mutex;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tower::ServiceExt as _;
 
