@@ -24,7 +24,9 @@ fn it_needs_nothing_and_listens_at_home() {
     assert_eq!(profile.auth.guest_prefix.as_deref(), Some("guest-"));
     assert!(profile.rabbitmq.is_none() && stage.warnings.is_empty());
     assert_eq!((profile.limits.connections, profile.limits.messages_per_minute), (None, None));
-    let [Endpoint::SocketIo(first), Endpoint::Json(second)] = profile.endpoints.as_slice() else { panic!("two endpoints") };
+    let [Endpoint::SocketIo(first), Endpoint::Json(second)] = profile.endpoints.as_slice() else {
+        panic!("two endpoints")
+    };
     assert_eq!((&*first.path, &*first.namespaces), ("/socket.io", &[MAIN][..]));
     assert_eq!((&*second.paths, second.envelope), (&[("/ws".to_owned(), MAIN)][..], Envelope::Flat));
 }
@@ -46,8 +48,14 @@ fn rooms_are_entered_and_left_with_ack_or_event() {
 #[test]
 fn users_own_rooms_and_sockets_are_closed() {
     let mut stage = demo().inside(&["user:ann"]);
-    check(stage.command("join", r#"{"room":"user:bob"}"#, true, vec![]), &["failed forbidden: you may not enter `user:bob`"]);
-    check(stage.command("leave", r#"{"room":"user:ann"}"#, true, vec![]), &["failed forbidden: you may not leave `user:ann`"]);
+    check(
+        stage.command("join", r#"{"room":"user:bob"}"#, true, vec![]),
+        &["failed forbidden: you may not enter `user:bob`"],
+    );
+    check(
+        stage.command("leave", r#"{"room":"user:ann"}"#, true, vec![]),
+        &["failed forbidden: you may not leave `user:ann`"],
+    );
     check(
         stage.command("join", r#"{"room":"abcdefghij_-ABCDE123"}"#, true, vec![]),
         &["failed forbidden: a room must not be named like a socket"],

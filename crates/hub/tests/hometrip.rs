@@ -12,8 +12,7 @@ use hub::profile::{self, Access, Endpoint, Origins, Profile, RabbitmqAddress};
 use hub::rules::{Facts, Presence, Reply, User};
 use stage::{MAIN, NOW_UNIX_MS, Stage, emission, json, line};
 
-const ASKED: (&str, &str) =
-    ("CONVERSATION_ACCESS_URL", "http://access/conversations/{conversationId}?user={userId}");
+const ASKED: (&str, &str) = ("CONVERSATION_ACCESS_URL", "http://access/conversations/{conversationId}?user={userId}");
 
 fn hometrip(variables: &[(&str, &str)]) -> Stage {
     Stage::builtin("hometrip", &[&[("JWT_SECRET", "secret")], variables].concat())
@@ -83,7 +82,10 @@ fn bad_arguments_are_named() {
         ("", "roomType is missing: it must be one of conversation, notification"),
         ("{}", "roomType is missing: it must be one of conversation, notification"),
         (r#"{"roomType":"user","roomId":"7"}"#, "roomType must be one of conversation, notification"),
-        (r#"{"roomType":"conversation"}"#, "roomId is missing: it must be an id: a text of 1 to 255 bytes, or an integer"),
+        (
+            r#"{"roomType":"conversation"}"#,
+            "roomId is missing: it must be an id: a text of 1 to 255 bytes, or an integer",
+        ),
         (
             r#"{"roomType":"conversation","roomId":{}}"#,
             "roomId must be an id: a text of 1 to 255 bytes, or an integer, not an object",
@@ -100,19 +102,27 @@ fn bad_arguments_are_named() {
     }
     let long = format!(r#"{{"roomType":"conversation","roomId":"{}"}}"#, "x".repeat(255));
     assert!(stage.command("join_room", &long, true, vec![])[0].ends_with("is longer than 255 bytes"));
-    check(stage.command("join_room", "{", true, vec![]), &["failed bad_message: not JSON: EOF while parsing an object at line 1 column 1"]);
+    check(
+        stage.command("join_room", "{", true, vec![]),
+        &["failed bad_message: not JSON: EOF while parsing an object at line 1 column 1"],
+    );
 }
 
 #[test]
 fn typing_reaches_the_others_in_the_room_and_comes_from_members_only() {
     let mut stage = hometrip(&[]).inside(&["conversation:7"]);
     let told = |event: &str| {
-        format!(r#"conversation:7 but self <- {event} {{"userId":"42","roomType":"conversation","roomId":"7","timestamp":"2026-11-20T21:44:00.000Z"}}"#)
+        format!(
+            r#"conversation:7 but self <- {event} {{"userId":"42","roomType":"conversation","roomId":"7","timestamp":"2026-11-20T21:44:00.000Z"}}"#
+        )
     };
     check(stage.command("typing", ROOM, false, vec![]), &[&told("user_typing")]);
     check(stage.command("stop_typing", ROOM, false, vec![]), &[&told("user_stop_typing")]);
     let other = r#"{"roomType":"conversation","roomId":"8"}"#;
-    check(stage.command("typing", other, false, vec![]), &["failed not_a_member: you are not a member of `conversation:8`"]);
+    check(
+        stage.command("typing", other, false, vec![]),
+        &["failed not_a_member: you are not a member of `conversation:8`"],
+    );
 }
 
 #[test]
@@ -125,7 +135,10 @@ fn presence_is_asked_for_at_most_a_hundred() {
     );
     check(stage.command("get_presence", r#"{"userIds":[]}"#, true, vec![]), &[r#"ack {"success":true,"presence":{}}"#]);
     let many = format!(r#"{{"userIds":{:?}}}"#, vec![1; 101]);
-    check(stage.command("get_presence", &many, true, vec![]), &["failed bad_field: userIds has 101 items: at most 100 are let in"]);
+    check(
+        stage.command("get_presence", &many, true, vec![]),
+        &["failed bad_field: userIds has 101 items: at most 100 are let in"],
+    );
     check(
         stage.command("get_presence", r#"{"userIds":[{}]}"#, true, vec![]),
         &["failed bad_field: userIds.0 must be an id: a text of 1 to 255 bytes, or an integer, not an object"],
@@ -136,14 +149,19 @@ fn presence_is_asked_for_at_most_a_hundred() {
 fn a_conversation_hears_who_comes_online_and_goes() {
     let stage = hometrip(&[]);
     let rules = &stage.profile.rules;
-    let (conversation, notification, own) =
-        (RoomName::parse("conversation:7").unwrap(), RoomName::parse("notification:7").unwrap(), RoomName::parse("user:42").unwrap());
+    let (conversation, notification, own) = (
+        RoomName::parse("conversation:7").unwrap(),
+        RoomName::parse("notification:7").unwrap(),
+        RoomName::parse("user:42").unwrap(),
+    );
     assert!(rules.watches_user_enter(MAIN, &conversation) && !rules.watches_user_enter(MAIN, &notification));
     assert!(rules.remembers_room(MAIN, &conversation) && !rules.remembers_room(MAIN, &own));
     let online = rules.on_user_enter(MAIN, &conversation, &stage.facts());
     check(
         online.iter().map(line).collect(),
-        &[r#"conversation:7 <- presence_update {"userId":"42","status":"online","lastSeen":"2026-11-20T21:44:00.000Z"}"#],
+        &[
+            r#"conversation:7 <- presence_update {"userId":"42","status":"online","lastSeen":"2026-11-20T21:44:00.000Z"}"#,
+        ],
     );
     let nobody = User::anonymous();
     assert_eq!(rules.on_user_enter(MAIN, &conversation, &Facts { user: &nobody, ..stage.facts() }), []);
@@ -152,10 +170,13 @@ fn a_conversation_hears_who_comes_online_and_goes() {
     let id = UserId::from_integer(42);
     let other = RoomName::parse("conversation:8").unwrap();
     let rooms = [(MAIN, own), (MAIN, conversation), (MAIN, notification), (MAIN, other)];
-    let presence = Presence { id: &id, rooms: &rooms, last_seen_unix_ms: NOW_UNIX_MS, now_unix_ms: NOW_UNIX_MS + 3_000 };
+    let presence =
+        Presence { id: &id, rooms: &rooms, last_seen_unix_ms: NOW_UNIX_MS, now_unix_ms: NOW_UNIX_MS + 3_000 };
     check(
         rules.on_user_offline(&presence).iter().map(emission).collect(),
-        &[r#"conversation:7+conversation:8 <- presence_update {"userId":42,"status":"offline","lastSeen":"2026-11-20T21:44:00.000Z"}"#],
+        &[
+            r#"conversation:7+conversation:8 <- presence_update {"userId":42,"status":"offline","lastSeen":"2026-11-20T21:44:00.000Z"}"#,
+        ],
     );
     assert_eq!(rules.on_user_offline(&Presence { rooms: &rooms[..1], ..presence }), []);
     assert_eq!(rules.on_user_online(&presence), []);
@@ -204,7 +225,10 @@ fn an_access_service_guards_conversations_where_one_is_set() {
     }
     let mut stage = hometrip(&[ASKED]);
     let lines = stage.command("join_room", room, true, vec![Reply::Allowed]);
-    assert_eq!((lines.len(), lines[0].as_str(), lines[2].as_str()), (3, asked, r#"ack {"success":true,"room":"conversation:a/b?c"}"#));
+    assert_eq!(
+        (lines.len(), lines[0].as_str(), lines[2].as_str()),
+        (3, asked, r#"ack {"success":true,"room":"conversation:a/b?c"}"#)
+    );
     assert_eq!(stage.command("join_room", room, true, vec![]).len(), 1, "who is in is not asked for again");
     let notification = r#"{"roomType":"notification","roomId":"7"}"#;
     assert_eq!(stage.command("join_room", notification, true, vec![]).len(), 2, "notification rooms are not asked for");
@@ -215,7 +239,10 @@ fn an_access_service_guards_conversations_where_one_is_set() {
 #[test]
 fn without_an_access_service_there_is_a_warning() {
     let warnings: Vec<String> = hometrip(&[]).warnings.iter().map(|warning| warning.what.clone()).collect();
-    assert_eq!(warnings, ["no access service is set for rooms of kind `conversation`: everyone whom `enter` lets in may enter them"]);
+    assert_eq!(
+        warnings,
+        ["no access service is set for rooms of kind `conversation`: everyone whom `enter` lets in may enter them"]
+    );
     assert_eq!(hometrip(&[ASKED]).warnings, []);
 }
 
@@ -223,7 +250,10 @@ fn without_an_access_service_there_is_a_warning() {
 fn a_connection_has_a_bound_of_rooms() {
     let mut stage = hometrip(&[]);
     stage.rooms_max = 0;
-    check(stage.command("join_room", ROOM, true, vec![]), &["failed too_many_rooms: you are in too many rooms to enter `conversation:7`"]);
+    check(
+        stage.command("join_room", ROOM, true, vec![]),
+        &["failed too_many_rooms: you are in too many rooms to enter `conversation:7`"],
+    );
 }
 
 #[test]
@@ -249,7 +279,10 @@ fn documents_for_operators() {
 fn settings_are_those_of_the_system() {
     let stage = hometrip(&[]);
     let profile = &stage.profile;
-    assert_eq!((profile.service.port, &*profile.service.host, &*profile.service.name), (3002, "0.0.0.0", "websocket-gateway"));
+    assert_eq!(
+        (profile.service.port, &*profile.service.host, &*profile.service.name),
+        (3002, "0.0.0.0", "websocket-gateway")
+    );
     assert_eq!(profile.auth.access, Access::Token);
     assert_eq!(profile.origins, Origins::Any);
     assert_eq!(profile.log.dir.as_deref(), Some("logs"));
@@ -257,10 +290,17 @@ fn settings_are_those_of_the_system() {
     assert_eq!((profile.drain.delay, profile.drain.timeout), (Duration::ZERO, Duration::from_secs(8)));
     assert_eq!((profile.auth.leeway, profile.auth.warn_before), (Duration::from_secs(5), Duration::from_secs(300)));
     let Endpoint::SocketIo(endpoint) = &profile.endpoints[0] else { panic!("HomeTrip's clients speak Socket.IO") };
-    assert_eq!((&*endpoint.path, endpoint.ping_interval.as_secs(), endpoint.ping_timeout.as_secs()), ("/socket.io", 25, 20));
+    assert_eq!(
+        (&*endpoint.path, endpoint.ping_interval.as_secs(), endpoint.ping_timeout.as_secs()),
+        ("/socket.io", 25, 20)
+    );
     let rabbitmq = profile.rabbitmq.as_ref().unwrap();
-    assert_eq!((rabbitmq.address.as_ref(), &*rabbitmq.exchange, &*rabbitmq.exchange_type), (None, "hometrip_events", "topic"));
-    let queues: Vec<_> = rabbitmq.queues.iter().map(|queue| (&*queue.name, &*queue.bindings[0], queue.durable)).collect();
+    assert_eq!(
+        (rabbitmq.address.as_ref(), &*rabbitmq.exchange, &*rabbitmq.exchange_type),
+        (None, "hometrip_events", "topic")
+    );
+    let queues: Vec<_> =
+        rabbitmq.queues.iter().map(|queue| (&*queue.name, &*queue.bindings[0], queue.durable)).collect();
     assert_eq!(
         queues,
         [
@@ -289,7 +329,9 @@ fn the_environment_of_the_system_is_understood() {
     let profile = &stage.profile;
     assert_eq!((profile.service.port, &*profile.service.host), (4000, "127.0.0.1"));
     let rabbitmq = profile.rabbitmq.as_ref().unwrap();
-    let Some(RabbitmqAddress::Parts { host, port, user, password, vhost }) = &rabbitmq.address else { panic!("in parts") };
+    let Some(RabbitmqAddress::Parts { host, port, user, password, vhost }) = &rabbitmq.address else {
+        panic!("in parts")
+    };
     assert_eq!((&**host, *port, &**user, password.reveal(), &**vhost), ("rabbitmq", 5672, "guest", "p/w@%", "/"));
     assert_eq!(rabbitmq.exchange, "other");
     assert_eq!(profile.origins, Origins::Listed(vec!["http://localhost:3000".into(), "https://hometrip.com".into()]));
@@ -304,11 +346,17 @@ fn the_environment_of_the_system_is_understood() {
 fn bad_variables_are_named() {
     for (variables, expected) in [
         (vec![], "JWT_SECRET is not set, nor JWT_PUBLIC_KEY or JWKS_URL"),
-        (vec![("JWT_SECRET", "s"), ("PORT", "x")], "the variable PORT (`service.port`) must be a whole number from 0 to 65535, not `x`"),
+        (
+            vec![("JWT_SECRET", "s"), ("PORT", "x")],
+            "the variable PORT (`service.port`) must be a whole number from 0 to 65535, not `x`",
+        ),
         (vec![("JWT_SECRET", "s"), ("PORT", "70000")], "the variable PORT"),
         (vec![("JWT_SECRET", "s"), ("LOG_LEVEL", "inf")], "the variable LOG_LEVEL (`log.level`) must be one of"),
         (vec![("JWT_SECRET", "s"), ("DRAIN_DELAY", "soon")], "the variable DRAIN_DELAY"),
-        (vec![("JWT_SECRET", "s"), ("CONVERSATION_ACCESS_URL", "http://x/{roomId}")], "nothing is called `roomId` here"),
+        (
+            vec![("JWT_SECRET", "s"), ("CONVERSATION_ACCESS_URL", "http://x/{roomId}")],
+            "nothing is called `roomId` here",
+        ),
         (vec![("JWT_SECRET", "s"), ("CONVERSATION_ACCESS_URL", "access")], "does not begin with `http://`"),
     ] {
         let environment =

@@ -35,7 +35,8 @@ impl Acceptor {
         let address = listener.local_addr()?;
         let listener = Arc::new(listener);
         let accepting = listener.clone();
-        let thread = std::thread::Builder::new().name("acceptor".to_owned()).spawn(move || accept(&accepting, &inboxes))?;
+        let thread =
+            std::thread::Builder::new().name("acceptor".to_owned()).spawn(move || accept(&accepting, &inboxes))?;
         Ok(Self { listener, thread, address })
     }
 

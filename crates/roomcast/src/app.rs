@@ -10,8 +10,8 @@ use hub::rules::Presence as PresenceFacts;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use crate::access::Access;
 use crate::acceptor::Acceptor;
+use crate::access::Access;
 use crate::auth::{Auth, AuthConfig, Pace};
 use crate::fanout::{Interest, Publisher};
 use crate::gateway::Gateway;

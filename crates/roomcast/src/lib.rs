@@ -1,7 +1,7 @@
 //! Roomcast: a self-hosted real-time gateway between backend services and their users.
 
-pub mod access;
 mod acceptor;
+pub mod access;
 mod addresses;
 pub mod app;
 pub mod auth;

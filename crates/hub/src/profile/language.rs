@@ -164,6 +164,13 @@ static SERVICE: Table = Table {
             r#"port = "${PORT:-3002}""#,
         ),
         key(
+            "page",
+            Choice(&["chat"]),
+            May,
+            "A page that comes with the gateway, at `/`: `chat` talks in a room over Socket.IO at `/socket.io` or a plain WebSocket at `/ws`.",
+            r#"page = "chat""#,
+        ),
+        key(
             "ops_port",
             Count(1, 65_535),
             Default("${OPS_PORT:-}"),

@@ -72,6 +72,7 @@ fn service(written: &Section) -> Service {
         version: written.text("version").map(str::to_owned),
         host: written.text_or_empty("host"),
         port: written.count("port").unwrap_or_default(),
+        page: written.text("page").map(|_| Page::Chat),
         ops_port: written.count("ops_port"),
         trusted_proxies: written.texts("trusted_proxies"),
         unused_variables: written.texts("unused_variables"),

@@ -38,12 +38,21 @@ pub struct Service {
     pub host: String,
     /// The port to listen on; 0 takes a free one.
     pub port: u16,
+    /// The page at `/`.
+    pub page: Option<Page>,
     /// A port of its own for the server API, metrics and console.
     pub ops_port: Option<u16>,
     /// Addresses or networks whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<String>,
     /// Variables that are accepted and do nothing.
     pub unused_variables: Vec<String>,
+}
+
+/// A page that comes with the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Page {
+    /// Two windows talk in a room, each over the protocol of its choice.
+    Chat,
 }
 
 /// Who gets in.

@@ -1,6 +1,10 @@
 //! A stage for a profile's rules: one profile, sockets that are in rooms, commands and events that are told as lines of text.
 
-#![allow(dead_code, clippy::unwrap_used, reason = "shared by several tests, none of which uses all of it; tests unwrap")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "shared by several tests, none of which uses all of it; tests unwrap"
+)]
 
 use bytes::Bytes;
 use hub::emission::{Emission, Payload, Target};
@@ -24,8 +28,9 @@ impl Stage {
     pub(crate) fn new(text: &str, variables: &[(&str, &str)]) -> Self {
         let environment =
             |name: &str| variables.iter().find(|(own, _)| *own == name).map(|(_, value)| (*value).to_owned());
-        let (profile, warnings) = Profile::read(text, "test.toml", &environment)
-            .unwrap_or_else(|problems| panic!("{}", problems.iter().map(|problem| format!("{problem}\n")).collect::<String>()));
+        let (profile, warnings) = Profile::read(text, "test.toml", &environment).unwrap_or_else(|problems| {
+            panic!("{}", problems.iter().map(|problem| format!("{problem}\n")).collect::<String>())
+        });
         Self { profile, warnings, user: user("42"), rooms: Vec::new(), rooms_max: 1_000 }
     }
 

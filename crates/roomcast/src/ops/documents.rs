@@ -5,11 +5,12 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::extract::{Query, Request, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::{Html, IntoResponse, Response};
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use hub::codes::ErrorCode;
 use hub::names::NamespaceId;
+use hub::profile::Page;
 use hub::rules::iso_8601;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
@@ -80,6 +81,14 @@ fn accepts_prometheus(headers: &HeaderMap) -> bool {
     let accepts = |kind: &str| accepted.iter().any(|value| value.contains(kind));
     accepts("application/openmetrics-text")
         || (accepts("text/plain") && !accepts("application/json") && !accepts("text/html"))
+}
+
+/// `GET /`: the profile's document there, or the page that it asks for.
+pub(super) async fn page(State(ops): State<Ops>, request: Request) -> Response {
+    match ops.gateway.profile.service.page {
+        Some(Page::Chat) => Html(include_str!("../pages/chat.html")).into_response(),
+        None => fallback(State(ops), request).await,
+    }
 }
 
 /// What no route took: a document of the profile's, or the gateway's own `/health`.

@@ -38,6 +38,7 @@ pub fn router(gateway: Gateway, health: Arc<Health>) -> Router {
         .route("/health/live", get(documents::live))
         .route("/health/ready", get(documents::ready))
         .route("/metrics", get(documents::metrics))
+        .route("/", get(documents::page))
         .fallback(documents::fallback)
         .with_state(ops)
 }

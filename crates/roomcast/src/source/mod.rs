@@ -17,7 +17,11 @@ impl Publishing {
 
 pub struct Running;
 impl Running {
-    pub fn publishing(&self) -> Publishing { Publishing }
+    pub fn publishing(&self) -> Publishing {
+        Publishing
+    }
     pub async fn stop(self, _deadline: std::time::Instant) {}
 }
-pub fn start(_: &crate::gateway::Gateway, _: &crate::ops::Health) -> anyhow::Result<Running> { Ok(Running) }
+pub fn start(_: &crate::gateway::Gateway, _: &crate::ops::Health) -> anyhow::Result<Running> {
+    Ok(Running)
+}
