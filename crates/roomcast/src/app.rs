@@ -35,8 +35,8 @@ const BACKEND_THREADS: usize = 2;
 /// It cannot start: a setting that makes no sense, an address that is in use.
 pub fn run(profile: Profile, warnings: &[Warning], shards: usize) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::default());
-    let _logs = ops::logs::start(&profile.log, &profile.service.name, &metrics)?;
-    end_on_panic();
+    let logs = Arc::new(ops::logs::start(&profile.log, &profile.service.name, &metrics)?);
+    end_on_panic(logs.clone());
     for warning in warnings {
         tracing::warn!("{warning}");
     }
@@ -48,6 +48,7 @@ pub fn run(profile: Profile, warnings: &[Warning], shards: usize) -> anyhow::Res
         .context("cannot start the backend runtime")?;
     let result = backend.block_on(serve(Arc::new(profile), metrics, shards));
     backend.shutdown_timeout(Duration::from_millis(100));
+    logs.flush();
     result
 }
 
@@ -156,11 +157,12 @@ async fn tell_gone(gateway: Gateway) {
 }
 
 /// Half a gateway is worse than none: a panic anywhere ends the process, loudly.
-fn end_on_panic() {
+fn end_on_panic(logs: Arc<ops::logs::Logs>) {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         tracing::error!("panic, ending the process: {panic}");
         usual(panic);
+        logs.flush();
         std::process::abort();
     }));
 }

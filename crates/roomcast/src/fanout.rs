@@ -90,6 +90,11 @@ impl Interest {
         }
     }
 
+    /// How many rooms have a member in this process.
+    pub fn rooms(&self) -> usize {
+        self.namespaces.iter().flatten().map(|stripe| stripe.read().len()).sum()
+    }
+
     /// The shards that hold a member of at least one of the rooms.
     pub fn shards(&self, namespace: NamespaceId, rooms: &[RoomName]) -> ShardSet {
         rooms.iter().fold(ShardSet::default(), |set, room| {

@@ -63,7 +63,6 @@ impl Gateway {
         self.ask(Query::Numbers).await.into_iter().fold(Numbers::default(), |sum, part| Numbers {
             connections: sum.connections + part.connections,
             sockets: sum.sockets + part.sockets,
-            rooms: sum.rooms + part.rooms,
             queued_bytes: sum.queued_bytes + part.queued_bytes,
         })
     }
@@ -71,7 +70,7 @@ impl Gateway {
     /// Brings the gauges that nobody keeps up while events pass up to date.
     pub async fn refresh_gauges(&self) {
         let numbers = self.numbers().await;
-        self.metrics.rooms.set(numbers.rooms as i64);
+        self.metrics.rooms.set(self.publisher.interest().rooms() as i64);
         self.metrics.queued_bytes.set(numbers.queued_bytes as i64);
         let waiting: usize = self.publisher.inboxes().iter().map(crate::shard::inbox::Inbox::used_bytes).sum();
         self.metrics.inbox_bytes.set(waiting as i64);

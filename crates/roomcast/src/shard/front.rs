@@ -36,6 +36,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long a client may take to send the body of a POST.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Bytes of a refused body that are read and dropped before the connection is closed.
+const DISCARD_MAX_BYTES: usize = 16 * 1024 * 1024;
+
 /// Bytes of a request's head.
 const HEAD_MAX_BYTES: usize = 16 * 1024;
 
@@ -253,7 +256,9 @@ impl Front {
         let declared =
             request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
         if declared.is_some_and(|length| length > limit) {
-            return self.ask(owner, sid, PollKind::PostTooLarge).await;
+            let response = self.ask(owner, sid, PollKind::PostTooLarge).await;
+            discard(request.into_body()).await;
+            return response;
         }
         let mut started = None;
         let mut body = Box::pin(Limited::new(request.into_body(), limit).collect());
@@ -484,6 +489,20 @@ impl Front {
             Some(PollReply::Gone) | None => empty(StatusCode::BAD_REQUEST),
         }
     }
+}
+
+/// Reads a body that is refused, within bounds: a client reads the answer only once it has sent everything.
+async fn discard(mut body: Incoming) {
+    let reading = async {
+        let mut left = DISCARD_MAX_BYTES;
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            let Some(rest) = left.checked_sub(length) else { return };
+            left = rest;
+        }
+    };
+    // What is still on its way after that meets a closed connection.
+    let _ = tokio::time::timeout(BODY_TIMEOUT, reading).await;
 }
 
 /// Tells the owner of a session when a request of its client ends early: its future is dropped then.

@@ -110,8 +110,6 @@ pub struct Numbers {
     pub connections: usize,
     /// Sockets, one for each namespace of a connection.
     pub sockets: usize,
-    /// Rooms with a member here.
-    pub rooms: usize,
     /// Bytes waiting for blocked clients.
     pub queued_bytes: usize,
 }

@@ -25,7 +25,6 @@ impl Shard {
                 let _ = reply.send(Numbers {
                     connections: self.open,
                     sockets: self.sockets.count(),
-                    rooms: self.sockets.rooms().count(),
                     queued_bytes: self.queued_bytes,
                 });
             }
