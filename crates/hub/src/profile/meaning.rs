@@ -2,8 +2,9 @@
 //! The rules have their own second stage beside their evaluator.
 
 use super::problem::{Findings, did_you_mean};
+use super::section::{Section, Written};
 use super::settings::*;
-use super::written::{Section, Written};
+
 use crate::names::NamespaceId;
 
 /// Every setting of a profile.
@@ -142,10 +143,7 @@ fn origins(written: &Section, findings: &mut Findings<'_>) -> Origins {
 }
 
 fn endpoint(written: &Section, namespaces: &mut Vec<Box<str>>, findings: &mut Findings<'_>) -> Option<Endpoint> {
-    let socket_io = match written.text("protocol")? {
-        "socket.io" => true,
-        _ => false,
-    };
+    let socket_io = written.text("protocol")? == "socket.io";
     let foreign: &[&str] = if socket_io {
         &["paths", "envelope", "heartbeat"]
     } else {

@@ -8,7 +8,9 @@ mod meaning;
 mod problem;
 mod reference;
 mod schema;
+mod section;
 mod settings;
+mod units;
 mod variables;
 mod written;
 
@@ -18,8 +20,8 @@ pub(crate) use problem::{Findings, Span, did_you_mean, nearest};
 pub use problem::{Problem, Warning};
 pub use reference::reference_markdown;
 pub use schema::json_schema;
+pub(crate) use section::{Entry, Section, Value, Written};
 pub use settings::*;
-pub(crate) use written::{Entry, Section, Value, Written};
 
 use crate::rules::Rules;
 

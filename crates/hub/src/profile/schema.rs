@@ -71,6 +71,7 @@ fn object(value: Value) -> Map<String, Value> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests unwrap")]
 mod tests {
     use super::*;
 
