@@ -367,6 +367,30 @@ fn documents_name_parts_of_their_paths() {
     }
 }
 
+#[test]
+fn the_order_of_the_file_never_counts_but_for_routes() {
+    const BEGIN: &str = "[auth]\ntoken = 'ignored'\n[[endpoint]]\nprotocol = 'socket.io'\n";
+    const PARTS: [&str; 4] = [
+        "[room.a]\nname = 'x:{rest}'\nenter = true\n",
+        "[room.b]\nname = '{rest}:x'\nenter = true\n",
+        "[http.'GET /{any}']\nbody = 'any'\n",
+        "[http.'GET /one']\nbody = 'one'\n",
+    ];
+    let command = "[command.join]\nargs = { room = 'id' }\njoin = '{args.room}'\nanswer = { ack = '{room.kind}' }\n";
+    let forth = format!("{BEGIN}{command}{}", PARTS.concat());
+    let back = format!("{BEGIN}{}{command}", PARTS.iter().rev().copied().collect::<String>());
+    for text in [forth, back] {
+        let mut stage = Stage::new(&text, &[]);
+        check(stage.command("join", r#"{"room":"x:x"}"#, true, vec![]), &[r#"ack "a""#]);
+        let rules = &stage.profile.rules;
+        let written = ["/one", "/two"].map(|path| {
+            let (document, parts) = rules.document("GET", path).unwrap();
+            rules.write_document(document, &parts, NOW_UNIX_MS, &|_| None)
+        });
+        assert_eq!(written, [r#""one""#, r#""any""#]);
+    }
+}
+
 proptest! {
     #[test]
     fn any_event_has_an_outcome(key in "[a-z.]{0,20}|order\\.created|inventory\\.out_of_stock|notification\\.x", body: Vec<u8>) {

@@ -287,6 +287,12 @@ fn all_problems_are_told_at_once_from_the_top_down() {
 }
 
 #[test]
+fn a_profile_may_be_shared_by_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Profile>();
+}
+
+#[test]
 fn the_builtin_profiles_need_nothing_else() {
     for name in profile::builtin_names() {
         let variables = profile::variables(profile::builtin(name).unwrap(), name);

@@ -11,6 +11,8 @@ use crate::names::NamespaceId;
 pub(crate) struct Settings {
     pub(crate) service: Service,
     pub(crate) auth: Auth,
+    /// Whether a key for tokens must be set.
+    pub(crate) key_needed: bool,
     pub(crate) user: UserLimits,
     pub(crate) origins: Origins,
     pub(crate) endpoints: Vec<Endpoint>,
@@ -41,9 +43,11 @@ impl Settings {
         }
         let publish = section("publish");
         let drain = section("drain");
+        let auth = auth(section("auth"), findings);
         Self {
             service: service(section("service")),
-            auth: auth(section("auth"), findings),
+            key_needed: section("auth").text("token") == Some("required") && auth.access == Access::Token,
+            auth,
             user: UserLimits { connections: limit(section("user"), "connections") },
             origins: origins(section("cors"), findings),
             endpoints,

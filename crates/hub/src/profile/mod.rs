@@ -88,6 +88,12 @@ impl Profile {
         let root = written::read(text, &language::PROFILE, environment, findings, &mut variables);
         let settings = meaning::Settings::of(&root, findings);
         let rules = Rules::build(&root, &settings.namespaces, findings);
+        // Whether a key is needed hangs on other keys of the profile, which the default of this one cannot say.
+        for variable in variables.iter_mut().filter(|variable| settings.key_needed && variable.names == ["JWT_SECRET"])
+        {
+            variable.default = None;
+            variable.about.push_str(" Needed, unless JWT_PUBLIC_KEY or JWKS_URL is set.");
+        }
         for name in &settings.service.unused_variables {
             variables.push(Variable {
                 names: vec![name.clone()],

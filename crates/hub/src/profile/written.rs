@@ -26,11 +26,12 @@ pub(crate) fn read(
         findings.problem(&span, error.message().to_owned());
     }
     let span = root.span();
-    let mut reader = Reader { environment, findings, variables };
+    let mut reader = Reader { text, environment, findings, variables };
     reader.table(table, root.get_ref(), span, "")
 }
 
 struct Reader<'a, 'f> {
+    text: &'a str,
     environment: &'a dyn Fn(&str) -> Option<String>,
     findings: &'a mut Findings<'f>,
     variables: &'a mut Vec<Variable>,
@@ -339,7 +340,7 @@ impl Reader<'_, '_> {
                 self.variables.push(Variable {
                     names: used.names.clone(),
                     default: used.default.clone(),
-                    about: key.about.to_owned(),
+                    about: comment(self.text, span).unwrap_or(key.about).to_owned(),
                     key: path.to_owned(),
                 });
             }
@@ -370,6 +371,20 @@ impl Reader<'_, '_> {
     fn mismatch(&mut self, kind: &Kind, found: &str, span: &Span, path: &str) {
         self.findings.problem(span, format!("`{path}` must be {}, not {found}", kind.expected()));
     }
+}
+
+/// What the author says of a value: the comment at the end of its line, else the one in the line before.
+fn comment<'t>(text: &'t str, span: &Span) -> Option<&'t str> {
+    if span.is_empty() {
+        return None;
+    }
+    let rest = text.get(span.end..)?.lines().next()?;
+    let at_end = rest.rsplit_once('#').map(|(_, comment)| comment).filter(|comment| !comment.contains(['"', '\'']));
+    let before = || {
+        let line_start = text.get(..span.start)?.rfind('\n')?;
+        text[..line_start].lines().next_back()?.trim().strip_prefix('#')
+    };
+    at_end.or_else(before).map(str::trim).filter(|comment| !comment.is_empty())
 }
 
 fn below(path: &str, name: &str) -> String {

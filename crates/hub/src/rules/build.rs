@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use super::arguments::{self, Field};
 use super::condition::{Condition, Conditions};
-use super::document::{GATEWAY_FIELDS, Page};
+use super::document::{GATEWAY_FIELDS, Page, Step};
 use super::emit::PayloadRule;
 use super::hook::{Connect, Hooks};
 use super::kind::{Ask, Kind};
@@ -110,7 +110,8 @@ fn kinds(root: &Section, parts: &mut Parts<'_, '_>) -> Vec<Kind> {
             on_user_enter: Vec::new(),
         }),
     }
-    kinds.sort_by_key(|kind| kind.pattern.rank());
+    // By name where they are equally specific, so that the order of the file never counts.
+    kinds.sort_by(|one, other| (one.pattern.rank(), &one.name).cmp(&(other.pattern.rank(), &other.name)));
     kinds
 }
 
@@ -442,7 +443,7 @@ fn key_branch() -> Branch {
 fn pages(root: &Section, parts: &mut Parts<'_, '_>) -> Vec<Page> {
     let fields = GATEWAY_FIELDS.iter().map(|(name, _)| ((*name).to_owned(), Branch::Open)).collect();
     let base = Vocabulary::default().with("now", Branch::Value).with("gateway", Branch::Only(fields));
-    let mut pages = Vec::new();
+    let mut pages: Vec<Page> = Vec::new();
     for entry in root.named("http") {
         let Some(section) = entry.written.section() else { continue };
         match Page::parse(&entry.name) {
@@ -454,5 +455,7 @@ fn pages(root: &Section, parts: &mut Parts<'_, '_>) -> Vec<Page> {
             Err(what) => parts.findings.problem(&entry.name_span, format!("`{}` {what}", entry.name)),
         }
     }
+    // The most specific path first, whatever the order of the file.
+    pages.sort_by_key(|page| page.steps.iter().map(|step| matches!(step, Step::Part(_))).collect::<Vec<_>>());
     pages
 }

@@ -7,7 +7,7 @@ use super::Presence::{Default, May, Needed};
 use super::{Table, key};
 
 pub(super) static ON: Table = Table {
-    about: "What is done when connections and users come and go.",
+    about: "",
     keys: &[
         key(
             "connect",
@@ -28,7 +28,7 @@ pub(super) static ON: Table = Table {
 };
 
 static CONNECT: Table = Table {
-    about: "A socket has connected. Templates know `socket.id`, `socket.rooms`, `user`, `now`, `new.id`.",
+    about: "Templates know `socket.id`, `socket.rooms`, `user`, `now`, `new.id`.",
     keys: &[
         key(
             "namespace",
@@ -63,7 +63,7 @@ static JOIN_IF: Table = Table {
 };
 
 static USER_ONLINE: Table = Table {
-    about: "A user's first socket in the cluster has come. Templates know `user.id`, `user.lastSeen`, `user.rooms.KIND`, `now`.",
+    about: "Templates know `user.id`, `user.lastSeen`, `user.rooms.KIND`, `now`.",
     keys: &[key(
         "emit",
         OneOrMany(&Kind::Table(&EMIT)),
@@ -74,7 +74,7 @@ static USER_ONLINE: Table = Table {
 };
 
 static USER_OFFLINE: Table = Table {
-    about: "A user's last socket in the cluster has gone. Templates know `user.id`, `user.lastSeen`, `user.rooms.KIND`, `now`.",
+    about: "Templates know `user.id`, `user.lastSeen`, `user.rooms.KIND`, `now`.",
     keys: &[
         key("grace", Time, Default("3s"), "How long it must be gone.", r#"grace = "3s""#),
         key(
@@ -124,7 +124,7 @@ static EMIT: Table = Table {
 };
 
 pub(super) static ROOM: Table = Table {
-    about: "A kind of rooms. What belongs to a room stands here and nowhere else, so that no second way goes round it.",
+    about: "What belongs to a room stands here and nowhere else, so that no second way goes round it. Templates know `room`, `room.kind`, the parts of the pattern in `room`, `socket.id`, `user`, `now`, `new.id`.",
     keys: &[
         key(
             "name",
@@ -173,7 +173,7 @@ pub(super) static ROOM: Table = Table {
 };
 
 static ASK: Table = Table {
-    about: "An access service: 2xx lets in, 403 and 404 refuse, anything else refuses with `try again`.",
+    about: "2xx lets in, 403 and 404 refuse, anything else refuses with `try again`.",
     keys: &[
         key(
             "get",
@@ -194,7 +194,7 @@ static ASK: Table = Table {
 };
 
 pub(super) static COMMAND: Table = Table {
-    about: "A command. Templates know `args`, `user`, `socket.id`, `now`, `new.id`, the names of `call` and `let`, and, after `join` or `leave`, `room`.",
+    about: "Templates know `args`, `user`, `socket.id`, `now`, `new.id`, the names of `call` and `let`, and, after `join` or `leave`, `room`.",
     keys: &[
         key(
             "namespace",
@@ -215,7 +215,7 @@ pub(super) static COMMAND: Table = Table {
             "require",
             OneOrMany(&Kind::Table(&REQUIRE)),
             May,
-            "What must hold.",
+            "What must hold: a membership (`member`) or a condition (`that`).",
             r#"require = { member = "clan:{args.clanId}", code = "not_a_member" }"#,
         ),
         key(
@@ -265,7 +265,7 @@ pub(super) static COMMAND: Table = Table {
 };
 
 static REQUIRE: Table = Table {
-    about: "Something that must hold: a membership or a condition.",
+    about: "",
     keys: &[
         key("member", Template, May, "A room that the socket must be in.", r#"member = "clan:{args.clanId}""#),
         key(
@@ -287,7 +287,7 @@ static REQUIRE: Table = Table {
 };
 
 static CALL: Table = Table {
-    about: "A value that is fetched.",
+    about: "",
     keys: &[key(
         "presence",
         Template,
@@ -298,7 +298,7 @@ static CALL: Table = Table {
 };
 
 static PUBLICATION: Table = Table {
-    about: "A message to the broker.",
+    about: "",
     keys: &[
         key("key", Template, Needed, "The routing key.", r#"key = "gateway.chat.sent""#),
         key("body", Data, Needed, "The body.", r#"body = "{line}""#),
@@ -313,7 +313,7 @@ static PUBLICATION: Table = Table {
 };
 
 static ANSWER: Table = Table {
-    about: "What the client is told.",
+    about: "",
     keys: &[
         key(
             "ack",
@@ -328,7 +328,7 @@ static ANSWER: Table = Table {
 };
 
 pub(super) static ROUTE: Table = Table {
-    about: "What becomes of events from backends. Templates know `event`, `key`, `key.last`, `key.0` and so on, `now`, `new.id` and the names of `let`. A field of the event that is not optional and is missing or ill-typed makes the event a dead letter.",
+    about: "Templates know `event`, `key`, `key.last`, `key.0` and so on, `now`, `new.id` and the names of `let`. A field of the event that is not optional and is missing or ill-typed makes the event a dead letter.",
     keys: &[
         key("from", Choice(&["rabbitmq"]), Default("rabbitmq"), "The source.", r#"from = "rabbitmq""#),
         key("key", Text, May, "The routing keys that it takes: `*` is one word, `#` any number.", r#"key = "order.*""#),
@@ -386,7 +386,7 @@ pub(super) static ROUTE: Table = Table {
 };
 
 pub(super) static HTTP: Table = Table {
-    about: "A document, by method and path: `[http.\"GET /user-status/{userId}\"]`. Templates know `path`, `gateway` and `now`.",
+    about: "As `[http.\"GET /user-status/{userId}\"]`. Templates know `path`, `gateway` and `now`.",
     keys: &[
         key(
             "body",

@@ -5,7 +5,7 @@ use super::Presence::{Always, Default, May, Needed};
 use super::{Table, UNLIMITED, key};
 
 pub(super) static SERVICE: Table = Table {
-    about: "Who the gateway is, and where it listens.",
+    about: "",
     keys: &[
         key(
             "name",
@@ -63,7 +63,7 @@ pub(super) static SERVICE: Table = Table {
 };
 
 pub(super) static AUTH: Table = Table {
-    about: "Who gets in, and as whom. Tokens are JWT; they come from `auth.token` (Socket.IO), `Authorization: Bearer`, `?token=` or the subprotocol pair `bearer, TOKEN`.",
+    about: "Tokens are JWT. They come from `auth.token` (Socket.IO), `Authorization: Bearer`, `?token=` or the subprotocol pair `bearer, TOKEN`.",
     keys: &[
         key(
             "token",
@@ -134,7 +134,7 @@ pub(super) static AUTH: Table = Table {
 };
 
 static ANONYMOUS: Table = Table {
-    about: "Who a client without a token is, where one gets in.",
+    about: "",
     keys: &[
         key("query", Name, May, "The query parameter by which the client names its user.", r#"query = "userId""#),
         key(
@@ -148,7 +148,7 @@ static ANONYMOUS: Table = Table {
 };
 
 pub(super) static USER: Table = Table {
-    about: "What one user may have.",
+    about: "",
     keys: &[key(
         "connections",
         Count(0, UNLIMITED),
@@ -159,7 +159,7 @@ pub(super) static USER: Table = Table {
 };
 
 pub(super) static CORS: Table = Table {
-    about: "Which pages may connect.",
+    about: "",
     keys: &[key(
         "origins",
         Words,
@@ -170,7 +170,7 @@ pub(super) static CORS: Table = Table {
 };
 
 pub(super) static ENDPOINT: Table = Table {
-    about: "A way in for clients.",
+    about: "",
     keys: &[
         key(
             "protocol",
@@ -247,7 +247,7 @@ pub(super) static ENDPOINT: Table = Table {
 };
 
 static HEARTBEAT: Table = Table {
-    about: "How the life of a plain connection is watched: by protocol pings, which every client answers by itself.",
+    about: "Protocol pings, which every client answers by itself.",
     keys: &[
         key(
             "every",
@@ -268,7 +268,7 @@ static HEARTBEAT: Table = Table {
 };
 
 pub(super) static SOURCE: Table = Table {
-    about: "Where events come from.",
+    about: "",
     keys: &[key(
         "rabbitmq",
         Kind::Table(&RABBITMQ),
@@ -279,7 +279,7 @@ pub(super) static SOURCE: Table = Table {
 };
 
 static RABBITMQ: Table = Table {
-    about: "A RabbitMQ broker. Queues that exist already are used as they are.",
+    about: "Queues that exist already are used as they are.",
     keys: &[
         key(
             "url",
@@ -359,7 +359,7 @@ static RABBITMQ: Table = Table {
 };
 
 static QUEUE: Table = Table {
-    about: "A queue that is consumed.",
+    about: "",
     keys: &[
         key("name", Name, Needed, "Its name.", r#"name = "websocket.message.sent""#),
         key(
@@ -374,7 +374,7 @@ static QUEUE: Table = Table {
 };
 
 pub(super) static REDIS: Table = Table {
-    about: "Where Redis is. It is used if a URL or a host is set.",
+    about: "",
     keys: &[
         key(
             "url",
@@ -397,7 +397,7 @@ pub(super) static REDIS: Table = Table {
 };
 
 pub(super) static PUBLISH: Table = Table {
-    about: "How clients' messages reach the broker: with publisher confirms.",
+    about: "Every message is confirmed by the broker.",
     keys: &[
         key("exchange", Name, May, "The exchange; the source's if it is not written.", r#"exchange = "clan_events""#),
         key(
@@ -411,7 +411,7 @@ pub(super) static PUBLISH: Table = Table {
 };
 
 pub(super) static LIMITS: Table = Table {
-    about: "How much of everything. What happens at a limit stands in the reference of codes.",
+    about: "What happens at a limit stands in the reference of codes.",
     keys: &[
         key(
             "connections",
@@ -454,7 +454,7 @@ pub(super) static LIMITS: Table = Table {
 };
 
 pub(super) static DRAIN: Table = Table {
-    about: "How the gateway goes when it is told to (SIGTERM).",
+    about: "",
     keys: &[
         key(
             "delay",
@@ -474,7 +474,7 @@ pub(super) static DRAIN: Table = Table {
 };
 
 pub(super) static LOG: Table = Table {
-    about: "What is written down, and where.",
+    about: "",
     keys: &[
         key(
             "level",
@@ -503,7 +503,7 @@ pub(super) static LOG: Table = Table {
 };
 
 pub(super) static API: Table = Table {
-    about: "The server API.",
+    about: "",
     keys: &[key(
         "key",
         Text,
