@@ -383,7 +383,14 @@ fn all_variables_of_the_system_are_told() {
         assert_eq!(names.iter().filter(|known| **known == name).count(), 1, "{name}");
     }
     let file = profile::env_file(&variables);
-    assert!(file.contains("# The port to listen on; 0 takes a free one. (service.port)\n# PORT=3002\n"), "{file}");
+    for lines in [
+        "# The port to listen on; 0 takes a free one. (service.port)\n# PORT=3002\n",
+        "# combined.log and error.log, rotated at 5 MB (log.dir)\n# LOG_DIR=logs\n",
+        "Empty: nobody is asked, with a warning at start. (room.conversation.ask.get)\n# CONVERSATION_ACCESS_URL=\n",
+        "Needed, unless JWT_PUBLIC_KEY or JWKS_URL is set. (auth.secret)\nJWT_SECRET=\n",
+    ] {
+        assert!(file.contains(lines), "{lines}{file}");
+    }
 }
 
 #[test]

@@ -2,14 +2,17 @@
 //! The rules have their own second stage beside their evaluator.
 
 use super::problem::{Findings, did_you_mean};
+use super::section::{Section, Written};
 use super::settings::*;
-use super::written::{Section, Written};
+
 use crate::names::NamespaceId;
 
 /// Every setting of a profile.
 pub(crate) struct Settings {
     pub(crate) service: Service,
     pub(crate) auth: Auth,
+    /// Whether a key for tokens must be set.
+    pub(crate) key_needed: bool,
     pub(crate) user: UserLimits,
     pub(crate) origins: Origins,
     pub(crate) endpoints: Vec<Endpoint>,
@@ -40,9 +43,11 @@ impl Settings {
         }
         let publish = section("publish");
         let drain = section("drain");
+        let auth = auth(section("auth"), findings);
         Self {
             service: service(section("service")),
-            auth: auth(section("auth"), findings),
+            key_needed: section("auth").text("token") == Some("required") && auth.access == Access::Token,
+            auth,
             user: UserLimits { connections: limit(section("user"), "connections") },
             origins: origins(section("cors"), findings),
             endpoints,
@@ -142,10 +147,7 @@ fn origins(written: &Section, findings: &mut Findings<'_>) -> Origins {
 }
 
 fn endpoint(written: &Section, namespaces: &mut Vec<Box<str>>, findings: &mut Findings<'_>) -> Option<Endpoint> {
-    let socket_io = match written.text("protocol")? {
-        "socket.io" => true,
-        _ => false,
-    };
+    let socket_io = written.text("protocol")? == "socket.io";
     let foreign: &[&str] = if socket_io {
         &["paths", "envelope", "heartbeat"]
     } else {

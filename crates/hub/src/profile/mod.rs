@@ -8,7 +8,9 @@ mod meaning;
 mod problem;
 mod reference;
 mod schema;
+mod section;
 mod settings;
+mod units;
 mod variables;
 mod written;
 
@@ -18,8 +20,8 @@ pub(crate) use problem::{Findings, Span, did_you_mean, nearest};
 pub use problem::{Problem, Warning};
 pub use reference::reference_markdown;
 pub use schema::json_schema;
+pub(crate) use section::{Entry, Section, Value, Written};
 pub use settings::*;
-pub(crate) use written::{Entry, Section, Value, Written};
 
 use crate::rules::Rules;
 
@@ -86,6 +88,12 @@ impl Profile {
         let root = written::read(text, &language::PROFILE, environment, findings, &mut variables);
         let settings = meaning::Settings::of(&root, findings);
         let rules = Rules::build(&root, &settings.namespaces, findings);
+        // Whether a key is needed hangs on other keys of the profile, which the default of this one cannot say.
+        for variable in variables.iter_mut().filter(|variable| settings.key_needed && variable.names == ["JWT_SECRET"])
+        {
+            variable.default = None;
+            variable.about.push_str(" Needed, unless JWT_PUBLIC_KEY or JWKS_URL is set.");
+        }
         for name in &settings.service.unused_variables {
             variables.push(Variable {
                 names: vec![name.clone()],

@@ -133,7 +133,7 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
     known
         .into_iter()
         .map(|candidate| (distance(word, candidate), candidate))
-        .filter(|(distance, _)| *distance <= allowed)
+        .filter(|(distance, candidate)| *distance <= allowed && *distance < candidate.chars().count())
         .min()
         .map(|(_, candidate)| candidate)
 }
@@ -174,6 +174,7 @@ mod tests {
             ("nmae", Some("did you mean `name`?")),
             ("ROOMID", Some("did you mean `roomId`?")),
             ("colour", None),
+            ("x", None),
         ] {
             assert_eq!(did_you_mean(word, known).as_deref(), expected, "{word}");
         }

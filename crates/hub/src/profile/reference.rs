@@ -41,7 +41,7 @@ fn push_table(page: &mut String, key: &Key, above: &str) {
     let Some(table) = inner(&key.kind) else { return };
     let path = if above.is_empty() { key.name.to_owned() } else { format!("{above}.{}", key.name) };
     page.push_str(&format!("\n### {}\n\n{}\n", heading(&key.kind, &path), key.about));
-    if table.about != key.about {
+    if !table.about.is_empty() {
         page.push_str(&format!("\n{}\n", table.about));
     }
     page.push('\n');

@@ -7,6 +7,7 @@ use super::language::{Kind, PROFILE, Presence, Table};
 /// The JSON Schema of a profile, for editors.
 pub fn json_schema() -> String {
     let mut schema = table(&PROFILE);
+    schema.insert("description".to_owned(), json!(PROFILE.about));
     schema.insert("$schema".to_owned(), json!("https://json-schema.org/draft/2020-12/schema"));
     schema.insert("title".to_owned(), json!("Roomcast profile"));
     serde_json::to_string_pretty(&Value::Object(schema)).expect("a tree of plain values is always written")
@@ -26,7 +27,6 @@ fn table(table: &Table) -> Map<String, Value> {
         table.keys.iter().filter(|key| key.presence == Presence::Needed).map(|key| key.name).collect();
     object(json!({
         "type": "object",
-        "description": table.about,
         "properties": properties,
         "required": required,
         "additionalProperties": false,
@@ -71,6 +71,7 @@ fn object(value: Value) -> Map<String, Value> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests unwrap")]
 mod tests {
     use super::*;
 

@@ -67,6 +67,7 @@ fn parse(inner: &str, environment: &dyn Fn(&str) -> Option<String>) -> Result<Us
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests unwrap")]
 mod tests {
     use proptest::prelude::*;
 

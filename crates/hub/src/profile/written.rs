@@ -1,51 +1,16 @@
 //! The first stage of reading a profile: what was written. Walks the file along the table of the language, fills in variables and defaults, types
 //! every value, and keeps where it stood. Does not know what anything means.
 
-use std::time::Duration;
-
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::language::{Key, Kind, Presence, Table, quoted_list};
 use super::problem::{Findings, Span, did_you_mean};
+use super::section::{Entry, Section, Value, Written};
 use super::settings::Variable;
+use super::units::{size, time};
 use super::variables::{Used, expand};
 use crate::names::check_name;
-
-/// A value with its place.
-#[derive(Debug, Clone)]
-pub(crate) struct Written {
-    pub(crate) value: Value,
-    pub(crate) span: Span,
-}
-
-/// A value, as its key wants it.
-#[derive(Debug, Clone)]
-pub(crate) enum Value {
-    Text(String),
-    Switch(bool),
-    Count(i64),
-    Number(f64),
-    Time(Duration),
-    Size(u64),
-    List(Vec<Written>),
-    Table(Section),
-}
-
-/// A table that was written, in the order of the file.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Section {
-    pub(crate) span: Span,
-    pub(crate) entries: Vec<Entry>,
-}
-
-/// A key that was written, or that holds its default.
-#[derive(Debug, Clone)]
-pub(crate) struct Entry {
-    pub(crate) name: String,
-    pub(crate) name_span: Span,
-    pub(crate) written: Written,
-}
 
 /// Reads a profile's text. Notes every variable on the way.
 pub(crate) fn read(
@@ -61,11 +26,12 @@ pub(crate) fn read(
         findings.problem(&span, error.message().to_owned());
     }
     let span = root.span();
-    let mut reader = Reader { environment, findings, variables };
+    let mut reader = Reader { text, environment, findings, variables };
     reader.table(table, root.get_ref(), span, "")
 }
 
 struct Reader<'a, 'f> {
+    text: &'a str,
     environment: &'a dyn Fn(&str) -> Option<String>,
     findings: &'a mut Findings<'f>,
     variables: &'a mut Vec<Variable>,
@@ -374,7 +340,7 @@ impl Reader<'_, '_> {
                 self.variables.push(Variable {
                     names: used.names.clone(),
                     default: used.default.clone(),
-                    about: key.about.to_owned(),
+                    about: comment(self.text, span).unwrap_or(key.about).to_owned(),
                     key: path.to_owned(),
                 });
             }
@@ -407,6 +373,20 @@ impl Reader<'_, '_> {
     }
 }
 
+/// What the author says of a value: the comment at the end of its line, else the one in the line before.
+fn comment<'t>(text: &'t str, span: &Span) -> Option<&'t str> {
+    if span.is_empty() {
+        return None;
+    }
+    let rest = text.get(span.end..)?.lines().next()?;
+    let at_end = rest.rsplit_once('#').map(|(_, comment)| comment).filter(|comment| !comment.contains(['"', '\'']));
+    let before = || {
+        let line_start = text.get(..span.start)?.rfind('\n')?;
+        text[..line_start].lines().next_back()?.trim().strip_prefix('#')
+    };
+    at_end.or_else(before).map(str::trim).filter(|comment| !comment.is_empty())
+}
+
 fn below(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
@@ -427,172 +407,5 @@ fn type_of(value: &DeValue<'_>) -> &'static str {
         DeValue::Datetime(_) => "a date",
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",
-    }
-}
-
-/// A time: a number with its unit. A bare number is seconds where a variable gives it.
-fn time(text: &str, bare: bool) -> Option<Duration> {
-    let digits = text.find(|character: char| !character.is_ascii_digit() && character != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let unit_ms = match unit.trim() {
-        "ms" => 1.0,
-        "s" => 1_000.0,
-        "m" | "min" => 60_000.0,
-        "h" => 3_600_000.0,
-        "d" => 86_400_000.0,
-        "" if bare => 1_000.0,
-        _ => return None,
-    };
-    let ms = number.parse::<f64>().ok()? * unit_ms;
-    // Ten years: what is longer is a slip of the pen, and would overflow sums with the clock further on.
-    (ms <= 315_360_000_000.0).then(|| Duration::from_secs_f64(ms / 1_000.0))
-}
-
-/// A size in bytes: a number, with a unit or bare.
-fn size(text: &str) -> Option<u64> {
-    let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let unit_bytes = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "kb" => 1_000,
-        "mb" => 1_000_000,
-        "kib" => 1_024,
-        "mib" => 1_048_576,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(unit_bytes)
-}
-
-impl Section {
-    /// The value of a key, if it is there.
-    pub(crate) fn find(&self, name: &str) -> Option<&Written> {
-        self.entries.iter().find(|entry| entry.name == name).map(|entry| &entry.written)
-    }
-
-    /// The place of a key's value, else of the table.
-    pub(crate) fn place(&self, name: &str) -> Span {
-        self.find(name).map_or_else(|| self.span.clone(), |written| written.span.clone())
-    }
-
-    /// A text that is there and not empty.
-    pub(crate) fn text(&self, name: &str) -> Option<&str> {
-        match &self.find(name)?.value {
-            Value::Text(text) if !text.is_empty() => Some(text),
-            _ => None,
-        }
-    }
-
-    /// A text, or an empty one where a problem was noted.
-    pub(crate) fn text_or_empty(&self, name: &str) -> String {
-        self.text(name).unwrap_or_default().to_owned()
-    }
-
-    /// A switch; off where a problem was noted.
-    pub(crate) fn switch(&self, name: &str) -> bool {
-        matches!(self.find(name), Some(Written { value: Value::Switch(true), .. }))
-    }
-
-    /// A whole number.
-    pub(crate) fn count<T: TryFrom<i64>>(&self, name: &str) -> Option<T> {
-        match self.find(name)?.value {
-            Value::Count(value) => T::try_from(value).ok(),
-            _ => None,
-        }
-    }
-
-    /// A time; nothing where a problem was noted.
-    pub(crate) fn time(&self, name: &str) -> Duration {
-        match self.find(name) {
-            Some(Written { value: Value::Time(time), .. }) => *time,
-            _ => Duration::ZERO,
-        }
-    }
-
-    /// A size in bytes; 0 where a problem was noted.
-    pub(crate) fn size(&self, name: &str) -> u64 {
-        match self.find(name) {
-            Some(Written { value: Value::Size(bytes), .. }) => *bytes,
-            _ => 0,
-        }
-    }
-
-    /// The items of a list; none where it is not there.
-    pub(crate) fn list(&self, name: &str) -> &[Written] {
-        match self.find(name) {
-            Some(Written { value: Value::List(items), .. }) => items,
-            _ => &[],
-        }
-    }
-
-    /// The texts of a list.
-    pub(crate) fn texts(&self, name: &str) -> Vec<String> {
-        self.list(name).iter().filter_map(Written::text).map(str::to_owned).collect()
-    }
-
-    /// A table in this one.
-    pub(crate) fn section(&self, name: &str) -> Option<&Section> {
-        self.find(name).and_then(Written::section)
-    }
-
-    /// The tables of a list.
-    pub(crate) fn sections(&self, name: &str) -> impl Iterator<Item = &Section> {
-        self.list(name).iter().filter_map(Written::section)
-    }
-
-    /// The named entries of a table in this one.
-    pub(crate) fn named(&self, name: &str) -> &[Entry] {
-        self.section(name).map_or(&[], |section| &section.entries)
-    }
-}
-
-impl Written {
-    /// The text, if it is one.
-    pub(crate) fn text(&self) -> Option<&str> {
-        match &self.value {
-            Value::Text(text) => Some(text),
-            _ => None,
-        }
-    }
-
-    /// The table, if it is one.
-    pub(crate) fn section(&self) -> Option<&Section> {
-        match &self.value {
-            Value::Table(section) => Some(section),
-            _ => None,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_and_sizes_have_units() {
-        for (text, bare, expected_ms) in [
-            ("500ms", false, Some(500)),
-            ("3s", false, Some(3_000)),
-            ("1.5h", false, Some(5_400_000)),
-            ("7d", false, Some(604_800_000)),
-            ("5", true, Some(5_000)),
-            ("5", false, None),
-            ("", true, None),
-            ("-1s", true, None),
-            ("5 weeks", true, None),
-            ("99999999d", true, None),
-        ] {
-            assert_eq!(time(text, bare), expected_ms.map(Duration::from_millis), "{text}");
-        }
-        for (text, expected) in [
-            ("1MB", Some(1_000_000)),
-            ("1MiB", Some(1_048_576)),
-            ("64 kib", Some(65_536)),
-            ("1000", Some(1_000)),
-            ("1GB", None),
-            ("MB", None),
-            ("99999999999999999999", None),
-        ] {
-            assert_eq!(size(text), expected, "{text}");
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! What a command's arguments must be, and their check against a client's message: only the fields that are declared come through.
 //! Reads raw JSON, keeps raw JSON.
 
-use super::json;
+use super::json::{self, Document, Fields};
 use super::scope::{Branch, Named};
 
 /// One field of a message.
@@ -35,9 +35,12 @@ pub(crate) enum Spec {
 /// How many items a list may have where the profile does not say.
 pub(crate) const LIST_MAX: usize = 1_000;
 
-/// Checks the fields of a raw object. The error names the field and what it must be.
-pub(crate) fn read(fields: &[Field], raw: &str) -> Result<Named, String> {
-    read_below(fields, raw, "")
+/// Checks the fields of a message. The error names the field and what it must be.
+pub(crate) fn read(fields: &[Field], message: &Document<'_>) -> Result<Named, String> {
+    match &message.fields {
+        Some(given) => read_below(fields, given, ""),
+        None => Err(format!("the message must be an object, not {}", json::type_name(message.raw))),
+    }
 }
 
 /// What templates may name below the fields.
@@ -45,11 +48,7 @@ pub(crate) fn branches(fields: &[Field]) -> Vec<(String, Branch)> {
     fields.iter().map(|field| (field.name.to_string(), field.spec.branch())).collect()
 }
 
-fn read_below(fields: &[Field], raw: &str, above: &str) -> Result<Named, String> {
-    let Some(given) = json::fields(raw) else {
-        let what = if above.is_empty() { "the message" } else { above };
-        return Err(format!("{what} must be an object, not {}", json::type_name(raw)));
-    };
+fn read_below(fields: &[Field], given: &Fields<'_>, above: &str) -> Result<Named, String> {
     let mut values = Named::with_capacity(fields.len());
     for field in fields {
         let path = if above.is_empty() { field.name.to_string() } else { format!("{above}.{}", field.name) };
@@ -138,8 +137,9 @@ impl Spec {
                 Ok(Box::from(raw))
             }
             Self::Fields(fields) => {
+                let Some(given) = json::fields(raw) else { return kept(false) };
                 let mut object = String::from("{");
-                for (name, value) in read_below(fields, raw, path)? {
+                for (name, value) in read_below(fields, &given, path)? {
                     if object.len() > 1 {
                         object.push(',');
                     }
@@ -159,6 +159,7 @@ fn number(raw: &str) -> Option<f64> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests unwrap")]
 mod tests {
     use super::*;
 
@@ -167,7 +168,8 @@ mod tests {
     }
 
     fn check(spec: Spec, raw: &str, expected: Result<&str, &str>) {
-        let read = read(&[field("x", spec)], &format!(r#"{{"x":{raw},"more":1}}"#));
+        let message = format!(r#"{{"x":{raw},"more":1}}"#);
+        let read = read(&[field("x", spec)], &Document::parse(message.as_bytes()).unwrap());
         let value = read.map(|values| values[0].1.to_string());
         assert_eq!(value, expected.map(str::to_owned).map_err(str::to_owned), "{raw}");
     }
@@ -200,8 +202,12 @@ mod tests {
         let with_default = Field { default: Some("\"TEXT\"".into()), ..field("b", Spec::Id) };
         let fields = [optional, with_default];
         for raw in ["{}", r#"{"a":null,"b":null}"#] {
-            assert_eq!(read(&fields, raw), Ok(vec![("b".into(), "\"TEXT\"".into())]), "{raw}");
+            let message = Document::parse(raw.as_bytes()).unwrap();
+            assert_eq!(read(&fields, &message), Ok(vec![("b".into(), "\"TEXT\"".into())]), "{raw}");
         }
-        assert_eq!(read(&fields, "[]"), Err("the message must be an object, not a list".to_owned()));
+        assert_eq!(
+            read(&fields, &Document::parse(b"[]").unwrap()),
+            Err("the message must be an object, not a list".to_owned())
+        );
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use super::arguments::{self, Field};
 use super::condition::{Condition, Conditions};
-use super::document::{GATEWAY_FIELDS, Page};
+use super::document::{GATEWAY_FIELDS, Page, Step};
 use super::emit::PayloadRule;
 use super::hook::{Connect, Hooks};
 use super::kind::{Ask, Kind};
@@ -16,7 +16,8 @@ use super::reach::{self, Entry as Door};
 use super::route::{Action, Route};
 use super::run::{Answer, Command, Publication, Require, Test};
 use super::scope::{Branch, Vocabulary};
-use super::template::{Shape, Template};
+use super::shape::Shape;
+use super::template::Template;
 use super::{ClaimsUsed, Rules};
 use crate::codes::ErrorCode;
 use crate::names::EventName;
@@ -29,7 +30,7 @@ const RESERVED_COMMANDS: [&str; 7] =
 impl Rules {
     /// Builds the rules of a profile's root table.
     pub(crate) fn build(root: &Section, namespaces: &[Box<str>], findings: &mut Findings<'_>) -> Self {
-        let mut parts = Parts { findings, namespaces, claims: ClaimsUsed::Named(Vec::new()) };
+        let mut parts = Parts { findings, namespaces, claims: ClaimsUsed::Named(Vec::new()), kinds_known: true };
         let kinds = kinds(root, &mut parts);
         let hooks = hooks(root, &kinds, &mut parts);
         let mut commands = Vec::new();
@@ -74,7 +75,10 @@ fn kinds(root: &Section, parts: &mut Parts<'_, '_>) -> Vec<Kind> {
     let mut kinds = Vec::new();
     for entry in root.named("room") {
         let Some(section) = entry.written.section() else { continue };
-        let Some(kind) = kind(&entry.name, section, parts) else { continue };
+        let Some(kind) = kind(&entry.name, section, parts) else {
+            parts.kinds_known = false;
+            continue;
+        };
         if let Some(other) =
             kinds.iter().find(|other: &&Kind| other.pattern.same_names(&kind.pattern) && overlap(other, &kind))
         {
@@ -106,7 +110,8 @@ fn kinds(root: &Section, parts: &mut Parts<'_, '_>) -> Vec<Kind> {
             on_user_enter: Vec::new(),
         }),
     }
-    kinds.sort_by_key(|kind| kind.pattern.rank());
+    // By name where they are equally specific, so that the order of the file never counts.
+    kinds.sort_by(|one, other| (one.pattern.rank(), &one.name).cmp(&(other.pattern.rank(), &other.name)));
     kinds
 }
 
@@ -221,7 +226,7 @@ fn connect(section: &Section, kinds: &[Kind], parts: &mut Parts<'_, '_>) -> Conn
         };
         let Some(written) = written else { continue };
         if let Some(template) = written.text().and_then(|text| parts.template(text, &written.span, &vocabulary)) {
-            reach::room_has_kind(&template, written, &[], kinds, Door::Rule, parts.findings);
+            parts.check_room(&template, written, &[], kinds, Door::Rule);
             join.push((template, when));
         }
     }
@@ -246,7 +251,7 @@ fn check_targets(
     }
     for (written, emit) in section.sections(key).zip(emits) {
         for (template, item) in emit.room_templates().zip(written.list("to")) {
-            reach::room_has_kind(template, item, args, kinds, Door::Rule, parts.findings);
+            parts.check_room(template, item, args, kinds, Door::Rule);
         }
     }
 }
@@ -338,7 +343,7 @@ fn doors(
     let mut templates = Vec::new();
     for written in section.list(key) {
         if let Some(template) = written.text().and_then(|text| parts.template(text, &written.span, vocabulary)) {
-            reach::room_has_kind(&template, written, args, kinds, Door::Client, parts.findings);
+            parts.check_room(&template, written, args, kinds, Door::Client);
             templates.push(template);
         }
     }
@@ -355,7 +360,7 @@ fn require(
     let (test, default) = match (section.find("member"), section.find("that")) {
         (Some(written), None) => {
             let template = parts.template(written.text()?, &written.span, vocabulary)?;
-            reach::room_has_kind(&template, written, args, kinds, Door::Rule, parts.findings);
+            parts.check_room(&template, written, args, kinds, Door::Rule);
             (Test::Member(template), ErrorCode::NotAMember)
         }
         (None, Some(written)) => (Test::That(parts.condition(written, vocabulary)), ErrorCode::Forbidden),
@@ -438,7 +443,7 @@ fn key_branch() -> Branch {
 fn pages(root: &Section, parts: &mut Parts<'_, '_>) -> Vec<Page> {
     let fields = GATEWAY_FIELDS.iter().map(|(name, _)| ((*name).to_owned(), Branch::Open)).collect();
     let base = Vocabulary::default().with("now", Branch::Value).with("gateway", Branch::Only(fields));
-    let mut pages = Vec::new();
+    let mut pages: Vec<Page> = Vec::new();
     for entry in root.named("http") {
         let Some(section) = entry.written.section() else { continue };
         match Page::parse(&entry.name) {
@@ -450,5 +455,7 @@ fn pages(root: &Section, parts: &mut Parts<'_, '_>) -> Vec<Page> {
             Err(what) => parts.findings.problem(&entry.name_span, format!("`{}` {what}", entry.name)),
         }
     }
+    // The most specific path first, whatever the order of the file.
+    pages.sort_by_key(|page| page.steps.iter().map(|step| matches!(step, Step::Part(_))).collect::<Vec<_>>());
     pages
 }

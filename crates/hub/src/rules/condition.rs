@@ -399,6 +399,7 @@ impl<'de> Visitor<'de> for &mut Budget {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests unwrap")]
 mod tests {
     use super::super::json::Document;
     use super::super::scope::Branch;

@@ -1,7 +1,7 @@
 //! Documents that a profile serves over HTTP: which one is at a path, and what it says. Knows no HTTP but methods and paths.
 
 use super::scope::{Branch, Scope};
-use super::template::Shape;
+use super::shape::Shape;
 
 /// What the gateway tells of itself in `{gateway.…}`, with what it is. Each is raw JSON.
 pub const GATEWAY_FIELDS: &[(&str, &str)] = &[

@@ -4,7 +4,8 @@ use bytes::Bytes;
 
 use super::facts::Effect;
 use super::scope::Scope;
-use super::template::{Shape, Template, Unmet};
+use super::shape::Shape;
+use super::template::{Template, Unmet};
 use crate::emission::{Emission, Except, Payload, Rooms, Target};
 use crate::names::{EventName, NamespaceId, RoomName};
 

@@ -307,6 +307,7 @@ impl<'de> Deserialize<'de> for ItemList<'de> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests unwrap")]
 mod tests {
     use proptest::prelude::*;
 

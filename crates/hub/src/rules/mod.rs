@@ -16,6 +16,7 @@ mod reach;
 mod route;
 mod run;
 mod scope;
+mod shape;
 mod template;
 
 pub use document::GATEWAY_FIELDS;

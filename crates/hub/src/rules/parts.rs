@@ -6,9 +6,12 @@ use super::arguments::{Field, LIST_MAX, Spec};
 use super::condition::Condition;
 use super::emit::{Emit, PayloadRule, To};
 use super::json;
+use super::kind::Kind;
 use super::pattern::is_identifier;
+use super::reach::{Entry, room_has_kind};
 use super::scope::Vocabulary;
-use super::template::{Shape, Template};
+use super::shape::Shape;
+use super::template::Template;
 use crate::names::{EventName, NamespaceId};
 use crate::profile::{Findings, Section, Span, Value, Written, did_you_mean, namespaces_of};
 
@@ -17,6 +20,8 @@ pub(crate) struct Parts<'a, 'f> {
     pub(crate) findings: &'a mut Findings<'f>,
     pub(crate) namespaces: &'a [Box<str>],
     pub(crate) claims: ClaimsUsed,
+    /// Whether every kind of rooms could be built: names can only be checked against all of them.
+    pub(crate) kinds_known: bool,
 }
 
 /// Where an emit stands, which says what it may mean.
@@ -81,6 +86,20 @@ impl Parts<'_, '_> {
                 );
                 Condition::Never
             }
+        }
+    }
+
+    /// Checks that rooms of this name can exist, and that clients can enter them where they are asked to.
+    pub(crate) fn check_room(
+        &mut self,
+        template: &Template,
+        written: &Written,
+        args: &[Field],
+        kinds: &[Kind],
+        entry: Entry,
+    ) {
+        if self.kinds_known {
+            room_has_kind(template, written, args, kinds, entry, self.findings);
         }
     }
 
@@ -199,6 +218,7 @@ impl Parts<'_, '_> {
             [one] if one.text() == Some("self") && acting => To::Itself,
             [one] if one.text() == Some("everyone") => To::Everyone,
             rooms => {
+                let mut misplaced = false;
                 for word in rooms.iter().filter(|room| matches!(room.text(), Some("self" | "everyone"))) {
                     let what = if rooms.len() > 1 {
                         "stands alone, not in a list"
@@ -206,6 +226,10 @@ impl Parts<'_, '_> {
                         "means a socket, and none acts here"
                     };
                     self.findings.problem(&word.span, format!("`{}` {what}", word.text().unwrap_or_default()));
+                    misplaced = true;
+                }
+                if misplaced {
+                    return None;
                 }
                 To::Rooms(self.templates(rooms, vocabulary))
             }

@@ -231,6 +231,7 @@ fn meets(one: &[Word], other: &[Word]) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests unwrap")]
 mod tests {
     use proptest::prelude::*;
 

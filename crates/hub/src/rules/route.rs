@@ -6,7 +6,8 @@ use super::facts::{Arrival, Effect, Outcome};
 use super::json::Document;
 use super::pattern::KeyPattern;
 use super::scope::{Named, Scope};
-use super::template::{Shape, Template, Unmet};
+use super::shape::Shape;
+use super::template::{Template, Unmet};
 use crate::emission::Payload;
 use crate::names::NamespaceId;
 

@@ -11,7 +11,8 @@ use super::json::{self, Document, Malformed};
 use super::kind::{Moment, Verdict};
 use super::route::locals;
 use super::scope::{Named, RoomView, Scope};
-use super::template::{Shape, Template, Unmet};
+use super::shape::Shape;
+use super::template::{Template, Unmet};
 use super::{CommandId, Rules};
 use crate::codes::ErrorCode;
 use crate::emission::Payload;
@@ -459,17 +460,21 @@ impl Run {
 }
 
 fn read_arguments(command: &Command, data: Option<&str>) -> Result<Named, Failure> {
-    let data = data.unwrap_or("null");
     let bad_message = |error: Malformed| Failure::new(ErrorCode::BadMessage, error.to_string());
-    let raw = Document::parse(data.as_bytes()).map_err(bad_message)?.raw;
-    let bad_field = |what| Failure::new(ErrorCode::BadField, what);
+    let read = |message: &Document<'_>| {
+        arguments::read(&command.args, message).map_err(|what| Failure::new(ErrorCode::BadField, what))
+    };
+    let message = Document::parse(data.unwrap_or("{}").as_bytes()).map_err(bad_message)?;
     match &command.bare {
-        Some(field) if !raw.starts_with(['{', '[', 'n', 't', 'f']) => {
-            arguments::read(&command.args, &format!("{{{}:{raw}}}", json::quoted(field))).map_err(bad_field)
+        // A bare text or number stands for its field.
+        Some(field)
+            if message.raw.starts_with(|first: char| first == '"' || first == '-' || first.is_ascii_digit()) =>
+        {
+            let object = format!("{{{}:{}}}", json::quoted(field), message.raw);
+            read(&Document::parse(object.as_bytes()).map_err(bad_message)?)
         }
-        _ if command.args.is_empty() => Ok(Named::new()),
-        _ if raw == "null" => arguments::read(&command.args, "{}").map_err(bad_field),
-        _ => arguments::read(&command.args, raw).map_err(bad_field),
+        Some(_) | None if command.args.is_empty() => Ok(Named::new()),
+        Some(_) | None => read(&message),
     }
 }
 

@@ -165,7 +165,7 @@ impl Path {
     }
 
     /// Whether a value must be there: what the gateway's own side knows is `null` where it is missing, fields of events must be there.
-    pub(crate) fn from_event(&self) -> bool {
+    pub(crate) fn reads_event(&self) -> bool {
         self.root == Root::Event
     }
 
@@ -208,6 +208,9 @@ pub(crate) enum Who<'a> {
     Changed(&'a Presence<'a>, &'a [(&'a str, &'a RoomName)]),
 }
 
+/// Gives the raw JSON of a field of `{gateway.…}`.
+pub(crate) type Gateway<'a> = dyn Fn(&str) -> Option<String> + 'a;
+
 /// Named values, as raw JSON.
 pub(crate) type Named = Vec<(Box<str>, Box<str>)>;
 
@@ -226,7 +229,7 @@ pub(crate) struct Scope<'a> {
     pub(crate) locals: &'a [(Box<str>, Box<str>)],
     /// Values that are texts and not JSON: the parts of a room's name in its condition, those of a document's path.
     pub(crate) texts: &'a [(&'a str, &'a str)],
-    pub(crate) gateway: Option<&'a dyn Fn(&str) -> Option<String>>,
+    pub(crate) gateway: Option<&'a Gateway<'a>>,
 }
 
 impl<'a> Scope<'a> {

@@ -1,0 +1,319 @@
+//! What is wrong with a profile is told all at once: where, what, and what was probably meant.
+
+#![allow(clippy::unwrap_used, reason = "tests unwrap")]
+
+use hub::profile::{self, Profile};
+use proptest::prelude::*;
+
+const OPEN: &str = "[auth]\ntoken = 'ignored'\n[[endpoint]]\nprotocol = 'socket.io'\n";
+
+fn problems(text: &str) -> Vec<String> {
+    match Profile::read(text, "p.toml", &|_| None) {
+        Ok(_) => Vec::new(),
+        Err(problems) => problems.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// Reads a working profile with this added from line 5 on.
+fn check(added: &str, expected: &[&str]) {
+    assert_eq!(problems(&format!("{OPEN}{added}")), expected, "{added}");
+}
+
+#[test]
+fn a_profile_needs_little() {
+    check("", &[]);
+    assert_eq!(
+        problems(""),
+        [
+            "p.toml:1:1: `endpoint` is missing",
+            "p.toml:1:1: the variable JWT_SECRET is not set, nor JWT_PUBLIC_KEY or JWKS_URL, and `auth` needs a key to check tokens",
+        ]
+    );
+}
+
+#[test]
+fn unknown_keys_have_suggestions() {
+    check("[servce]\nname = 'x'", &["p.toml:5:2: there is no table or key `servce`; did you mean `service`?"]);
+    check("[service]\nnmae = 'x'", &["p.toml:6:1: `service` has no key `nmae`; did you mean `name`?"]);
+    check("[api]\ncolour = 'x'", &["p.toml:6:1: `api` has no key `colour`; there is `key`"]);
+    check(
+        "[command.x]\nanswer = { akc = 1 }",
+        &["p.toml:6:12: `command.x.answer` has no key `akc`; did you mean `ack`?"],
+    );
+    check("[endpoint2]", &["p.toml:5:2: there is no table or key `endpoint2`; did you mean `endpoint`?"]);
+}
+
+#[test]
+fn types_are_checked() {
+    check(
+        "[service]\nport = 'abc'",
+        &["p.toml:6:8: `service.port` must be a whole number from 0 to 65535, not `abc`; leave out the quotes"],
+    );
+    check("[service]\nport = 70000", &["p.toml:6:8: `service.port` must be a whole number from 0 to 65535, not 70000"]);
+    check(
+        "[service]\nport = true",
+        &["p.toml:6:8: `service.port` must be a whole number from 0 to 65535, not a boolean"],
+    );
+    check(
+        "[drain]\ndelay = 5",
+        &["p.toml:6:9: `drain.delay` has no unit; write a time such as \"500ms\", \"3s\", \"5m\", \"24h\" or \"7d\""],
+    );
+    check(
+        "[drain]\ndelay = '5 weeks'",
+        &[
+            "p.toml:6:9: `drain.delay` must be a time such as \"500ms\", \"3s\", \"5m\", \"24h\" or \"7d\", not `5 weeks`",
+        ],
+    );
+    check(
+        "[log]\nlevel = 'wran'",
+        &[
+            "p.toml:6:9: `log.level` must be one of `error`, `warn`, `info`, `http`, `verbose`, `debug`, `silly` or `trace`, not `wran`; did you mean `warn`?",
+        ],
+    );
+    check(
+        "[route]\nkey = 'x'",
+        &["p.toml:5:1: `route` may stand several times, and its order counts; write `[[route]]`"],
+    );
+    check(
+        "limits = 5",
+        &[
+            "p.toml:5:1: `endpoint` has no key `limits`; there is `protocol`, `path`, `paths`, `namespaces`, `ping_interval`, `ping_timeout`, `connect_timeout`, `upgrade_timeout`, `transports`, `envelope` or `heartbeat`",
+        ],
+    );
+    check(
+        "[room.x]\nenter = true",
+        &["p.toml:5:1: `room.x` needs a `name`; for example name = \"conversation:{roomId}\""],
+    );
+}
+
+#[test]
+fn syntax_errors_have_their_place_and_the_rest_is_still_read() {
+    let told = problems(&format!("{OPEN}[service]\nname = \nnmae = 1"));
+    assert!(told[0].starts_with("p.toml:6:8: "), "{told:?}");
+    assert!(told.iter().any(|problem| problem.contains("nmae")), "{told:?}");
+}
+
+#[test]
+fn variables_are_checked() {
+    check(
+        "[service]\nname = '${SERVICE_NAME}'",
+        &["p.toml:6:8: the variable SERVICE_NAME is not set, and `service.name` needs it"],
+    );
+    check(
+        "[service]\nname = '${A|B}'",
+        &["p.toml:6:8: none of the variables A, B is set, and `service.name` needs one"],
+    );
+    check("[service]\nname = '${A'", &["p.toml:6:8: `${A` has no `}`; write `$${` for a plain `${`"]);
+}
+
+const ROOMS: &str = "[room.conversation]\nname = 'conversation:{roomId}'\nenter = true\n";
+
+#[test]
+fn paths_in_templates_are_checked_at_their_place() {
+    check(
+        &format!("{ROOMS}[command.x]\nargs = {{ roomId = 'id' }}\njoin = 'conversation:{{args.roomld}}'"),
+        &["p.toml:10:22: `{args.roomld}`: `args` has no `roomld`; there is `roomId`; did you mean `args.roomId`?"],
+    );
+    check(
+        "[command.x]\nargs = { location = { lat = 'number' } }\nanswer = { ack = { x = '{args.location.long}' } }",
+        &["p.toml:7:25: `{args.location.long}`: `args.location` has no `long`; there is `lat`"],
+    );
+    check(
+        "[command.x]\nanswer = { ack = { room = '{room}' } }",
+        &["p.toml:6:28: `{room}`: nothing is called `room` here; there is `now`, `new`, `socket`, `user`, `args`"],
+    );
+    check(
+        "[command.x]\nlet = { line = { a = 1 } }\nanswer = { ack = '{line.b}' }",
+        &["p.toml:7:19: `{line.b}`: `line` has no `b`; there is `a`"],
+    );
+    check(
+        &format!("{ROOMS}on_enter = {{ event = 'x', data = '{{room.id}}' }}"),
+        &["p.toml:8:35: `{room.id}`: `room` has no `id`; there is `kind`, `roomId`"],
+    );
+    check(
+        "[on.user_offline]\nemit = { to = '{user.rooms.conversatoin}', event = 'x', data = 1 }",
+        &["p.toml:6:16: `{user.rooms.conversatoin}`: `user.rooms` has no `conversatoin`; there is `user`"],
+    );
+    check(
+        "[http.'GET /x']\nbody = '{gateway.uptme}'",
+        &[
+            "p.toml:6:9: `{gateway.uptme}`: `gateway` has no `uptme`; there is `status`, `reasons`, `service`, `version`, `redis`, `rabbitmq`, `uptime`, `sockets`, `connections`, `users`, `rooms`, `totalRooms`; did you mean `gateway.uptime`?",
+        ],
+    );
+}
+
+#[test]
+fn conditions_are_checked() {
+    check(
+        "[room.x]\nname = 'x:{id}'\nenter = 'idd == user.x'",
+        &[
+            "p.toml:7:9: the condition `idd == user.x`: nothing is called `idd` here; there is `now`, `new`, `socket`, `user`, `room`, `id`; did you mean `id`?",
+        ],
+    );
+    let told = problems(&format!("{OPEN}[room.x]\nname = 'x:{{id}}'\nenter = 'id =='"));
+    assert!(told[0].starts_with("p.toml:7:9: the condition `id ==`: is no condition: "), "{told:?}");
+}
+
+#[test]
+fn rooms_must_be_of_a_kind_and_doors_must_open() {
+    check(
+        &format!("{ROOMS}[command.x]\nargs = {{ roomId = 'id' }}\njoin = 'conversations:{{args.roomId}}'"),
+        &["p.toml:10:8: rooms like `conversations:…` are of no kind; did you mean `conversation:…`?"],
+    );
+    check(
+        &format!("{ROOMS}[command.x]\nargs = {{ kind = ['conversation', 'order'] }}\njoin = '{{args.kind}}:1'"),
+        &["p.toml:10:8: rooms like `order:1` are of no kind; describe it in a `[room.KIND]` with this name"],
+    );
+    check(
+        "[command.x]\nargs = { id = 'id' }\njoin = 'user:{args.id}'",
+        &[
+            "p.toml:7:8: clients can neither enter nor leave rooms like `user:…`: those of kind `user` are closed; give `[room.user]` an `enter`",
+        ],
+    );
+    check(
+        "[on.connect]\njoin = 'compny:{user.companyId?}'\n[room.company]\nname = 'company:{id}'",
+        &["p.toml:6:8: rooms like `compny:…` are of no kind; did you mean `company:…`?"],
+    );
+    check(
+        "[room.a]\nname = 'a{'\n[command.x]\nargs = { id = 'id' }\njoin = 'b:{args.id}'",
+        &["p.toml:6:8: the name pattern `a{`: a `{` without its `}`"],
+    );
+    check(
+        "[room.a]\nname = 'x:{a}'\n[room.b]\nname = 'x:{b}'",
+        &["p.toml:8:8: the rooms of kind `b` have the same names as those of kind `a`"],
+    );
+    check(
+        "[room.user]\nname = 'users:{id}'",
+        &[
+            "p.toml:5:1: rooms of kind `user` have names of their own, since every user's sockets are in one; write `name = \"user:{id}\"`, or take another name for this kind",
+        ],
+    );
+}
+
+fn check_routes(routes: &str, expected: &[&str]) {
+    let source = "[source.rabbitmq]\nqueue = [{ name = 'q', bind = ['order.*', 'user.created'] }]\n";
+    check(&format!("{source}{routes}"), expected);
+}
+
+#[test]
+fn routes_must_be_within_reach() {
+    let to = "emit = { to = 'everyone', event = 'x' }\n";
+    check_routes(
+        &format!("[[route]]\nkey = 'order.*'\n{to}[[route]]\nkey = 'order.created'\n{to}"),
+        &["p.toml:11:7: no event reaches this route: the one in line 7 takes all of its keys (`order.*`)"],
+    );
+    check_routes(
+        &format!("[[route]]\nkey = 'order.*'\nwhen = 'has(event.x)'\n{to}[[route]]\nkey = 'order.created'\n{to}"),
+        &[],
+    );
+    check_routes(
+        &format!("[[route]]\nkey = 'order.created.now'\n{to}"),
+        &["p.toml:8:7: no event reaches this route: no queue is bound to a key that fits `order.created.now`"],
+    );
+    check_routes(
+        &format!("[[route]]\nkey = 'user.craeted'\n{to}"),
+        &[
+            "p.toml:8:7: no event reaches this route: no queue is bound to a key that fits `user.craeted`; did you mean `user.created`?",
+        ],
+    );
+    check_routes(
+        &format!(
+            "[[route]]\nkey = 'order.#'\nwhen = 'has(event.x)'\n{to}[[route]]\nkey = 'order.*'\nfallback = 'true'\n{to}"
+        ),
+        &["p.toml:12:7: no event reaches this route: the one in line 7 takes all of its keys (`order.#`)"],
+    );
+    check_routes(
+        "[[route]]\nkey = 'order.*'\ndrop = 'x'\nemit = { to = 'everyone', event = 'x' }",
+        &["p.toml:7:1: a route needs one of `emit` and `drop`"],
+    );
+    check(
+        &format!("[[route]]\nkey = 'order.*'\n{to}"),
+        &["p.toml:5:1: no event reaches the routes: the profile has no source; write `[source.rabbitmq]`"],
+    );
+}
+
+#[test]
+fn emits_must_make_sense() {
+    check_routes(
+        "[[route]]\nkey = 'order.*'\nemit = { to = 'self', event = 'x' }",
+        &["p.toml:9:15: `self` means a socket, and none acts here"],
+    );
+    check(
+        "[command.x]\nemit = { to = 'everyone', event = 'x' }",
+        &["p.toml:6:8: `x` needs a `data`: there is no payload to pass on here"],
+    );
+    check(
+        "[command.x]\nemit = { event = 'x', data = 1 }",
+        &["p.toml:6:8: `x` needs a `to`; `self`, `everyone` or rooms"],
+    );
+    check(
+        "[command.x]\nanswer = { data = 1 }",
+        &["p.toml:6:19: `data` is the payload of an event, and no `event` is named; write `ack`"],
+    );
+    check(
+        "[command.connect]",
+        &["p.toml:5:10: `connect` has a meaning of its own, so that no command can be called so"],
+    );
+    check(
+        "[command.x]\nrequire = { that = 'true', code = 'forbiden' }",
+        &["p.toml:6:35: there is no error code `forbiden`; did you mean `forbidden`?"],
+    );
+    check(
+        "[command.x]\nargs = { a = 'idd' }",
+        &["p.toml:6:14: `idd` is nothing that a field can be; did you mean `id`?"],
+    );
+    check(
+        "[command.x]\nargs = { a = { text = [5, 1] } }",
+        &["p.toml:6:23: bounds are two numbers, the smaller first: `[1, 4000]`"],
+    );
+    check(
+        "[command.x]\nlet = { user = 1 }",
+        &["p.toml:6:9: `user` in `let` hides what is there already; take another name"],
+    );
+    check("[command.x]\nnamespace = '/lcoation'", &["p.toml:6:13: no endpoint has the namespace `/lcoation`"]);
+    check("[http.'POST /x']\nbody = 1", &["p.toml:5:7: `POST /x` has a method other than GET: documents are read"]);
+}
+
+#[test]
+fn all_problems_are_told_at_once_from_the_top_down() {
+    check(
+        "[service]\nnmae = 'x'\nport = 'abc'\n[log]\nlevel = 'x'",
+        &[
+            "p.toml:6:1: `service` has no key `nmae`; did you mean `name`?",
+            "p.toml:7:8: `service.port` must be a whole number from 0 to 65535, not `abc`; leave out the quotes",
+            "p.toml:9:9: `log.level` must be one of `error`, `warn`, `info`, `http`, `verbose`, `debug`, `silly` or `trace`, not `x`",
+        ],
+    );
+}
+
+#[test]
+fn a_profile_may_be_shared_by_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Profile>();
+}
+
+#[test]
+fn the_builtin_profiles_need_nothing_else() {
+    for name in profile::builtin_names() {
+        let variables = profile::variables(profile::builtin(name).unwrap(), name);
+        assert!(variables.is_ok(), "{name}: {variables:?}");
+    }
+    assert_eq!(profile::builtin("nobody"), None);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+    #[test]
+    fn any_text_is_read_or_refused(text in "[\\[\\]{}='a-z.$|?:\n 0-9]{0,80}") {
+        let _ = Profile::read(&text, "p.toml", &|_| None);
+    }
+
+    #[test]
+    fn a_damaged_profile_is_read_or_refused(cut in 0..6_000_usize, with in "[\\[\\]{}='a-z.$|?:\n]{0,6}") {
+        for name in profile::builtin_names() {
+            let text = profile::builtin(name).unwrap();
+            let cut = (0..=cut.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap();
+            let _ = Profile::read(&format!("{}{with}{}", &text[..cut], &text[cut..]), "p.toml", &|_| Some("1".to_owned()));
+        }
+    }
+}
