@@ -4,3 +4,5 @@
 pub mod codes;
 pub mod emission;
 pub mod names;
+pub mod profile;
+pub mod rules;

@@ -1,0 +1,339 @@
+//! What a profile means, for those who act on it: plain values, checked and with every variable filled in. Knows nothing of TOML.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::names::NamespaceId;
+
+/// A value that must not reach a log: its `Debug` form says only whether it is there.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes the value.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// The value itself, for the one who needs it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// `[service]`: who the gateway is and where it listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// The name that health documents and logs give.
+    pub name: String,
+    /// The version that health documents give; `None` for the gateway's own.
+    pub version: Option<String>,
+    /// The address to listen on.
+    pub host: String,
+    /// The port to listen on; 0 takes a free one.
+    pub port: u16,
+    /// A port of its own for the server API, metrics and console.
+    pub ops_port: Option<u16>,
+    /// Addresses or networks whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<String>,
+    /// Variables that are accepted and do nothing.
+    pub unused_variables: Vec<String>,
+}
+
+/// Who gets in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// A good token is needed.
+    Token,
+    /// A client without a token gets in without being a user; a bad token is refused all the same.
+    TokenOrAnonymous,
+    /// Everyone gets in; tokens are not looked at.
+    Open,
+}
+
+/// `[auth]`: who gets in, and as whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Auth {
+    /// Who gets in.
+    pub access: Access,
+    /// The query parameter by which a client without a token names its user, in open and anonymous access.
+    pub anonymous_query: Option<String>,
+    /// What the id of a guest begins with; `None` leaves a client without a token without an id.
+    pub guest_prefix: Option<String>,
+    /// The shared secret of HS256, HS384 and HS512.
+    pub secret: Option<Secret>,
+    /// A public key in PEM, or the path of a file that holds one.
+    pub public_key: Option<String>,
+    /// Where a key set is fetched.
+    pub jwks_url: Option<String>,
+    /// The algorithms that are let in; empty for all that fit the keys.
+    pub algorithms: Vec<String>,
+    /// How far clocks may differ.
+    pub leeway: Duration,
+    /// How long before its end a client is told that its token ends.
+    pub warn_before: Duration,
+    /// The claims that may name the user; the first that is there does.
+    pub user_claims: Vec<String>,
+    /// How long a development token lives.
+    pub token_life: Duration,
+}
+
+/// `[user]`: what one user may have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserLimits {
+    /// How many connections a user may have at a time; `None` for any number.
+    pub connections: Option<u32>,
+}
+
+/// `[cors]`: the pages that may connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origins {
+    /// Every page.
+    Any,
+    /// Pages of these origins.
+    Listed(Vec<String>),
+}
+
+/// `[[endpoint]]`: one way in for clients.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Endpoint {
+    /// Socket.IO over Engine.IO.
+    SocketIo(SocketIoEndpoint),
+    /// JSON messages on plain WebSockets.
+    Json(JsonEndpoint),
+}
+
+/// A Socket.IO endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketIoEndpoint {
+    /// The path, without the slash at its end.
+    pub path: String,
+    /// The namespaces that may be connected to.
+    pub namespaces: Vec<NamespaceId>,
+    /// The time between two pings.
+    pub ping_interval: Duration,
+    /// How long a pong may take.
+    pub ping_timeout: Duration,
+    /// How long a client may stay without connecting to a namespace.
+    pub connect_timeout: Duration,
+    /// How long an upgrade to WebSocket may take.
+    pub upgrade_timeout: Duration,
+    /// Whether long-polling is offered.
+    pub polling: bool,
+    /// Whether WebSocket is offered.
+    pub websocket: bool,
+}
+
+/// Where the fields of a plain message stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Envelope {
+    /// `{"type": …, fields …}`.
+    Flat,
+    /// `{"type": …, "data": …}`.
+    Data,
+}
+
+/// An endpoint of plain JSON WebSockets.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JsonEndpoint {
+    /// Its paths, each with the namespace that it leads to.
+    pub paths: Vec<(String, NamespaceId)>,
+    /// Where the fields of a message stand.
+    pub envelope: Envelope,
+    /// How the life of a connection is watched.
+    pub heartbeat: Heartbeat,
+}
+
+/// How the life of a plain connection is watched.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Heartbeat {
+    /// The time between two protocol pings.
+    pub every: Duration,
+    /// After how many intervals without a byte from the client it is closed.
+    pub silent: u32,
+    /// A message that goes out beside the protocol ping, as raw JSON.
+    pub send: Option<String>,
+}
+
+/// Where a broker is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RabbitmqAddress {
+    /// As one URL.
+    Url(Secret),
+    /// In parts, which need no escaping.
+    Parts {
+        /// Its host.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// Who logs in.
+        user: String,
+        /// With what.
+        password: Secret,
+        /// The virtual host.
+        vhost: String,
+    },
+}
+
+/// How several nodes share a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consumers {
+    /// Every node consumes.
+    All,
+    /// One node consumes, the others stand by: order holds over the cluster.
+    One,
+}
+
+/// A queue of the broker's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queue {
+    /// Its name.
+    pub name: String,
+    /// The keys that bring messages into it, as topic patterns.
+    pub bindings: Vec<String>,
+    /// Whether it outlives the broker's restart.
+    pub durable: bool,
+}
+
+/// `[source.rabbitmq]`: where events come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rabbitmq {
+    /// Where the broker is; `None` where no variable names one: it is not used then.
+    pub address: Option<RabbitmqAddress>,
+    /// The exchange.
+    pub exchange: String,
+    /// Its type, `topic` as a rule.
+    pub exchange_type: String,
+    /// Whether it outlives the broker's restart.
+    pub durable: bool,
+    /// How many deliveries may be in hand.
+    pub prefetch: u16,
+    /// How several nodes share a queue.
+    pub consumers: Consumers,
+    /// The queue for messages that cannot be handled.
+    pub dead_letter: String,
+    /// How many messages it keeps, the oldest out first.
+    pub dead_letter_max: u32,
+    /// The queues.
+    pub queues: Vec<Queue>,
+}
+
+/// `[redis]`: where Redis is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RedisAddress {
+    /// As one URL.
+    Url(Secret),
+    /// In parts.
+    Parts {
+        /// Its host.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// The password, if it wants one.
+        password: Option<Secret>,
+        /// The database's number.
+        database: u32,
+    },
+}
+
+/// `[publish]`: how clients' messages reach the broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Publishing {
+    /// The exchange; `None` for the source's.
+    pub exchange: Option<String>,
+    /// How long a confirm may take before the outcome is called unknown.
+    pub confirm_timeout: Duration,
+}
+
+/// `[limits]`: how much of everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections of this node; `None` for any number.
+    pub connections: Option<u32>,
+    /// Messages of one connection in a minute; `None` for any number.
+    pub messages_per_minute: Option<u32>,
+    /// The largest message of a client, in bytes.
+    pub message_bytes: u64,
+    /// The largest event from a backend, in bytes.
+    pub event_bytes: u64,
+    /// What may wait to be sent to one connection, in bytes.
+    pub send_queue_bytes: u64,
+    /// Rooms that one connection may be in.
+    pub rooms_per_connection: u32,
+    /// Commands of one connection that may wait.
+    pub commands_waiting: u32,
+}
+
+/// `[drain]`: how the gateway goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drain {
+    /// The time between `not ready` and the first closed connection.
+    pub delay: Duration,
+    /// The time in which all must be over.
+    pub timeout: Duration,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// What must wake someone.
+    Error,
+    /// What to look at tomorrow.
+    Warn,
+    /// Each connection.
+    Info,
+    /// Each decision.
+    Debug,
+    /// Each message.
+    Trace,
+}
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object for each line.
+    Json,
+    /// Text for people.
+    Text,
+}
+
+/// `[log]`: what is written down, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// How much.
+    pub level: LogLevel,
+    /// The folder for files; `None` for the console alone.
+    pub dir: Option<String>,
+    /// How a line looks.
+    pub format: LogFormat,
+    /// The size at which a file is rotated, in bytes.
+    pub file_bytes: u64,
+    /// How many rotated files are kept.
+    pub files: u32,
+}
+
+/// A variable that a profile reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// Its names; the first that is set wins.
+    pub names: Vec<String>,
+    /// What holds where none is set.
+    pub default: Option<String>,
+    /// What it is for, in a sentence.
+    pub about: String,
+    /// The key of the profile that reads it, such as `service.port`; empty for one that is accepted and unused.
+    pub key: String,
+}
+
+impl Variable {
+    /// Whether the start ends where it is not set.
+    pub fn required(&self) -> bool {
+        self.default.is_none()
+    }
+}
