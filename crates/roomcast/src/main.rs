@@ -1,13 +1,33 @@
-//! Temporary.
-fn main() -> anyhow::Result<()> {
-    let name = std::env::args().nth(1).unwrap_or_default();
-    let text = hub::profile::builtin(&name).expect("profile");
-    let (mut profile, warnings) =
-        hub::profile::Profile::read(text, &name, &|v| std::env::var(v).ok().filter(|v| !v.is_empty()))
-            .map_err(|p| anyhow::anyhow!("{p:?}"))?;
-    if let Some(port) = std::env::args().nth(2) {
-        profile.service.port = port.parse()?;
+//! The `roomcast` binary: what it can do, and where each of it stands.
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command, Outcome};
+
+fn main() -> ExitCode {
+    // A `.env` file in the working directory; what the real environment says wins.
+    let environment = match cli::environment() {
+        Ok(environment) => environment,
+        Err(problem) => return cli::report(Err(problem)),
+    };
+    cli::report(run(Cli::parse(), &environment))
+}
+
+fn run(cli: Cli, environment: &cli::Environment) -> Outcome {
+    match cli.command {
+        Command::Serve(options) => cli::serve::run(options, environment),
+        Command::Demo(options) => cli::demo::run(options, environment),
+        Command::Check(options) => cli::check::run(&options, environment),
+        Command::Explain(options) => cli::explain::run(&options, environment),
+        Command::Profile(options) => cli::profile::run(&options, environment),
+        Command::Token(options) => cli::token::run(&options, environment),
+        Command::Publish(options) => cli::publish::run(options, environment),
+        Command::Listen(options) => cli::listen::run(options),
+        Command::Health(options) => cli::health::run(&options, environment),
+        Command::Reference(options) => cli::reference::run(&options),
     }
-    let shards = std::env::args().nth(3).map_or(2, |s| s.parse().unwrap());
-    roomcast::app::run(profile, &warnings, shards)
 }
