@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command, Outcome};
+use cli::{Cli, Command, Environment, Outcome};
 
 fn main() -> ExitCode {
     // A `.env` file in the working directory; what the real environment says wins.
@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     cli::report(run(Cli::parse(), &environment))
 }
 
-fn run(cli: Cli, environment: &cli::Environment) -> Outcome {
+fn run(cli: Cli, environment: &Environment) -> Outcome {
     match cli.command {
         Command::Serve(options) => cli::serve::run(options, environment),
         Command::Demo(options) => cli::demo::run(options, environment),

@@ -12,28 +12,19 @@ pub(crate) mod reference;
 pub(crate) mod serve;
 pub(crate) mod token;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+pub(crate) use roomcast::environment::Environment;
 
-/// The variables of the process.
-#[derive(Debug)]
-pub(crate) struct Environment;
-
-impl Environment {
-    /// The value of a variable; an empty one counts as unset.
-    pub(crate) fn get(&self, name: &str) -> Option<String> {
-        std::env::var(name).ok().filter(|value| !value.is_empty())
-    }
-}
-
-/// Reads `.env` in the working directory, if there is one.
+/// The variables of the process, and behind them those of `.env` in the working directory.
 pub(crate) fn environment() -> Result<Environment, Problem> {
-    match dotenvy::from_path(".env") {
-        Ok(()) => Ok(Environment),
-        Err(problem) if problem.not_found() => Ok(Environment),
-        Err(problem) => Err(Problem::Failed(anyhow::Error::new(problem).context("cannot read .env"))),
+    let environment = Environment::of_process(Path::new("."))?;
+    for warning in environment.warnings() {
+        eprintln!("warning: {warning}");
     }
+    Ok(environment)
 }
 
 /// A self-hosted real-time gateway between backend services and Socket.IO or plain WebSocket clients.

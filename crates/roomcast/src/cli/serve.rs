@@ -52,6 +52,5 @@ pub(crate) fn start(source: &Source, listening: Listening, environment: &Environ
         profile.service.port = port;
     }
     let shards = listening.shards.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    let _ = (profile, warnings, shards.min(SHARDS_MAX));
-    Err(anyhow::anyhow!("serving is not wired up yet").into())
+    Ok(roomcast::app::run(profile, &warnings, shards.min(SHARDS_MAX))?)
 }
