@@ -17,7 +17,7 @@ use crate::fanout::{Interest, Publisher};
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
 
-use crate::ops::{self, Health, Phase};
+use crate::ops::{self, Health, Part, Phase, State};
 use crate::presence::Presence;
 use crate::shard::admission::Admission;
 use crate::shard::front::Shared;
@@ -25,6 +25,7 @@ use crate::shard::ids::NodeId;
 use crate::shard::inbox::{Message, inbox};
 use crate::shard::{self, Outside};
 use crate::source;
+use crate::supervisor::Link;
 
 /// Threads of the backend runtime: brokers, the server API and key servers are mostly waiting.
 const BACKEND_THREADS: usize = 2;
@@ -72,7 +73,8 @@ async fn serve(profile: Arc<Profile>, metrics: Arc<Metrics>, shards: usize) -> a
         left: Arc::new(Notify::new()),
     };
     let health = Arc::new(Health::new(&profile, metrics.clone()));
-    let source = source::start(&gateway, &health)?;
+    let hearing = health.clone();
+    let source = source::start(&gateway, move |standing| hear_source(&hearing, standing))?;
     let shared = Arc::new(Shared {
         profile: profile.clone(),
         inboxes: gateway.publisher.inboxes().into(),
@@ -154,6 +156,18 @@ async fn tell_gone(gateway: Gateway) {
             None => gateway.left.notified().await,
         }
     }
+}
+
+/// Hands what the source says of itself to health.
+fn hear_source(health: &Health, standing: &source::Standing) {
+    health.set_concerns(Part::Rabbitmq, standing.concerns.clone());
+    let state = match standing.link.clone() {
+        Link::Connecting => State::Connecting,
+        Link::Connected => State::Connected,
+        Link::Disconnected { reason } => State::Disconnected { reason },
+        Link::Deaf { reason } => State::Deaf { reason },
+    };
+    health.set_state(Part::Rabbitmq, state);
 }
 
 /// Half a gateway is worse than none: a panic anywhere ends the process, loudly.

@@ -13,3 +13,4 @@ pub mod ops;
 pub mod presence;
 pub mod shard;
 pub mod source;
+pub mod supervisor;

@@ -1,0 +1,139 @@
+//! Is anything still coming through? A canary on a queue of the node's own, over the channel that the real deliveries come by, and a look at
+//! the queues: messages that wait while none is delivered. A connection that only looks alive is dropped within 15 seconds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use futures_util::StreamExt;
+use hub::profile::Consumers;
+use lapin::options::{BasicConsumeOptions, QueueDeclareOptions};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{BasicProperties, Channel, Connection, Consumer};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::consume::Tally;
+use super::publish::{Message, Said};
+use super::{Shared, topology};
+use crate::supervisor::Fault;
+
+/// The pause between two canaries, and between two looks at the queues.
+const EVERY: Duration = Duration::from_secs(3);
+
+/// How long a canary may take, and how long messages may wait while none is delivered.
+const DEAF_AFTER: Duration = Duration::from_secs(10);
+
+/// A canary's queue and what comes out of it.
+pub(super) struct Canary {
+    queue: ShortString,
+    consumer: Consumer,
+}
+
+impl Canary {
+    /// Makes the queue, which goes with the connection, and listens to it. `channel` is the one that the real deliveries come by.
+    pub(super) async fn open(channel: &Channel) -> anyhow::Result<Self> {
+        let options = QueueDeclareOptions::exclusive().auto_delete();
+        let queue = channel.queue_declare(ShortString::default(), options, FieldTable::default()).await;
+        let queue = queue.context("cannot make the canary's queue")?.name().clone();
+        let options = BasicConsumeOptions { no_ack: true, exclusive: true, ..BasicConsumeOptions::default() };
+        let consumer =
+            channel.basic_consume(queue.clone(), ShortString::default(), options, FieldTable::default()).await;
+        Ok(Self { queue, consumer: consumer.context("cannot consume the canary's queue")? })
+    }
+
+    /// Sends canaries for as long as they come back.
+    ///
+    /// # Errors
+    /// [`Fault::Deaf`] once one does not.
+    pub(super) async fn run(mut self, shared: Arc<Shared>) -> anyhow::Result<()> {
+        let mut last_good = Instant::now();
+        for number in 0_u64.. {
+            sleep(EVERY).await;
+            let text = number.to_string();
+            let (exchange, key) = (ShortString::default(), self.queue.clone());
+            let message = Message { exchange, key, body: text.as_bytes(), properties: BasicProperties::default() };
+            let said = timeout(DEAF_AFTER, shared.publishing.send(message)).await.unwrap_or(Said::Nothing);
+            match said {
+                Said::Stored => {
+                    self.hear(text.as_bytes()).await?;
+                    last_good = Instant::now();
+                }
+                // It is short of memory or disk and takes nothing from anyone; health says so.
+                Said::No | Said::Nothing if shared.publishing.blocked_reason().is_some() => last_good = Instant::now(),
+                Said::No | Said::Nothing if last_good.elapsed() + EVERY < DEAF_AFTER => {}
+                Said::Returned | Said::No | Said::Nothing => {
+                    let reason = format!("RabbitMQ does not take a message to this node's own queue ({said:?})");
+                    return Err(Fault::Deaf(reason).into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn hear(&mut self, sent: &[u8]) -> anyhow::Result<()> {
+        let heard = timeout(DEAF_AFTER, async {
+            loop {
+                match self.consumer.next().await {
+                    Some(Ok(delivery)) if delivery.data == sent => return Ok(()),
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => return Err(error).context("the canary"),
+                    None => anyhow::bail!("RabbitMQ cancelled the canary's consumer"),
+                }
+            }
+        });
+        let deaf =
+            || Fault::Deaf(format!("a message to this node's own queue did not come back within {DEAF_AFTER:?}"));
+        heard.await.map_err(|_| deaf())?
+    }
+}
+
+/// Looks at the queues for as long as the connection stands: says who else consumes them, and whether messages wait while none is delivered.
+///
+/// # Errors
+/// [`Fault::Deaf`] where they do; a queue that is gone.
+pub(super) async fn look(
+    shared: Arc<Shared>,
+    connection: Arc<Connection>,
+    tallies: Vec<Arc<Tally>>,
+) -> anyhow::Result<()> {
+    let channel = connection.create_channel().await?;
+    let mut quiet: Vec<(u64, Instant)> = tallies.iter().map(|tally| (tally.received(), Instant::now())).collect();
+    loop {
+        let mut concerns = Vec::new();
+        for (tally, (received, since)) in tallies.iter().zip(&mut quiet) {
+            let name = &tally.name;
+            let queue = timeout(DEAF_AFTER, topology::inspect(&channel, name))
+                .await
+                .map_err(|_| Fault::Deaf(format!("RabbitMQ says nothing about queue {name}")))?
+                .with_context(|| format!("cannot look at queue {name}"))?;
+            let others = queue.consumer_count().saturating_sub(1);
+            if others > 0 && shared.settings.consumers == Consumers::All {
+                concerns.push(format!(
+                    "queue {name} has {others} more consumer(s), which take their share of the events: this node's clients do not get those"
+                ));
+            }
+            // Another consumer may have what waits; shards without room or a full hand are back-pressure, not deafness.
+            let excused = queue.message_count() == 0
+                || others > 0
+                || !tally.is_idle()
+                || tally.in_hand() >= usize::from(shared.settings.prefetch);
+            if tally.received() != *received || excused {
+                (*received, *since) = (tally.received(), Instant::now());
+            } else if since.elapsed() >= DEAF_AFTER {
+                let waiting = queue.message_count();
+                return Err(
+                    Fault::Deaf(format!("{waiting} messages wait in queue {name}, but none is delivered")).into()
+                );
+            }
+        }
+        if let Some(reason) = shared.publishing.blocked_reason() {
+            concerns.push(format!("RabbitMQ takes no messages for now: {reason}"));
+        }
+        shared.concerns.send_if_modified(|told| {
+            let news = *told != concerns;
+            *told = concerns;
+            news
+        });
+        sleep(EVERY).await;
+    }
+}
