@@ -53,8 +53,9 @@ impl Shard {
                 self.socket_io(slot).waiting_get = None;
                 self.session(slot, |session, context| session.get_aborted(context));
             }
-            PollKind::PostStarted => {
-                let started = self.session(slot, |session, context| session.post_started(None, context));
+            PollKind::PostStarted { binary } => {
+                let content_type = binary.then_some("application/octet-stream");
+                let started = self.session(slot, |session, context| session.post_started(content_type, context));
                 let _ = reply.send(started.map_or_else(post_reply, |()| PollReply::Ok));
             }
             PollKind::Post { body, started } => {

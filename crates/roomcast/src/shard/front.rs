@@ -244,13 +244,13 @@ impl Front {
     }
 
     async fn post(&self, request: Request<Incoming>, owner: usize, sid: &str) -> Response<Body> {
-        if request
-            .headers()
-            .get(header::CONTENT_TYPE)
-            .is_some_and(|value| value.as_bytes() == b"application/octet-stream")
-        {
-            self.tell(owner, sid, PollKind::PostAborted);
-            return empty(StatusCode::BAD_REQUEST);
+        let binary = request.headers().get(header::CONTENT_TYPE).is_some_and(|value| {
+            let kind = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+            kind.trim_ascii().eq_ignore_ascii_case(b"application/octet-stream")
+        });
+        if binary {
+            // Ends the session: bodies of Engine.IO 4 are text.
+            return self.ask(owner, sid, PollKind::PostStarted { binary }).await;
         }
         let limit = self.shared.profile.limits.message_bytes as usize;
         let declared =
@@ -268,7 +268,7 @@ impl Front {
             std::task::Poll::Pending => {
                 let mut guard =
                     Guard { inbox: Some(self.shared.inboxes[owner].clone()), sid, kind: Some(PollKind::PostAborted) };
-                match self.request(owner, sid, PollKind::PostStarted).await {
+                match self.request(owner, sid, PollKind::PostStarted { binary: false }).await {
                     Some(PollReply::Ok) => {}
                     reply => {
                         guard.inbox = None;
@@ -463,11 +463,6 @@ impl Front {
     async fn ask(&self, owner: usize, sid: &str, kind: PollKind) -> Response<Body> {
         let reply = self.request(owner, sid, kind).await;
         self.reply(reply)
-    }
-
-    fn tell(&self, owner: usize, sid: &str, kind: PollKind) {
-        let (reply, _) = oneshot::channel();
-        self.shared.inboxes[owner].send(Message::Poll(PollRequest { sid: sid.into(), kind, reply }));
     }
 
     async fn request(&self, owner: usize, sid: &str, kind: PollKind) -> Option<PollReply> {

@@ -125,8 +125,6 @@ enum Doom {
     Broken,
     /// Its send queue is full.
     Slow,
-    /// With this close code.
-    Close(CloseCode),
 }
 
 /// Connections being closed at a steady pace.
@@ -441,7 +439,6 @@ impl Shard {
                 match doom {
                     Doom::Broken => self.end(key.slot, "transport_close"),
                     Doom::Slow => self.cut_slow(key.slot),
-                    Doom::Close(code) => self.close(key.slot, code, code.reason()),
                 }
             }
         }

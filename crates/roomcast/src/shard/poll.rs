@@ -42,7 +42,10 @@ pub enum PollKind {
     /// The GET that is pending was dropped by its client.
     Aborted,
     /// POST: its head is here.
-    PostStarted,
+    PostStarted {
+        /// Whether its body is said to be binary.
+        binary: bool,
+    },
     /// POST: its body is here.
     Post {
         /// The body.

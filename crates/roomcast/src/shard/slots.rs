@@ -229,19 +229,9 @@ impl Slots {
         ConnectionKey { slot, generation: self.slots[slot as usize].generation }
     }
 
-    /// How many slots there are, free ones included.
-    pub fn len(&self) -> usize {
-        self.slots.len()
-    }
-
     /// What the slot wants.
     pub fn encoding(&self, slot: u32) -> Encoding {
         self.slots[slot as usize].encoding
-    }
-
-    /// Changes what the slot wants.
-    pub fn set_encoding(&mut self, slot: u32, encoding: Encoding) {
-        self.slots[slot as usize].encoding = encoding;
     }
 
     /// How the slot takes its bytes.
