@@ -17,7 +17,7 @@ use crate::fanout::{Interest, Publisher};
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
 
-use crate::ops::{self, Health, Part, Phase, State};
+use crate::ops::{self, Health, Part, Phase, Port, State};
 use crate::presence::Presence;
 use crate::shard::admission::Admission;
 use crate::shard::front::Shared;
@@ -75,13 +75,20 @@ async fn serve(profile: Arc<Profile>, metrics: Arc<Metrics>, shards: usize) -> a
     let health = Arc::new(Health::new(&profile, metrics.clone()));
     let hearing = health.clone();
     let source = source::start(&gateway, move |standing| hear_source(&hearing, standing))?;
+    let port = match profile.service.ops_port {
+        Some(ops_port) => {
+            serve_operators(&profile, ops_port, ops::router(gateway.clone(), health.clone(), Port::Operators)).await?;
+            Port::Clients
+        }
+        None => Port::Only,
+    };
     let shared = Arc::new(Shared {
         profile: profile.clone(),
         inboxes: gateway.publisher.inboxes().into(),
         node: node_id()?,
         draining: AtomicBool::new(false),
         admission: Admission::new(shards),
-        ops: ops::router(gateway.clone(), health.clone()),
+        ops: ops::router(gateway.clone(), health.clone(), port),
         backend: backend.clone(),
         trusted_proxies: trusted_proxies(&profile)?,
         metrics: metrics.clone(),
@@ -110,6 +117,21 @@ async fn serve(profile: Arc<Profile>, metrics: Arc<Metrics>, shards: usize) -> a
     });
     drain(&gateway, &health, &shared, acceptor, source).await;
     told.abort();
+    Ok(())
+}
+
+/// Answers operators on a port of their own, until the process ends.
+async fn serve_operators(profile: &Profile, port: u16, router: axum::Router) -> anyhow::Result<()> {
+    let address = format!("{}:{port}", bracketed(&profile.service.host));
+    let listener = tokio::net::TcpListener::bind(&address)
+        .await
+        .with_context(|| format!("OPS_PORT: cannot listen on {address}"))?;
+    tracing::info!(address, "listening for operators");
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%error, "the operators' port is dead");
+        }
+    });
     Ok(())
 }
 

@@ -103,6 +103,11 @@ pub(super) async fn fallback(State(ops): State<Ops>, request: Request) -> Respon
     nothing_here(&method, request.uri())
 }
 
+/// What stands on the operators' port alone.
+pub(super) async fn elsewhere(request: Request) -> Response {
+    nothing_here(request.method(), request.uri())
+}
+
 /// The answer to a request that means nothing.
 pub(super) fn nothing_here(method: &Method, uri: &Uri) -> Response {
     let message = format!("there is nothing at {method} {}", uri.path());

@@ -31,16 +31,32 @@ struct Ops {
     publishing: Arc<Semaphore>,
 }
 
-/// Everything that is answered over HTTP but clients' connections: `/api/*`, `/health/*`, `/metrics` and the profile's documents.
-pub fn router(gateway: Gateway, health: Arc<Health>) -> Router {
+/// Which of the answers a port gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Port {
+    /// The only port: all of them.
+    Only,
+    /// The clients' port, where operators have one of their own: health, the profile's documents and page.
+    Clients,
+    /// The operators' port: health, `/api/*` and `/metrics`.
+    Operators,
+}
+
+/// Everything that is answered over HTTP but clients' connections: `/api/*`, `/health/*`, `/metrics`, the profile's documents and page.
+pub fn router(gateway: Gateway, health: Arc<Health>, port: Port) -> Router {
     let ops = Ops { gateway, health, publishing: Arc::new(Semaphore::new(PUBLISHING_MAX)) };
-    api::router(ops.clone())
+    let common = Router::new()
         .route("/health/live", get(documents::live))
         .route("/health/ready", get(documents::ready))
-        .route("/metrics", get(documents::metrics))
         .route("/", get(documents::page))
-        .fallback(documents::fallback)
-        .with_state(ops)
+        .fallback(documents::fallback);
+    let router = match port {
+        Port::Only | Port::Operators => {
+            common.merge(api::router(ops.clone())).route("/metrics", get(documents::metrics))
+        }
+        Port::Clients => common.route("/metrics", get(documents::elsewhere)),
+    };
+    router.with_state(ops)
 }
 
 /// Milliseconds since 1970.

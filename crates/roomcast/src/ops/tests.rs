@@ -64,7 +64,7 @@ impl Node {
         let publisher = Publisher::new(inboxes.into(), interest);
         let gateway = Gateway { profile, publisher, presence, metrics: metrics.clone(), left: Arc::new(Notify::new()) };
         let health = Arc::new(Health::new(&gateway.profile, metrics));
-        Self { router: router(gateway.clone(), health.clone()), health, gateway, published }
+        Self { router: router(gateway.clone(), health.clone(), Port::Only), health, gateway, published }
     }
 
     fn open() -> Self {
