@@ -37,7 +37,6 @@ pub struct Socket {
     /// Whether it was told that its token ends.
     pub warned: bool,
     commands: Option<Box<Commands>>,
-    last_ticket: u32,
 }
 
 /// A command that waits for the world, and those that wait for it.
@@ -138,13 +137,15 @@ pub struct Sockets {
     sockets: Vec<Option<Box<Socket>>>,
     by_slot: Vec<SmallVec<[SocketKey; 2]>>,
     count: usize,
+    /// Tickets are the shard's, so that an answer for a socket that is gone fits none that came in its place.
+    last_ticket: u32,
 }
 
 impl Sockets {
     /// No sockets yet.
     pub fn new(profile: Arc<Profile>) -> Self {
         let rooms = Rooms::new(profile.rules.namespaces().len(), profile.limits.rooms_per_connection as usize);
-        Self { profile, rooms, sockets: Vec::new(), by_slot: Vec::new(), count: 0 }
+        Self { profile, rooms, sockets: Vec::new(), by_slot: Vec::new(), count: 0, last_ticket: 0 }
     }
 
     /// The rooms of these sockets.
@@ -192,8 +193,7 @@ impl Sockets {
         expires_at_unix_secs: Option<u64>,
     ) -> SocketKey {
         let key = self.rooms.enter(namespace, slot);
-        let socket =
-            Socket { id, namespace, slot, user, expires_at_unix_secs, warned: false, commands: None, last_ticket: 0 };
+        let socket = Socket { id, namespace, slot, user, expires_at_unix_secs, warned: false, commands: None };
         if self.sockets.len() <= key.index() {
             self.sockets.resize_with(key.index() + 1, || None);
         }
@@ -421,9 +421,8 @@ impl Sockets {
         match progress {
             Progress::Done => None,
             Progress::Wait(request) => {
-                let socket = self.get_mut(key);
-                socket.last_ticket = socket.last_ticket.wrapping_add(1);
-                let ticket = socket.last_ticket;
+                self.last_ticket = self.last_ticket.wrapping_add(1);
+                let ticket = self.last_ticket;
                 out.push(Output::Wait { key, ticket, request });
                 Some(ticket)
             }

@@ -600,7 +600,7 @@ impl Shard {
                     return self.close_engine(slot, CloseReason::ForcedClose, None, "");
                 }
                 self.session(slot, |session, context| session.on_timeout(context));
-                self.forget_finished();
+                self.settle();
             }
             Protocol::Json(_) => self.beat(slot),
             Protocol::Probe(_) => {}

@@ -80,7 +80,7 @@ impl Shard {
         if self.connections[slot as usize].is_some() {
             self.arm(slot);
         }
-        self.forget_finished();
+        self.settle();
     }
 
     fn open_polling(&mut self, handshake: Box<Handshake>, address: std::net::IpAddr, endpoint: usize) -> Bytes {
@@ -261,7 +261,7 @@ impl Shard {
         if self.connections[slot as usize].is_some() {
             self.arm(slot);
         }
-        self.forget_finished();
+        self.settle();
     }
 
     /// A message for the layer above.
@@ -300,7 +300,6 @@ impl Shard {
         // What is due goes first.
         self.flush(slot);
         self.session(slot, |session, context| session.close(reason, code, text, context));
-        self.forget_finished();
     }
 
     /// Puts packets of a polling session into its session and answers a GET that waits.
@@ -311,7 +310,6 @@ impl Shard {
             }
             session.flush(context);
         });
-        self.forget_finished();
     }
 
     pub(super) fn socket_io(&mut self, slot: u32) -> &mut SocketIo {
@@ -362,10 +360,8 @@ impl Shard {
             }
             Output::Upgraded { buffered } => self.upgraded(slot, buffered),
             Output::CloseWebSocket { code, reason } => self.close_websocket(slot, code, reason),
-            Output::Closed(reason) => {
-                self.leave_all(slot);
-                self.count_end(reason.as_str());
-            }
+            // Its sockets leave when nobody is in the middle of something with them.
+            Output::Closed(reason) => self.closed.push((self.slots.key(slot), reason)),
             Output::Forget => {
                 if let Some(sid) = self.socket_io(slot).sid.take() {
                     self.sessions.remove(&sid);
@@ -421,11 +417,21 @@ impl Shard {
         self.arm(slot);
     }
 
-    /// Frees what its session has forgotten, unless its socket is still saying goodbye.
-    pub(super) fn forget_finished(&mut self) {
-        while let Some(key) = self.finished.pop() {
-            if self.slots.is_current(key) && self.connection(key.slot).closing_until_ms.is_none() {
-                self.end(key.slot, "closed");
+    /// Carries out the ends of sessions: their sockets leave, and what is forgotten is freed, unless its socket is still saying goodbye.
+    /// For the end of an input alone, since whoever is in the middle of one holds on to its connection and sockets.
+    pub(super) fn settle(&mut self) {
+        loop {
+            if let Some((key, reason)) = self.closed.pop() {
+                if self.slots.is_current(key) {
+                    self.leave_all(key.slot);
+                    self.count_end(reason.as_str());
+                }
+            } else if let Some(key) = self.finished.pop() {
+                if self.slots.is_current(key) && self.connection(key.slot).closing_until_ms.is_none() {
+                    self.end(key.slot, "closed");
+                }
+            } else {
+                return;
             }
         }
     }

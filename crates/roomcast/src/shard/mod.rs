@@ -111,6 +111,8 @@ struct Shard {
     engine_outputs: Vec<wire::engine::Output>,
     /// The settings of each endpoint's sessions.
     settings: Vec<wire::engine::Settings>,
+    /// Sessions that carry no more messages, whose sockets have to leave.
+    closed: Vec<(ConnectionKey, wire::engine::CloseReason)>,
     /// Sessions that are forgotten and whose connections are to be freed.
     finished: Vec<ConnectionKey>,
     /// A probe whose socket just moved to its session's slot: its parser has to follow.
@@ -204,6 +206,7 @@ pub fn spawn(
             outputs: Vec::new(),
             engine_outputs: Vec::new(),
             settings,
+            closed: Vec::new(),
             finished: Vec::new(),
             migrated: None,
             drain: None,
@@ -272,6 +275,8 @@ impl Shard {
             || !self.unread.is_empty()
             || self.more_ready
             || !self.doomed.is_empty()
+            || !self.closed.is_empty()
+            || !self.finished.is_empty()
     }
 
     fn next_look_ms(&self) -> Option<u64> {
@@ -434,6 +439,7 @@ impl Shard {
 
     /// Ends what is doomed. Membership changes here, when nobody walks along a room.
     fn end_doomed(&mut self) {
+        self.settle();
         while let Some((key, doom)) = self.doomed.pop() {
             if self.slots.is_current(key) {
                 match doom {
