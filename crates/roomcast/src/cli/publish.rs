@@ -83,7 +83,8 @@ struct ToRoom<'a> {
 }
 
 fn to_room(options: &Options, room: &str, body: &[u8], environment: &Environment) -> Outcome {
-    let api_key = environment.get("API_KEY").context("API_KEY is not set: it must be the key that the gateway has")?;
+    let api_key =
+        super::value(environment, "API_KEY").context("API_KEY is not set: it must be the key that the gateway has")?;
     let request = ToRoom {
         rooms: [room],
         event: options.event.as_deref().unwrap_or_default(),
