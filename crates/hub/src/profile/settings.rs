@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::names::NamespaceId;
+use crate::rules::KeyPattern;
 
 /// A value that must not reach a log: its `Debug` form says only whether it is there.
 #[derive(Clone, PartialEq, Eq)]
@@ -208,6 +209,13 @@ pub struct Queue {
     pub bindings: Vec<String>,
     /// Whether it outlives the broker's restart.
     pub durable: bool,
+}
+
+impl Queue {
+    /// Whether a message with this key comes into it.
+    pub fn brings(&self, key: &str) -> bool {
+        self.bindings.iter().any(|pattern| KeyPattern::parse(pattern).matches(key))
+    }
 }
 
 /// `[source.rabbitmq]`: where events come from.

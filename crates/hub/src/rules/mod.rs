@@ -23,6 +23,7 @@ pub use document::GATEWAY_FIELDS;
 pub use facts::{Arrival, Effect, Facts, Origin, Outcome, Presence, Refreshed, User, Welcome};
 pub use json::iso_8601;
 pub(crate) use parts::raw_json;
+pub(crate) use pattern::KeyPattern;
 pub use run::{Join, Place, Progress, Reply, Request, Run};
 
 use std::collections::HashMap;

@@ -85,24 +85,31 @@ impl Source {
     ) -> Result<(Profile, Vec<Warning>), Problem> {
         let required: Vec<String> = match variables {
             Variables::MustBeSet => Vec::new(),
-            // Where the file itself is wrong, reading it says so below.
-            Variables::MayBeMissing => profile::variables(&self.text, &self.name)
-                .unwrap_or_default()
+            Variables::MayBeMissing => self
+                .variables()?
                 .into_iter()
                 .filter(profile::Variable::required)
                 .flat_map(|variable| variable.names)
                 .collect(),
         };
         let value = |name: &str| {
-            environment.get(name).or_else(|| required.iter().any(|one| one == name).then(|| STAND_IN.to_owned()))
+            super::value(environment, name)
+                .or_else(|| required.iter().any(|one| one == name).then(|| STAND_IN.to_owned()))
         };
-        Profile::read(&self.text, &self.name, &value).map_err(|problems| {
-            for problem in problems {
-                eprintln!("{problem}");
-            }
-            Problem::Said
-        })
+        Profile::read(&self.text, &self.name, &value).map_err(said)
     }
+
+    /// The variables that it reads; every problem is printed, a line each.
+    pub(crate) fn variables(&self) -> Result<Vec<profile::Variable>, Problem> {
+        profile::variables(&self.text, &self.name).map_err(said)
+    }
+}
+
+fn said(problems: Vec<profile::Problem>) -> Problem {
+    for problem in problems {
+        eprintln!("{problem}");
+    }
+    Problem::Said
 }
 
 /// What a required variable holds while its profile is only looked at.
@@ -123,8 +130,7 @@ pub(crate) fn local_url(
     }
     let port = match choice.source()? {
         Some(source) => source.read(environment, Variables::MayBeMissing)?.0.service.port,
-        None => environment
-            .get("PORT")
+        None => super::value(environment, "PORT")
             .ok_or_else(|| Problem::Usage("which gateway? --url URL, --profile NAME, or the variable PORT".to_owned()))?
             .parse()
             .map_err(|_| Problem::Usage("the variable PORT is no port number".to_owned()))?,
@@ -135,21 +141,6 @@ pub(crate) fn local_url(
 /// The time.
 pub(crate) fn now_unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
-}
-
-/// A time as it stands on the wire: ISO 8601 in UTC with milliseconds.
-pub(crate) fn iso8601(unix_ms: u64) -> String {
-    let (days, ms) = (unix_ms / 86_400_000, unix_ms % 86_400_000);
-    // Days since 0000-03-01, in eras of 400 years: the year begins in March, so that the leap day is its last.
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let (year, month) = (era * 400 + year_of_era + month / 10, (month + 2) % 12 + 1);
-    let (hour, minute, second) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", ms % 1_000)
 }
 
 /// How long something is good.

@@ -30,7 +30,9 @@ pub(crate) fn run(options: &Options, environment: &Environment) -> Outcome {
     let missing: Vec<&str> = profile
         .variables()
         .iter()
-        .filter(|variable| variable.required() && !variable.names.iter().any(|name| environment.get(name).is_some()))
+        .filter(|variable| {
+            variable.required() && !variable.names.iter().any(|name| super::value(environment, name).is_some())
+        })
         .filter_map(|variable| variable.names.first().map(String::as_str))
         .collect();
     println!("{}: {}", source.name, profile.about);

@@ -35,12 +35,8 @@ pub(crate) fn run(options: &Options, environment: &Environment) -> Outcome {
     let Some(rabbitmq) = &profile.rabbitmq else {
         return Err(Problem::Failed(anyhow::anyhow!("{} has no source of events", source.name)));
     };
-    let queues: Vec<&str> = rabbitmq
-        .queues
-        .iter()
-        .filter(|queue| queue.bindings.iter().any(|pattern| topic_matches(pattern, &options.key)))
-        .map(|queue| queue.name.as_str())
-        .collect();
+    let queues: Vec<&str> =
+        rabbitmq.queues.iter().filter(|queue| queue.brings(&options.key)).map(|queue| queue.name.as_str()).collect();
     if queues.is_empty() {
         println!("no queue is bound to the key `{}`: the broker would drop the event", options.key);
     }
@@ -96,17 +92,4 @@ fn describe(profile: &Profile, emission: &Emission) -> String {
     let except = if except.is_empty() { String::new() } else { format!(" except {}", except.join(", ")) };
     let payload = String::from_utf8_lossy(&emission.payload.json);
     format!("{} -> {target}{except}{namespace} {payload}", emission.event)
-}
-
-/// Whether a topic exchange brings a key by this binding: `*` is one word, `#` any number.
-fn topic_matches(pattern: &str, key: &str) -> bool {
-    fn matches(pattern: &[&str], key: &[&str]) -> bool {
-        match (pattern, key) {
-            ([], []) => true,
-            (["#", rest @ ..], _) => matches(rest, key) || (!key.is_empty() && matches(pattern, &key[1..])),
-            ([word, rest @ ..], [first, others @ ..]) => (*word == "*" || word == first) && matches(rest, others),
-            ([], _) | (_, []) => false,
-        }
-    }
-    matches(&pattern.split('.').collect::<Vec<_>>(), &key.split('.').collect::<Vec<_>>())
 }

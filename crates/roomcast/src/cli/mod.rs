@@ -27,6 +27,11 @@ pub(crate) fn environment() -> Result<Environment, Problem> {
     Ok(environment)
 }
 
+/// The value of a variable; an empty one counts as unset.
+pub(crate) fn value(environment: &Environment, name: &str) -> Option<String> {
+    environment.get(name).filter(|value| !value.is_empty())
+}
+
 /// A self-hosted real-time gateway between backend services and Socket.IO or plain WebSocket clients.
 #[derive(Debug, Parser)]
 #[command(name = "roomcast", version, max_term_width = 100, arg_required_else_help = true)]

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use clap::{Args, Subcommand};
 
-use super::arguments::Source;
-use super::{Environment, Outcome, Problem};
+use super::arguments::{Source, Variables};
+use super::{Environment, Outcome};
 
 /// Show the profiles that come with the gateway, their variables, and the form of a profile
 #[derive(Debug, Args)]
@@ -48,8 +48,7 @@ pub(crate) fn run(options: &Options, environment: &Environment) -> Outcome {
         What::List => {
             let width = hub::profile::builtin_names().map(str::len).max().unwrap_or(0);
             for name in hub::profile::builtin_names() {
-                let (profile, _) =
-                    Source::builtin(name)?.read(environment, super::arguments::Variables::MayBeMissing)?;
+                let (profile, _) = Source::builtin(name)?.read(environment, Variables::MayBeMissing)?;
                 println!("{name:width$}  {}", profile.about);
             }
         }
@@ -60,13 +59,7 @@ pub(crate) fn run(options: &Options, environment: &Environment) -> Outcome {
             } else {
                 Source::builtin(name)?
             };
-            let variables = hub::profile::variables(&source.text, &source.name).map_err(|problems| {
-                for problem in problems {
-                    eprintln!("{problem}");
-                }
-                Problem::Said
-            })?;
-            print!("{}", hub::profile::env_file(&variables));
+            print!("{}", hub::profile::env_file(&source.variables()?));
         }
         What::Schema => println!("{}", hub::profile::json_schema().trim_end()),
     }

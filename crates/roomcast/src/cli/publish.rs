@@ -1,7 +1,7 @@
 //! `roomcast publish`: one event for testing, to the broker or to a gateway's server API. Knows nothing of what a gateway does with it.
 
 use anyhow::Context;
-use clap::Args;
+use clap::{ArgGroup, Args};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -13,13 +13,14 @@ use super::{Environment, Outcome, Problem, block_on};
 /// With --key it goes to the exchange of the profile and waits for the broker's confirm; RABBITMQ_URL or RABBITMQ_HOST say where the broker is.
 /// With --room it goes to the gateway's server API, which API_KEY opens.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("target").required(true).args(["key", "room"])))]
 #[command(after_help = "Examples:
   roomcast publish --profile hometrip --key message.sent '{\"conversationId\":\"42\",\"message\":{\"content\":\"hi\"}}'
   roomcast publish --profile hometrip --key booking.confirmed @booking.json
   echo '{\"text\":\"hi\"}' | roomcast publish --profile hometrip --room user:42 --event greeting -")]
 pub(crate) struct Options {
     /// The routing key: publish to the broker
-    #[arg(long, conflicts_with = "room", required_unless_present = "room")]
+    #[arg(long)]
     key: Option<String>,
     /// The room: publish by the server API
     #[arg(long, requires = "event")]
@@ -83,7 +84,8 @@ struct ToRoom<'a> {
 }
 
 fn to_room(options: &Options, room: &str, body: &[u8], environment: &Environment) -> Outcome {
-    let api_key = environment.get("API_KEY").context("API_KEY is not set: it must be the key that the gateway has")?;
+    let api_key =
+        super::value(environment, "API_KEY").context("API_KEY is not set: it must be the key that the gateway has")?;
     let request = ToRoom {
         rooms: [room],
         event: options.event.as_deref().unwrap_or_default(),

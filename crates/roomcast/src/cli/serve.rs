@@ -2,8 +2,7 @@
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
-// The width of a set of shards.
-const SHARDS_MAX: usize = 64;
+use roomcast::fanout::SHARDS_MAX;
 
 use super::arguments::{ProfileChoice, Source, Variables};
 use super::{Environment, Outcome};

@@ -38,10 +38,9 @@ pub(crate) struct Options {
 
 /// Prints the token.
 pub(crate) fn run(options: &Options, environment: &Environment) -> Outcome {
-    let secret = environment
-        .get("JWT_SECRET")
+    let secret = super::value(environment, "JWT_SECRET")
         .context("JWT_SECRET is not set: the token must be signed with the secret that the gateway checks with")?;
-    let expires_in = match (options.expires_in, environment.get("JWT_EXPIRES_IN")) {
+    let expires_in = match (options.expires_in, super::value(environment, "JWT_EXPIRES_IN")) {
         (Some(given), _) => given,
         (None, Some(text)) => {
             lifetime(&text).map_err(|problem| Problem::Usage(format!("JWT_EXPIRES_IN: {problem}")))?

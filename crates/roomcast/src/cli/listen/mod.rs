@@ -1,7 +1,6 @@
 //! `roomcast listen`: a test client that prints what comes. Knows no profile: what is to be sent first is told by --emit.
 
 mod address;
-mod json;
 mod socket_io;
 
 use std::io::Write;
@@ -119,7 +118,7 @@ enum Heard {
 #[derive(Debug)]
 enum Dialect {
     SocketIo(socket_io::Client),
-    Json(Envelope),
+    Json(wire::json::Envelope),
 }
 
 impl Dialect {
@@ -134,7 +133,11 @@ impl Dialect {
     fn message(&mut self, message: &Message) -> anyhow::Result<Heard> {
         match (message, self) {
             (Message::Text(text), Self::SocketIo(client)) => client.text(text),
-            (Message::Text(text), Self::Json(envelope)) => json::read(*envelope, text),
+            (Message::Text(text), Self::Json(envelope)) => {
+                let message = wire::json::parse(text, *envelope).with_context(|| format!("a bad message: {text}"))?;
+                let json = message.data.unwrap_or_default().to_owned();
+                Ok(Heard::Event { name: message.event.into_owned(), json })
+            }
             (Message::Binary(_), Self::SocketIo(client)) => client.binary(),
             (Message::Binary(_), Self::Json(_)) => Ok(Heard::Nothing),
             (Message::Close(Some(frame)), _) => {
@@ -146,10 +149,14 @@ impl Dialect {
         }
     }
 
-    fn write(&mut self, emission: &Emission) -> anyhow::Result<String> {
+    fn write(&mut self, emission: &Emission) -> String {
         match self {
-            Self::SocketIo(client) => Ok(client.write(emission)),
-            Self::Json(envelope) => json::write(*envelope, emission),
+            Self::SocketIo(client) => client.write(emission),
+            Self::Json(envelope) => {
+                let json = emission.json.as_deref().unwrap_or_default();
+                let message = wire::json::encode(*envelope, &emission.event, json.as_bytes());
+                String::from_utf8(message.into()).expect("made of texts")
+            }
         }
     }
 
@@ -188,7 +195,7 @@ async fn listen_on(options: &Options, events: &mut usize) -> anyhow::Result<()> 
             Heard::Nothing => {}
             Heard::Ready => {
                 for emission in &options.emissions {
-                    send(&mut socket, dialect.write(emission)?).await?;
+                    send(&mut socket, dialect.write(emission)).await?;
                 }
             }
             Heard::Reply(text) => send(&mut socket, text).await?,
@@ -214,7 +221,10 @@ type Socket = WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
 async fn connect(options: &Options) -> anyhow::Result<(Dialect, Socket)> {
     let dialect = match options.protocol {
         Protocol::SocketIo => Dialect::SocketIo(socket_io::Client::new(&options.namespace, options.token.as_deref())),
-        Protocol::Json => Dialect::Json(options.envelope),
+        Protocol::Json => Dialect::Json(match options.envelope {
+            Envelope::Flat => wire::json::Envelope::Flat,
+            Envelope::Data => wire::json::Envelope::Data,
+        }),
     };
     let address = address::of(&options.url, options.protocol, options.path.as_deref())?;
     let mut request = address.as_str().into_client_request().with_context(|| format!("{address} is no address"))?;
@@ -255,12 +265,23 @@ async fn after(time: Option<Duration>) {
 
 /// The time as it stands on the wire.
 fn now() -> String {
-    super::arguments::iso8601(now_unix_ms())
+    hub::rules::iso_8601(now_unix_ms())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_plain_message_is_told_as_it_came() {
+        let text = r#"{"type":"message","data":{"n":1.0}}"#;
+        for (envelope, json) in [(wire::json::Envelope::Flat, text), (wire::json::Envelope::Data, r#"{"n":1.0}"#)] {
+            let heard = Dialect::Json(envelope).message(&Message::text(text)).expect("a message");
+            assert_eq!(heard, Heard::Event { name: "message".to_owned(), json: json.to_owned() });
+        }
+        let close = Dialect::Json(wire::json::Envelope::Flat).message(&Message::Close(None));
+        assert_eq!(close.expect_err("the end").to_string(), "the gateway closed the connection");
+    }
 
     #[test]
     fn what_is_sent_must_be_json() {

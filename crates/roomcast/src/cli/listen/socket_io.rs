@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use wire::engine;
+use wire::socketio::{self, Kind, Outbound};
 
 use super::{Emission, Heard};
 
@@ -49,17 +50,17 @@ impl Client {
 
     /// What a text message means.
     pub(super) fn text(&mut self, text: &str) -> anyhow::Result<Heard> {
-        match text.as_bytes().first() {
-            Some(b'0') => {
-                let opening: Opening = serde_json::from_str(&text[1..]).context("no Engine.IO server: bad opening")?;
+        match engine::Packet::parse(text).with_context(|| format!("no Engine.IO: {text}"))? {
+            engine::Packet::Open(json) => {
+                let opening: Opening = serde_json::from_str(json).context("no Engine.IO server: bad opening")?;
                 self.silence = Some(Duration::from_millis(opening.ping_interval.saturating_add(opening.ping_timeout)));
-                let token = self.token.as_ref().map(|token| serde_json::json!({ "token": token }).to_string());
-                Ok(Heard::Reply(format!("40{}{}", self.prefix(), token.unwrap_or_default())))
+                Ok(Heard::Reply(self.connect()))
             }
-            Some(b'1') => bail!("the gateway closed the session"),
-            Some(b'2') => Ok(Heard::Reply(format!("3{}", &text[1..]))),
-            Some(b'4') => self.packet(&text[1..]),
-            Some(_) | None => Ok(Heard::Nothing),
+            engine::Packet::Close => bail!("the gateway closed the session"),
+            engine::Packet::Ping(payload) => Ok(Heard::Reply(format!("3{payload}"))),
+            engine::Packet::Message(packet) => self.packet(packet),
+            engine::Packet::Binary(_) => self.binary(),
+            engine::Packet::Pong(_) | engine::Packet::Upgrade | engine::Packet::Noop => Ok(Heard::Nothing),
         }
     }
 
@@ -80,68 +81,55 @@ impl Client {
         let id = self.next_ack;
         self.next_ack += 1;
         self.asked.push_back((id, emission.event.clone()));
-        let name = serde_json::Value::from(emission.event.as_str());
-        let data = emission.json.as_ref().map(|json| format!(",{json}")).unwrap_or_default();
-        format!("42{}{id}[{name}{data}]", self.prefix())
+        let message = Outbound::Event {
+            namespace: &self.namespace,
+            event: &emission.event,
+            arguments: emission.json.as_deref().unwrap_or_default().as_bytes(),
+            ack: Some(id),
+            attachments: 0,
+            offset: None,
+        }
+        .message();
+        String::from_utf8(message.into()).expect("made of texts")
     }
 
-    fn prefix(&self) -> String {
-        if self.namespace == "/" { String::new() } else { format!("{},", self.namespace) }
+    /// The packet that asks for the namespace: only clients write it.
+    fn connect(&self) -> String {
+        let namespace = if self.namespace == "/" { String::new() } else { format!("{},", self.namespace) };
+        let token = self.token.as_ref().map(|token| serde_json::json!({ "token": token }).to_string());
+        format!("40{namespace}{}", token.unwrap_or_default())
     }
 
-    /// `TYPE[ATTACHMENTS-][NAMESPACE,][ID][JSON]`.
     fn packet(&mut self, text: &str) -> anyhow::Result<Heard> {
-        let bad = || format!("a bad packet: {text}");
-        let mut rest = text.get(1..).unwrap_or_default();
-        let kind = text.as_bytes().first().copied().with_context(bad)?;
-        let mut attachments = 0;
-        if matches!(kind, b'5' | b'6') {
-            let (count, after) = rest.split_once('-').with_context(bad)?;
-            (attachments, rest) = (count.parse().with_context(bad)?, after);
-        }
-        let mut namespace = "/";
-        if rest.starts_with('/') {
-            (namespace, rest) = rest.split_once(',').unwrap_or((rest, ""));
-        }
-        if namespace != self.namespace {
+        let packet = socketio::parse(text).with_context(|| format!("a bad packet: {text}"))?;
+        if packet.namespace != self.namespace {
             return Ok(Heard::Nothing);
         }
-        let digits = rest.find(|character: char| !character.is_ascii_digit()).unwrap_or(rest.len());
-        let (id, json) = rest.split_at(digits);
-        let heard = match kind {
-            b'0' => Heard::Ready,
-            b'1' => bail!("the gateway disconnected us"),
-            b'2' | b'5' => event(json)?,
-            b'3' | b'6' => self.answer(id, json)?,
-            b'4' => Heard::Refused(json.to_owned()),
-            _ => bail!(bad()),
+        let data = packet.data.as_deref().unwrap_or_default();
+        let heard = match packet.kind {
+            Kind::Connect => Heard::Ready,
+            Kind::Disconnect => bail!("the gateway disconnected us"),
+            Kind::ConnectError => Heard::Refused(data.to_owned()),
+            Kind::Event | Kind::BinaryEvent => match packet.event() {
+                Some(event) => Heard::Event { name: event.name.clone().into_owned(), json: event.arguments.to_owned() },
+                None => Heard::Nothing,
+            },
+            Kind::Ack | Kind::BinaryAck => self.answer(packet.ack, packet.ack_arguments().unwrap_or_default()),
         };
-        if attachments == 0 {
+        if packet.attachments == 0 {
             return Ok(heard);
         }
-        self.partial = Some((heard, attachments));
+        self.partial = Some((heard, packet.attachments));
         Ok(Heard::Nothing)
     }
 
-    fn answer(&mut self, id: &str, json: &str) -> anyhow::Result<Heard> {
-        let place = self.asked.iter().position(|(asked, _)| asked.to_string() == id);
-        let Some((_, to)) = place.and_then(|place| self.asked.remove(place)) else { return Ok(Heard::Nothing) };
-        Ok(Heard::Answer { to, json: arguments(json)?.join(",") })
+    fn answer(&mut self, id: Option<u64>, json: &str) -> Heard {
+        let place = self.asked.iter().position(|(asked, _)| Some(*asked) == id);
+        match place.and_then(|place| self.asked.remove(place)) {
+            Some((_, to)) => Heard::Answer { to, json: json.to_owned() },
+            None => Heard::Nothing,
+        }
     }
-}
-
-fn event(json: &str) -> anyhow::Result<Heard> {
-    let arguments = arguments(json)?;
-    let (name, data) = arguments.split_first().with_context(|| format!("an event without a name: {json}"))?;
-    // A name that is no string (some servers send numbers) is shown as it is.
-    let name = serde_json::from_str(name).unwrap_or_else(|_| (*name).to_owned());
-    Ok(Heard::Event { name, json: data.join(",") })
-}
-
-/// The elements of an array, as they stand there.
-fn arguments(json: &str) -> anyhow::Result<Vec<&str>> {
-    let elements: Vec<&RawValue> = serde_json::from_str(json).with_context(|| format!("not a JSON array: {json}"))?;
-    Ok(elements.into_iter().map(RawValue::get).collect())
 }
 
 #[cfg(test)]
