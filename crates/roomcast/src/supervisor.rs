@@ -116,7 +116,7 @@ impl Stop {
     }
 }
 
-/// While an outage lasts, it is logged again this often.
+/// While an outage lasts, it is logged this often.
 const REMIND_EVERY: Duration = Duration::from_secs(60);
 
 /// Runs the edge again and again until told to stop. The edge itself says [`Link::Connected`] once it works.
@@ -130,7 +130,7 @@ pub async fn supervise<F>(
     F: Future<Output = anyhow::Result<()>>,
 {
     let mut failures = 0;
-    let mut logged: Option<(String, Instant)> = None;
+    let mut reminded: Option<Instant> = None;
     while !stop.is_requested() {
         let began = Instant::now();
         let result = edge().await;
@@ -141,9 +141,6 @@ pub async fn supervise<F>(
         if worked && began.elapsed() >= pace.healthy_after {
             failures = 0;
         }
-        if worked {
-            logged = None;
-        }
         failures += 1;
         let error = result.err().unwrap_or_else(|| anyhow::anyhow!("{name} ended by itself"));
         let (next, refused) = judge(&error);
@@ -153,13 +150,14 @@ pub async fn supervise<F>(
         };
         link.send_replace(next);
         let pause = pace.pause(failures, refused, chance());
-        let told = logged.as_ref().is_some_and(|(last, at)| *last == reason && at.elapsed() < REMIND_EVERY);
-        if told {
-            tracing::debug!(failures, reason, ?pause, "{name} is still away");
-        } else {
-            tracing::warn!(failures, reason, ?pause, "{name} is away, trying again");
-            logged = Some((reason, Instant::now()));
+        tracing::debug!(failures, reason, ?pause, "{name} is away, trying again");
+        // That it went away is for health to say; that it stays away is worth a line now and then.
+        let since = reminded.filter(|_| !worked).unwrap_or_else(Instant::now);
+        let due = since.elapsed() >= REMIND_EVERY;
+        if due {
+            tracing::warn!(failures, reason, "{name} is still away");
         }
+        reminded = Some(if due { Instant::now() } else { since });
         tokio::select! {
             _ = stop.requested() => {}
             () = tokio::time::sleep(pause) => {}

@@ -482,8 +482,18 @@ async fn clients_messages_are_published_with_a_confirm() {
     assert_eq!(publish(Some(""), "no.such.queue", "id-3").await, Published::Confirmed);
     assert_eq!(gateway.metrics.rabbitmq_returned.get(), 1);
     assert_eq!(publish(None, &"k".repeat(256), "id-4").await, Published::Unavailable);
+    // The broker closes the channel over this; whoever publishes next has another.
+    assert_eq!(publish(Some("no.such.exchange"), "k", "id-5").await, Published::Unconfirmed);
+    let mut again = publish(None, "take.it", "id-6").await;
+    while again == Published::Unavailable {
+        tokio::task::yield_now().await;
+        again = publish(None, "take.it", "id-6").await;
+    }
+    assert_eq!(again, Published::Confirmed);
+    assert_eq!(gateway.next_text().await.0, "take.it");
+    assert_eq!(gateway.metrics.rabbitmq_reconnects.get(), 0);
     gateway.stop().await;
-    assert_eq!(publish(None, "take.it", "id-5").await, Published::Unavailable);
+    assert_eq!(publish(None, "take.it", "id-7").await, Published::Unavailable);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -98,7 +98,7 @@ fn with_headers(
         }
     }
     let seen = iso_8601(unix_ms());
-    let cut = reason.floor_char_boundary(REASON_MAX_BYTES);
+    let cut = (0..=REASON_MAX_BYTES.min(reason.len())).rfind(|at| reason.is_char_boundary(*at)).unwrap_or(0);
     let rows = [
         ("x-exchange", exchange.as_str()),
         ("x-queue", queue.as_str()),

@@ -37,13 +37,23 @@ pub(super) async fn run(shared: &Arc<Shared>, mut stop: Stop) -> anyhow::Result<
     let session = tokio::select! {
         biased;
         _ = stop.requested() => return Ok(()),
-        session = opening => session.with_context(|| format!("no answer within {SETUP_MAX:?}"))??,
+        session = opening => session.with_context(|| format!("no answer within {SETUP_MAX:?}"))?.map_err(refused)?,
     };
     let broker = shared.settings.broker();
     tracing::info!(broker, "connected to RabbitMQ");
-    let result = session.serve(shared, stop).await;
+    let result = session.serve(shared, stop).await.map_err(refused);
     shared.concerns.send_if_modified(|concerns| !std::mem::take(concerns).is_empty());
     result
+}
+
+/// Tells a broker that says no (user, password, virtual host, permissions, arguments) from one that is away.
+fn refused(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<lapin::Error>().and_then(topology::reply_code) {
+        Some(topology::ACCESS_REFUSED | topology::PRECONDITION_FAILED | topology::NOT_ALLOWED) => {
+            Fault::Refused(format!("{error:#}")).into()
+        }
+        Some(_) | None => error,
+    }
 }
 
 struct Session {
@@ -60,9 +70,7 @@ impl Session {
         watchers.spawn(heed(consuming.clone(), None));
         watchers.spawn(heed(publishing.clone(), Some(shared.clone())));
         topology::declare(&consuming, &shared.settings, &shared.warned).await?;
-        let channel = publishing.create_channel().await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await.context("cannot switch confirms on")?;
-        shared.publishing.attach(channel);
+        open_publishing(shared, &publishing).await?;
         Ok(Self { consuming, publishing, watchers })
     }
 
@@ -90,6 +98,7 @@ impl Session {
                 Err(lost) => {
                     // None of the old tasks may hand over another event once a new connection does.
                     taking.intakes.shutdown().await;
+                    taking.helpers.shutdown().await;
                     return lost;
                 }
             }
@@ -114,15 +123,18 @@ impl Session {
 async fn connect(shared: &Shared, role: &str) -> anyhow::Result<Arc<Connection>> {
     let name = format!("{} {role}", shared.settings.connection_name);
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let context = || format!("cannot connect to RabbitMQ at {}", shared.settings.broker());
-    match Connection::connect_uri(shared.settings.uri.clone(), properties).await {
-        Ok(connection) => Ok(Arc::new(connection)),
-        // The broker is there and has closed the connection in our face: user, password, virtual host.
-        Err(error) if topology::reply_code(&error).is_some() => {
-            Err(Fault::Refused(error.to_string())).with_context(context)
-        }
-        Err(error) => Err(error).with_context(context),
-    }
+    let connection = Connection::connect_uri(shared.settings.uri.clone(), properties).await;
+    let connection =
+        connection.with_context(|| format!("cannot connect to RabbitMQ at {}", shared.settings.broker()))?;
+    Ok(Arc::new(connection))
+}
+
+/// Opens the channel that everything is published by.
+async fn open_publishing(shared: &Shared, connection: &Connection) -> anyhow::Result<()> {
+    let channel = connection.create_channel().await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await.context("cannot switch confirms on")?;
+    shared.publishing.attach(channel);
+    Ok(())
 }
 
 /// Listens to what the connection says of itself; an error ends it. `publisher`: told when the broker takes no messages.
@@ -130,6 +142,13 @@ async fn heed(connection: Arc<Connection>, publisher: Option<Arc<Shared>>) -> an
     let mut events = std::pin::pin!(connection.events_listener());
     while let Some(event) = events.next().await {
         match event {
+            Event::Error(error) if connection.status().connected() => {
+                // One channel is gone. Whoever uses it hears of it there, save for the publishers, who get another.
+                if let Some(shared) = &publisher {
+                    tracing::warn!(%error, "RabbitMQ has closed the channel for publishing");
+                    open_publishing(shared, &connection).await?;
+                }
+            }
             Event::Error(error) => return Err(error).context("the connection to RabbitMQ is lost"),
             Event::ConnectionBlocked(reason) => {
                 tracing::warn!(reason, "RabbitMQ takes no messages for now");

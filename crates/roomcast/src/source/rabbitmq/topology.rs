@@ -12,7 +12,10 @@ use parking_lot::Mutex;
 use super::settings::Settings;
 
 /// AMQP's reply code for something that exists with other arguments.
-const PRECONDITION_FAILED: u16 = 406;
+pub(super) const PRECONDITION_FAILED: u16 = 406;
+
+/// AMQP's reply code for a virtual host that is not there.
+pub(super) const NOT_ALLOWED: u16 = 530;
 
 /// AMQP's reply code for something that we may not do.
 pub(super) const ACCESS_REFUSED: u16 = 403;

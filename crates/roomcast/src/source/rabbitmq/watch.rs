@@ -97,10 +97,10 @@ pub(super) async fn look(
     tallies: Vec<Arc<Tally>>,
 ) -> anyhow::Result<()> {
     let channel = connection.create_channel().await?;
-    let mut quiet: Vec<(u64, Instant)> = tallies.iter().map(|tally| (tally.received(), Instant::now())).collect();
+    let mut quiet: Vec<Quiet> = tallies.iter().map(|tally| Quiet::new(tally.received(), Instant::now())).collect();
     loop {
         let mut concerns = Vec::new();
-        for (tally, (received, since)) in tallies.iter().zip(&mut quiet) {
+        for (tally, quiet) in tallies.iter().zip(&mut quiet) {
             let name = &tally.name;
             let queue = timeout(DEAF_AFTER, topology::inspect(&channel, name))
                 .await
@@ -112,15 +112,14 @@ pub(super) async fn look(
                     "queue {name} has {others} more consumer(s), which take their share of the events: this node's clients do not get those"
                 ));
             }
-            // Another consumer may have what waits; shards without room or a full hand are back-pressure, not deafness.
-            let excused = queue.message_count() == 0
-                || others > 0
-                || !tally.is_idle()
-                || tally.in_hand() >= usize::from(shared.settings.prefetch);
-            if tally.received() != *received || excused {
-                (*received, *since) = (tally.received(), Instant::now());
-            } else if since.elapsed() >= DEAF_AFTER {
-                let waiting = queue.message_count();
+            let waiting = queue.message_count();
+            let glance = Glance {
+                received: tally.received(),
+                waiting,
+                others,
+                idle: tally.is_idle() && tally.in_hand() < usize::from(shared.settings.prefetch),
+            };
+            if quiet.is_deaf(&glance, Instant::now()) {
                 return Err(
                     Fault::Deaf(format!("{waiting} messages wait in queue {name}, but none is delivered")).into()
                 );
@@ -135,5 +134,65 @@ pub(super) async fn look(
             news
         });
         sleep(EVERY).await;
+    }
+}
+
+/// What one look at a queue saw.
+struct Glance {
+    /// Deliveries so far.
+    received: u64,
+    /// Messages that wait at the broker.
+    waiting: u32,
+    /// Consumers beside ours.
+    others: u32,
+    /// Whether we would take a message, were one to come: shards without room and a full hand are back-pressure, not deafness.
+    idle: bool,
+}
+
+/// Since when a queue has given nothing that it should have given.
+struct Quiet {
+    received: u64,
+    since: Instant,
+}
+
+impl Quiet {
+    fn new(received: u64, now: Instant) -> Self {
+        Self { received, since: now }
+    }
+
+    /// Whether messages have been waiting for us for too long.
+    fn is_deaf(&mut self, glance: &Glance, now: Instant) -> bool {
+        // Another consumer may have what waits.
+        let excused = glance.waiting == 0 || glance.others > 0 || !glance.idle;
+        if excused || glance.received != self.received {
+            *self = Self::new(glance.received, now);
+        }
+        now.duration_since(self.since) >= DEAF_AFTER
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_that_wait_for_nobody_are_deafness() {
+        let start = Instant::now();
+        // Each row: received, waiting, others, idle, and what follows after the time in which messages may wait.
+        let check = |received, waiting, others, idle, expected| {
+            let mut quiet = Quiet::new(5, start);
+            let glance = Glance { received, waiting, others, idle };
+            assert!(!quiet.is_deaf(&glance, start), "not at once");
+            let what = format!("{received} received, {waiting} waiting, {others} others, idle: {idle}");
+            assert_eq!(quiet.is_deaf(&glance, start + DEAF_AFTER), expected, "{what}");
+        };
+        check(5, 1, 0, true, true);
+        check(5, 0, 0, true, false);
+        check(5, 1, 1, true, false);
+        check(5, 1, 0, false, false);
+        let mut quiet = Quiet::new(5, start);
+        let glance = Glance { received: 6, waiting: 1, others: 0, idle: true };
+        assert!(!quiet.is_deaf(&glance, start + DEAF_AFTER), "one came meanwhile");
+        assert!(quiet.is_deaf(&glance, start + DEAF_AFTER * 2), "and then none");
     }
 }
