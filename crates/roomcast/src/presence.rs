@@ -9,7 +9,7 @@ use hub::rules::User;
 use parking_lot::Mutex;
 
 /// Users that are offline and still remembered; the oldest goes first.
-pub const REMEMBERED_MAX: usize = 100_000;
+pub const REMEMBERED_MAX: usize = 50_000;
 
 /// What is known of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
