@@ -10,7 +10,7 @@ import { until } from "./support/recorder.mjs";
 import { tokenOf } from "./support/token.mjs";
 
 /** Half of them on WebSocket, half on polling. */
-const CLIENTS = Number(process.env.DRAIN_CLIENTS ?? 200);
+const CLIENTS = Number(process.env.DRAIN_CLIENTS ?? 1000);
 
 for (const shards of SHARDS) {
   describe(`SIGTERM on ${shards} shard(s)`, () => {

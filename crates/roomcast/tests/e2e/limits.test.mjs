@@ -50,6 +50,7 @@ for (const shards of SHARDS) {
       assert.equal(await post(`42["join_room","${TEN_MB}"]`), 413);
       assert.equal(await post(`40${JSON.stringify({ token: tokenOf("big") })}`), 200);
       assert.match(await (await fetch(`${url}&sid=${sid}`)).text(), /40\{"sid":/);
+      assert.equal(await post("1"), 200);
     });
 
     it("a stock client that sends 10 MB is disconnected, and the others go on", async () => {
