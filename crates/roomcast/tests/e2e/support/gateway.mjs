@@ -1,0 +1,130 @@
+// A gateway of the test's own: the built binary on a free port, in a folder of its own, with none of this process's variables.
+
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+
+import { Recorder, until, within } from "./recorder.mjs";
+
+const BINARY = process.env.ROOMCAST ?? fileURLToPath(new URL("../../../../../target/debug/roomcast", import.meta.url));
+
+export const SECRET = "a secret of the tests";
+export const API_KEY = "a key of the tests";
+
+/** The numbers of shards with which every suite runs. */
+export const SHARDS = [1, 4];
+
+/** Everything that was started and not ended; ended with this process, whatever ends it. */
+const running = new Set();
+process.on("exit", () => running.forEach((child) => child.kill("SIGKILL")));
+
+/** Runs the binary to its end; gives what it printed. */
+export function roomcast(args, { input = "", env = {} } = {}) {
+  const child = spawn(BINARY, args, { env: { PATH: process.env.PATH, ...env }, stdio: "pipe" });
+  running.add(child);
+  const output = { stdout: "", stderr: "", code: null };
+  child.stdout.on("data", (data) => (output.stdout += data));
+  child.stderr.on("data", (data) => (output.stderr += data));
+  child.stdin.on("error", () => {});
+  child.stdin.end(input);
+  const ended = new Promise((resolve) => {
+    child.on("close", (code) => {
+      running.delete(child);
+      resolve({ ...output, code });
+    });
+  });
+  return { child, output, ended: within(ended, () => `roomcast ${args.join(" ")}: ${output.stderr}`) };
+}
+
+/** Starts a gateway and waits until it listens. `text` is a profile of the test's own. */
+export async function startGateway({ profile = "hometrip", text, shards = 1, port = 0, env = {} } = {}) {
+  const folder = mkdtempSync(join(tmpdir(), "roomcast-e2e-"));
+  let which = ["--profile", profile];
+  if (text) {
+    writeFileSync(join(folder, "gateway.toml"), text);
+    which = ["--config", "gateway.toml"];
+  }
+  const child = spawn(BINARY, ["serve", ...which, "--shards", String(shards), "--host", "127.0.0.1"], {
+    cwd: folder,
+    env: { PATH: process.env.PATH, PORT: String(port), JWT_SECRET: SECRET, API_KEY, LOG_LEVEL: "info", ...env },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  running.add(child);
+  const log = new Recorder("the gateway's log");
+  createInterface({ input: child.stdout }).on("line", (line) => {
+    try {
+      log.add(JSON.parse(line));
+    } catch {
+      log.add({ message: line });
+    }
+  });
+  let errors = "";
+  child.stderr.on("data", (data) => (errors += data));
+  const ended = new Promise((resolve) => {
+    child.on("close", (code, signal) => {
+      running.delete(child);
+      rmSync(folder, { recursive: true, force: true });
+      resolve({ code, signal, errors });
+    });
+  });
+  const listening = await Promise.race([
+    log.next((line) => line.message === "listening", "the gateway to listen"),
+    ended.then(({ code }) => Promise.reject(new Error(`the gateway ended with ${code}: ${errors}${JSON.stringify(log.items)}`))),
+  ]);
+  const address = listening.address;
+  const url = `http://${address}`;
+
+  return {
+    url,
+    ws: `ws://${address}`,
+    port: Number(address.split(":").at(-1)),
+    log,
+    ended,
+    pid: child.pid,
+    signal: (name) => child.kill(name),
+    async stop() {
+      child.kill("SIGTERM");
+      return within(ended, "the gateway to end after SIGTERM");
+    },
+    async kill() {
+      child.kill("SIGKILL");
+      return within(ended, "the gateway to be gone");
+    },
+    async get(path, headers = {}) {
+      const answer = await fetch(url + path, { headers });
+      const body = await answer.text();
+      return { status: answer.status, body, json: body.startsWith("{") ? JSON.parse(body) : undefined };
+    },
+    async api(method, path, body) {
+      const answer = await fetch(url + path, {
+        method,
+        headers: { authorization: `Bearer ${API_KEY}`, "content-type": "application/json" },
+        body: body === undefined ? undefined : JSON.stringify(body),
+      });
+      return { status: answer.status, json: await answer.json() };
+    },
+    /** The value of a metric, summed over its labels. */
+    async metric(name) {
+      const { body } = await this.get("/metrics?format=prometheus");
+      const lines = body.split("\n").filter((line) => line.startsWith(name) && /[ {]/.test(line[name.length]));
+      return lines.reduce((sum, line) => sum + Number(line.split(" ").at(-1)), 0);
+    },
+    health(accept, what) {
+      return until(async () => (await this.get("/health")).json, accept, what);
+    },
+  };
+}
+
+/** A port that was free a moment ago. */
+export async function freePort() {
+  const { createServer } = await import("node:net");
+  return new Promise((resolve) => {
+    const server = createServer().listen(0, "127.0.0.1", () => {
+      const { port } = server.address();
+      server.close(() => resolve(port));
+    });
+  });
+}
