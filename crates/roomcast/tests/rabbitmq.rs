@@ -259,10 +259,13 @@ async fn an_event_that_is_not_through_is_not_acknowledged() {
     // The deadline is over already: nothing can be waited for.
     gateway.running.stop(Instant::now()).await;
     let mut second = setup.start_connected().await;
-    let mut bodies = vec![second.next_text().await.1];
-    while bodies.last().is_some_and(|body| body != "2") {
+    backend.publish(&setup, "take.it", "\"end\"").await;
+    let mut bodies = Vec::new();
+    while bodies.last().is_none_or(|body| body != "\"end\"") {
         bodies.push(second.next_text().await.1);
     }
+    // The others may come again, too: their acknowledgements had no time to be written.
+    assert!(bodies.iter().any(|body| body == "2"), "{bodies:?}");
     assert!(second.metrics.rabbitmq_redelivered.get() > 0, "the broker says that it had sent it before");
     drop(held);
     second.stop().await;
