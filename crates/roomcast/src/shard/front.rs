@@ -14,7 +14,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Either, Full, Limited};
 use hub::names::NamespaceId;
-use hub::profile::{Endpoint, Origins, Profile};
+use hub::profile::{Endpoint, Profile};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -25,6 +25,7 @@ use wire::engine::{self, Known, Query, Refusal, Revision, Transport, Transports,
 use wire::ws::UpgradeHeaders;
 
 use super::admission::Admission;
+use super::answers::{BODY_TIMEOUT, Body, Cors, discard, empty, text, unavailable, uncached, with_type};
 use super::ids::NodeId;
 use super::inbox::{Inbox, Message};
 use super::poll::{Adopted, Handshake, PollKind, PollReply, PollRequest, Role};
@@ -33,16 +34,8 @@ use crate::metrics::Metrics;
 /// How long a client may take to send the head of a request; also how long an idle connection is kept.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// How long a client may take to send the body of a POST.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Bytes of a refused body that are read and dropped before the connection is closed.
-const DISCARD_MAX_BYTES: usize = 16 * 1024 * 1024;
-
 /// Bytes of a request's head.
 const HEAD_MAX_BYTES: usize = 16 * 1024;
-
-type Body = Either<Full<Bytes>, axum::body::Body>;
 
 /// What the fronts of all shards share.
 pub struct Shared {
@@ -486,20 +479,6 @@ impl Front {
     }
 }
 
-/// Reads a body that is refused, within bounds: a client reads the answer only once it has sent everything.
-async fn discard(mut body: Incoming) {
-    let reading = async {
-        let mut left = DISCARD_MAX_BYTES;
-        while let Some(Ok(frame)) = body.frame().await {
-            let length = frame.data_ref().map_or(0, Bytes::len);
-            let Some(rest) = left.checked_sub(length) else { return };
-            left = rest;
-        }
-    };
-    // What is still on its way after that meets a closed connection.
-    let _ = tokio::time::timeout(BODY_TIMEOUT, reading).await;
-}
-
 /// Tells the owner of a session when a request of its client ends early: its future is dropped then.
 struct Guard<'a> {
     inbox: Option<Inbox>,
@@ -516,52 +495,6 @@ impl Drop for Guard<'_> {
     }
 }
 
-/// Cross-origin rules for one request (the WHATWG Fetch standard, "CORS protocol").
-struct Cors<'a> {
-    origins: &'a Origins,
-    origin: Option<&'a HeaderValue>,
-}
-
-impl Cors<'_> {
-    /// Whether a page of this origin may connect. A client without an Origin is no browser.
-    fn allows(&self) -> bool {
-        match (self.origins, self.origin) {
-            (Origins::Any, _) | (_, None) => true,
-            (Origins::Listed(origins), Some(origin)) => {
-                origins.iter().any(|listed| listed.as_bytes() == origin.as_bytes())
-            }
-        }
-    }
-
-    fn apply(&self, headers: &mut HeaderMap) {
-        match (self.origins, self.origin) {
-            (Origins::Any, _) => {
-                headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-            }
-            (Origins::Listed(_), origin) => {
-                headers.append(header::VARY, HeaderValue::from_static("Origin"));
-                if let Some(origin) = origin.filter(|_| self.allows()) {
-                    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-                    headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-                }
-            }
-        }
-    }
-
-    fn preflight(&self, wanted: Option<HeaderValue>) -> Response<Body> {
-        let mut response = empty(StatusCode::NO_CONTENT);
-        let headers = response.headers_mut();
-        self.apply(headers);
-        headers
-            .insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET,HEAD,PUT,PATCH,POST,DELETE"));
-        headers.append(header::VARY, HeaderValue::from_static("Access-Control-Request-Headers"));
-        if let Some(wanted) = wanted {
-            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted);
-        }
-        response
-    }
-}
-
 fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     headers
         .get_all(header::SEC_WEBSOCKET_PROTOCOL)
@@ -573,37 +506,4 @@ fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 
 fn first_protocol(headers: &HeaderMap) -> Option<HeaderValue> {
     protocols(headers).next().and_then(|protocol| HeaderValue::from_str(protocol).ok())
-}
-
-fn empty(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(Either::Left(Full::default()));
-    *response.status_mut() = status;
-    response
-}
-
-fn with_type(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Body> {
-    let mut response = Response::new(Either::Left(Full::new(body)));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response
-}
-
-fn uncached(mut response: Response<Body>) -> Response<Body> {
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
-/// The refusal of a WebSocket handshake.
-fn text(status: StatusCode, message: &str) -> Response<Body> {
-    let mut response = with_type(status, "text/html", Bytes::copy_from_slice(message.as_bytes()));
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
-}
-
-/// The node takes no new session: another one does, or this one later.
-fn unavailable(reason: &str) -> Response<Body> {
-    let body = format!(r#"{{"error":"the node takes no new sessions","code":"{reason}"}}"#);
-    let mut response = with_type(StatusCode::SERVICE_UNAVAILABLE, "application/json", Bytes::from(body));
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    response
 }

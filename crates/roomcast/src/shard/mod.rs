@@ -1,17 +1,21 @@
 //! A shard: one thread, its connections and the loop that drives them. Everything of a connection happens here, so that nothing needs a lock.
 //!
-//! This file holds the state and the loop; `deliver` the fan-out, `engine` and `plain` the dialects, `act` what sockets do, `front` HTTP.
+//! This file holds the state and the loop; `deliver` the fan-out, `engine` and `plain` the dialects, `enter`, `act` and
+//! `leave` the life of a socket, `front` HTTP.
 
 mod act;
 pub mod admission;
+mod answers;
 mod clock;
 mod connection;
 mod deliver;
 mod encode;
 mod engine;
+mod enter;
 pub mod front;
 pub mod ids;
 pub mod inbox;
+mod leave;
 mod outbox;
 mod plain;
 pub mod poll;

@@ -1,0 +1,140 @@
+//! How sockets and connections go, and when a connection must be looked at: the one place that frees a slot.
+
+use hub::codes::CloseCode;
+use hub::rooms::SocketKey;
+use wire::engine::CloseReason;
+use wire::socketio::Outbound;
+
+use super::connection::Protocol;
+use super::slots::Encoding;
+use super::{Shard, encode};
+
+impl Shard {
+    /// The socket leaves its rooms and namespace, and others are told.
+    pub(super) fn exit(&mut self, key: SocketKey) {
+        let departed = self.with_sockets(|sockets, moment, watch, out| sockets.exit(key, moment, watch, out));
+        self.outside.gateway.metrics.sockets.dec();
+        if let Some(id) = &departed.user.id {
+            let now = self.clock.unix_ms();
+            if self.outside.gateway.presence.disconnected(&departed.user, id.as_str(), &departed.followed_rooms, now) {
+                self.outside.gateway.left.notify_one();
+            }
+        }
+    }
+
+    /// All sockets of a connection go.
+    pub(super) fn leave_all(&mut self, slot: u32) {
+        for key in self.sockets.at(slot).to_vec() {
+            self.exit(key);
+        }
+    }
+
+    pub(super) fn count_disconnect(&self, reason: &str) {
+        self.outside.gateway.metrics.disconnects.inc(reason);
+    }
+
+    /// A Socket.IO session carries no more messages.
+    pub(super) fn count_end(&self, reason: &str) {
+        self.count_disconnect(&reason.replace(' ', "_"));
+    }
+
+    /// Disconnects for good, as the server API asks: stock clients do not come back after it.
+    pub(super) fn disconnect(&mut self, slot: u32) {
+        if let Protocol::SocketIo(_) = self.connection(slot).protocol {
+            for key in self.sockets.at(slot).to_vec() {
+                self.send_disconnect(key);
+            }
+        }
+        self.leave_all(slot);
+        self.close(slot, CloseCode::Normal, CloseCode::Normal.reason());
+    }
+
+    pub(super) fn send_disconnect(&mut self, key: SocketKey) {
+        let (slot, namespace) = self.place(key);
+        if matches!(self.slots.encoding(slot), Encoding::SocketIo | Encoding::Polling) {
+            let name = self.outside.gateway.profile.rules.namespace_name(namespace);
+            let frame = encode::socket_io(self.slots.encoding(slot), &Outbound::Disconnect { namespace: name }, &[]);
+            self.send(slot, frame);
+        }
+    }
+
+    /// Frees a connection and everything of it, at once.
+    pub(super) fn end(&mut self, slot: u32, reason: &str) {
+        self.leave_all(slot);
+        let Some(connection) = self.connections[slot as usize].take() else { return };
+        self.queued_bytes -= connection.outbox.as_ref().map_or(0, |outbox| outbox.bytes());
+        self.slots.close(slot);
+        match connection.protocol {
+            Protocol::SocketIo(io) => {
+                if let Some(sid) = &io.sid {
+                    self.sessions.remove(sid);
+                }
+                if let Some(probe) = io.probe {
+                    self.doomed.push((probe, super::Doom::Broken));
+                }
+            }
+            Protocol::Json(_) => {}
+            Protocol::Probe(main) => return self.probe_ended(main),
+        }
+        self.open -= 1;
+        self.outside.gateway.metrics.connections.dec();
+        self.outside.gateway.metrics.connections_closed.inc();
+        tracing::debug!(reason, address = %connection.address, "a connection ended");
+    }
+
+    /// The WebSocket that was to take a session over is gone; the session goes on over polling.
+    fn probe_ended(&mut self, main: super::ConnectionKey) {
+        if self.slots.is_current(main) && self.migrated.is_none() {
+            let io = self.socket_io(main.slot);
+            if io.probe.take().is_some() {
+                self.session(main.slot, |session, context| {
+                    session.websocket_closed(CloseReason::TransportClose, context)
+                });
+            }
+        }
+    }
+
+    /// When the connection must be looked at next.
+    pub(super) fn deadline(&mut self, slot: u32) -> Option<u64> {
+        let (now, unix_ms) = (self.clock.now_ms(), self.clock.unix_ms());
+        let warn_ms = self.outside.gateway.profile.auth.warn_before.as_millis() as u64;
+        let connection = self.connections[slot as usize].as_ref()?;
+        let of_protocol = match &connection.protocol {
+            Protocol::SocketIo(io) => [io.session.next_deadline(), io.enter_until_ms].into_iter().flatten().min(),
+            Protocol::Json(json) => Some(json.next_ping_ms),
+            Protocol::Probe(_) => None,
+        };
+        let of_tokens = self.sockets.at(slot).iter().filter_map(|key| {
+            let socket = self.sockets.get(*key);
+            let expiry_ms = socket.expires_at_unix_secs?.saturating_mul(1000);
+            let at = if socket.warned { expiry_ms } else { expiry_ms.saturating_sub(warn_ms) };
+            Some(now.saturating_add(at.saturating_sub(unix_ms)))
+        });
+        of_tokens.chain(of_protocol).chain(connection.closing_until_ms).min()
+    }
+
+    /// A deadline of the connection may be reached: does what is due.
+    pub(super) fn deadline_reached(&mut self, slot: u32) {
+        let now = self.clock.now_ms();
+        let connection = self.connection(slot);
+        if connection.closing_until_ms.is_some_and(|until| until <= now) {
+            return self.end(slot, "closed");
+        }
+        let key = self.slots.key(slot);
+        match &mut self.connection(slot).protocol {
+            Protocol::SocketIo(io) => {
+                if io.enter_until_ms.is_some_and(|until| until <= now) {
+                    io.enter_until_ms = None;
+                    return self.close_engine(slot, CloseReason::ForcedClose, None, "");
+                }
+                self.session(slot, |session, context| session.on_timeout(context));
+                self.settle();
+            }
+            Protocol::Json(_) => self.beat(slot),
+            Protocol::Probe(_) => {}
+        }
+        if self.slots.is_current(key) {
+            self.check_expiry(slot);
+        }
+    }
+}
