@@ -290,8 +290,12 @@ impl Shard {
                 let reason = if violation.code == 1009 { "" } else { violation.reason };
                 self.close_engine(slot, CloseReason::TransportError, Some(violation.code), reason);
             }
-            Protocol::Json(_) => self.close_websocket(slot, Some(violation.code), violation.reason),
-            Protocol::Probe(_) => self.end(slot, "protocol_error"),
+            Protocol::Json(_) => {
+                self.leave_all(slot);
+                self.count_disconnect("transport error");
+                self.close_websocket(slot, Some(violation.code), violation.reason);
+            }
+            Protocol::Probe(_) => self.end(slot, "protocol error"),
         }
     }
 
@@ -424,7 +428,7 @@ impl Shard {
             if let Some((key, reason)) = self.closed.pop() {
                 if self.slots.is_current(key) {
                     self.leave_all(key.slot);
-                    self.count_end(reason.as_str());
+                    self.count_disconnect(reason.as_str());
                 }
             } else if let Some(key) = self.finished.pop() {
                 if self.slots.is_current(key) && self.connection(key.slot).closing_until_ms.is_none() {
@@ -449,6 +453,7 @@ impl Shard {
             }
             Protocol::Json(_) => {
                 self.leave_all(slot);
+                self.count_disconnect(reason);
                 self.close_websocket(slot, Some(code.number()), reason);
             }
             Protocol::Probe(_) => {}
@@ -458,6 +463,7 @@ impl Shard {
     /// Tells a client that reads too slowly, as far as it reads at all, and drops what it did not read.
     pub(super) fn cut_slow(&mut self, slot: u32) {
         self.outside.gateway.metrics.slow_consumers.inc();
+        self.count_disconnect(CloseCode::SlowConsumer.reason());
         tracing::info!(address = %self.connection(slot).address, "a client read too slowly and was cut");
         self.leave_all(slot);
         let frame = ws::close_frame(Some(CloseCode::SlowConsumer.number()), CloseCode::SlowConsumer.reason());

@@ -2,7 +2,7 @@
 
 use hub::codes::CloseCode;
 use hub::rooms::SocketKey;
-use wire::engine::CloseReason;
+use wire::engine::{CloseReason, Phase};
 use wire::socketio::Outbound;
 
 use super::connection::Protocol;
@@ -29,13 +29,10 @@ impl Shard {
         }
     }
 
+    /// Counts the end of a connection or of a socket, by reason.
     pub(super) fn count_disconnect(&self, reason: &str) {
-        self.outside.gateway.metrics.disconnects.inc(reason);
-    }
-
-    /// A Socket.IO session carries no more messages.
-    pub(super) fn count_end(&self, reason: &str) {
-        self.count_disconnect(&reason.replace(' ', "_"));
+        let reason = if reason.is_empty() { "closed".to_owned() } else { reason.replace(' ', "_") };
+        self.outside.gateway.metrics.disconnects.inc(&reason);
     }
 
     /// Disconnects for good, as the server API asks: stock clients do not come back after it.
@@ -64,8 +61,10 @@ impl Shard {
         let Some(connection) = self.connections[slot as usize].take() else { return };
         self.queued_bytes -= connection.outbox.as_ref().map_or(0, |outbox| outbox.bytes());
         self.slots.close(slot);
+        let mut is_counted = connection.closing_until_ms.is_some();
         match connection.protocol {
             Protocol::SocketIo(io) => {
+                is_counted |= matches!(io.session.phase(), Phase::Closing | Phase::Closed);
                 if let Some(sid) = &io.sid {
                     self.sessions.remove(sid);
                 }
@@ -75,6 +74,9 @@ impl Shard {
             }
             Protocol::Json(_) => {}
             Protocol::Probe(main) => return self.probe_ended(main),
+        }
+        if !is_counted {
+            self.count_disconnect(reason);
         }
         self.open -= 1;
         self.outside.gateway.metrics.connections.dec();

@@ -447,7 +447,7 @@ impl Shard {
         while let Some((key, doom)) = self.doomed.pop() {
             if self.slots.is_current(key) {
                 match doom {
-                    Doom::Broken => self.end(key.slot, "transport_close"),
+                    Doom::Broken => self.end(key.slot, "transport close"),
                     Doom::Slow => self.cut_slow(key.slot),
                 }
             }
