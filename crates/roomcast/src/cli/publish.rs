@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use clap::{ArgGroup, Args};
+use roomcast::source::rabbitmq::{Settings, publish_once};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -57,20 +58,22 @@ pub(crate) fn run(options: Options, environment: &Environment) -> Outcome {
 fn to_broker(options: &Options, key: &str, body: Vec<u8>, environment: &Environment) -> Outcome {
     let source = options.profile.required()?;
     let (profile, _) = source.read(environment, Variables::MayBeMissing)?;
-    let Some(rabbitmq) = profile.rabbitmq else {
+    let Some(rabbitmq) = &profile.rabbitmq else {
         return Err(Problem::Failed(anyhow::anyhow!("{} has no broker", source.name)));
     };
-    let Some(address) = &rabbitmq.address else {
+    let Some(settings) = Settings::of(&profile)? else {
         return Err(Problem::Failed(anyhow::anyhow!("no broker is set: give RABBITMQ_URL or RABBITMQ_HOST")));
     };
     if serde_json::from_slice::<&RawValue>(&body).is_err() {
         eprintln!("note: this is not JSON; a gateway will put it into its dead-letter queue");
     }
-    let exchange = options.exchange.as_deref().unwrap_or(&rabbitmq.exchange);
-    let _ = address;
-    let published: anyhow::Result<()> = Err(anyhow::anyhow!("publishing is not wired up yet"));
-    published?;
-    println!("{exchange}: {key}: confirmed, {} bytes", body.len());
+    let exchange = options.exchange.as_deref();
+    let shown = exchange.unwrap_or(&rabbitmq.exchange);
+    if !block_on(publish_once(&settings, exchange, key, &body))? {
+        let message = format!("{shown}: no queue is bound to the key `{key}`, and the event is gone");
+        return Err(Problem::Failed(anyhow::anyhow!(message)));
+    }
+    println!("{shown}: {key}: {} bytes, confirmed by the broker", body.len());
     Ok(())
 }
 

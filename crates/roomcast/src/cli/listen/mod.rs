@@ -238,7 +238,8 @@ async fn connect(options: &Options) -> anyhow::Result<(Dialect, Socket)> {
             let body = answer.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
             anyhow::anyhow!("{address} answered {} {}", answer.status(), body.trim())
         }
-        other => anyhow::Error::new(other).context(format!("cannot connect to {address}")),
+        // The library's text holds its cause already.
+        other => anyhow::anyhow!("cannot connect to {address}: {other}"),
     })?;
     eprintln!("connected to {address}; Ctrl-C ends");
     Ok((dialect, socket))

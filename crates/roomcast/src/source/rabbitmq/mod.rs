@@ -3,6 +3,7 @@
 
 mod consume;
 mod dead_letter;
+mod once;
 pub mod publish;
 mod session;
 mod settings;
@@ -18,6 +19,7 @@ use hub::rules::{Arrival, Outcome};
 use parking_lot::Mutex;
 use tokio::sync::watch as channel;
 
+pub use once::publish_once;
 pub use settings::Settings;
 
 use self::consume::Receipt;

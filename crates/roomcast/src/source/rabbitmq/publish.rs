@@ -23,7 +23,7 @@ use crate::source::recent::{Identity, Recent};
 const UNCONFIRMED_MAX: usize = 1_024;
 
 /// AMQP's delivery mode of a message that outlives the broker.
-const PERSISTENT: u8 = 2;
+pub(super) const PERSISTENT: u8 = 2;
 
 /// What became of a publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
