@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use hub::emission::{Emission, Target};
 use hub::names::{NamespaceId, RoomName};
@@ -111,6 +111,7 @@ pub struct Done(Arc<DoneInner>);
 type Fire = Box<dyn FnOnce(usize) + Send + Sync>;
 
 struct DoneInner {
+    id: u64,
     delivered: AtomicUsize,
     fire: Option<Fire>,
 }
@@ -118,7 +119,14 @@ struct DoneInner {
 impl Done {
     /// `fire` gets the number of members reached in this process.
     pub fn new(fire: impl FnOnce(usize) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(DoneInner { delivered: AtomicUsize::new(0), fire: Some(Box::new(fire)) }))
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let id = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+        Self(Arc::new(DoneInner { id, delivered: AtomicUsize::new(0), fire: Some(Box::new(fire)) }))
+    }
+
+    /// The event's number in this process, by which its lines in the log are found at TRACE.
+    pub fn id(&self) -> u64 {
+        self.0.id
     }
 
     /// Counts members that were reached.
@@ -129,6 +137,7 @@ impl Done {
 
 impl Drop for DoneInner {
     fn drop(&mut self) {
+        tracing::trace!(event_id = self.id, delivered = *self.delivered.get_mut(), "complete");
         if let Some(fire) = self.fire.take() {
             fire(*self.delivered.get_mut());
         }

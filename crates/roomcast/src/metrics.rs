@@ -112,7 +112,7 @@ metrics! {
     labelled {
         refused("reason"): "Handshakes and tokens refused",
         client_errors("code"): "Errors told to clients, by error code",
-        disconnects("reason"): "Connections ended, by reason",
+        disconnects("reason"): "Connections and sockets ended, by reason",
         events_ignored("key"): "Events that no route asks for, by routing key (the first 1,000 keys; then `other`)",
         condition_errors("place"): "Conditions that could not be evaluated",
     }

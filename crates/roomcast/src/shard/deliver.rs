@@ -10,7 +10,7 @@ use hub::sockets::Sockets;
 use super::outbox::Outbox;
 use super::slots::{Encoding, Flushed, Slots, Way};
 use super::{Doom, SLICE, Shard, encode, ids};
-use crate::fanout::Event;
+use crate::fanout::{Done, Event};
 
 /// Memberships noted in one tick, after which it is flushed: a quarter of a second's sends at most.
 const NOTED_MAX: usize = 64 * 1024;
@@ -55,7 +55,8 @@ impl Shard {
             }
             noted += members;
             self.delivered += members as u64;
-            tracing::trace!(event = %event.emission.event, members, shard = self.index, "noted");
+            let event_id = event.done.as_ref().map(Done::id);
+            tracing::trace!(event_id, event = %event.emission.event, target = ?event.emission.target, members, shard = self.index, "noted");
             self.in_tick.push(event);
         }
     }

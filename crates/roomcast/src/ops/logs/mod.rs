@@ -93,6 +93,7 @@ fn build(
 }
 
 /// Our own records at the level that is set. Those of libraries only from WARN on, unless all is wanted: they count bytes where we count events.
+/// The broker's client stays silent: it logs whole messages, and its connections' ends are told by the source.
 fn filter(level: LogLevel) -> Targets {
     let (own, others) = match level {
         LogLevel::Error => (LevelFilter::ERROR, LevelFilter::ERROR),
@@ -101,7 +102,8 @@ fn filter(level: LogLevel) -> Targets {
         LogLevel::Debug => (LevelFilter::DEBUG, LevelFilter::WARN),
         LogLevel::Trace => (LevelFilter::TRACE, LevelFilter::DEBUG),
     };
-    OWN_TARGETS.iter().fold(Targets::new().with_default(others), |targets, target| targets.with_target(*target, own))
+    let targets = Targets::new().with_default(others).with_target("lapin", LevelFilter::OFF);
+    OWN_TARGETS.iter().fold(targets, |targets, target| targets.with_target(*target, own))
 }
 
 /// The crates whose records are our own.

@@ -76,8 +76,9 @@ fn the_level_is_for_our_own_records_and_others_speak_from_warn_on() {
         tracing::info!("own info");
         tracing::error!("own error");
         tracing::debug!(target: "hyper::proto", "their debug");
-        tracing::info!(target: "lapin", "their info");
-        tracing::warn!(target: "lapin::channel", "their warning");
+        tracing::info!(target: "reqwest", "their info");
+        tracing::warn!(target: "reqwest::connect", "their warning");
+        tracing::error!(target: "lapin::channel", "a message, payload and all");
     };
     let table = [
         (LogLevel::Error, vec!["own error"]),
@@ -93,7 +94,7 @@ fn the_level_is_for_our_own_records_and_others_speak_from_warn_on() {
         assert_eq!(messages, expected, "{level:?}");
     }
     let lines = logged(&settings(LogLevel::Warn, LogFormat::Text), log);
-    assert!(lines[1].ends_with("their warning target=lapin::channel"), "{}", lines[1]);
+    assert!(lines[1].ends_with("their warning target=reqwest::connect"), "{}", lines[1]);
 }
 
 #[test]

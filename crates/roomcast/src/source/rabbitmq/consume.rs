@@ -260,6 +260,7 @@ impl Intake {
             receipt.settle();
             repeats.into_iter().for_each(Receipt::settle);
         });
+        tracing::trace!(event_id = done.id(), queue = %self.tally.name, emissions = emissions.len(), "routed");
         // Held until the flag stands, so that it cannot fire before.
         let held = done.clone();
         self.shared.wiring.publisher.publish(emissions, Some(done)).await;
