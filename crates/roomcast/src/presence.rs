@@ -8,6 +8,8 @@ use hub::names::{NamespaceId, RoomName};
 use hub::rules::User;
 use parking_lot::Mutex;
 
+use crate::shard::inbox::ConnectionKey;
+
 /// Users that are offline and still remembered; the oldest goes first.
 pub const REMEMBERED_MAX: usize = 50_000;
 
@@ -19,6 +21,9 @@ pub struct Seen {
     /// When the user's last socket went, in ms since the Unix epoch; `None` while online, and for a user never seen here.
     pub last_seen_unix_ms: Option<u64>,
 }
+
+/// A connection of this process: its shard, and its key there.
+pub type Place = (usize, ConnectionKey);
 
 /// A user who has been gone for the whole grace.
 #[derive(Debug, Clone)]
@@ -51,6 +56,8 @@ struct State {
 struct Online {
     sockets: u32,
     rooms: Vec<(NamespaceId, RoomName, u32)>,
+    /// The user's connections, the oldest first, each with its sockets; kept only where their number is limited.
+    places: Vec<(Place, u32)>,
 }
 
 #[derive(Debug)]
@@ -66,6 +73,18 @@ impl Presence {
         let online = state.online.entry(Arc::from(user_id)).or_default();
         online.sockets += 1;
         online.sockets == 1
+    }
+
+    /// A connected socket of the user's claims a place among so many connections; the last claim wins. Returns those that must go, the oldest first.
+    pub fn claim(&self, user_id: &str, place: Place, connections: usize) -> Vec<Place> {
+        let mut state = self.state.lock();
+        let Some(online) = state.online.get_mut(user_id) else { return Vec::new() };
+        match online.places.iter_mut().find(|(of, _)| *of == place) {
+            Some((_, sockets)) => *sockets += 1,
+            None => online.places.push((place, 1)),
+        }
+        let surplus = online.places.len().saturating_sub(connections);
+        online.places.drain(..surplus).map(|(place, _)| place).collect()
     }
 
     /// A socket of the user entered a room. Returns whether it is the first of the user's sockets there.
@@ -91,11 +110,12 @@ impl Presence {
         }
     }
 
-    /// A socket of the user is gone; `rooms` are those that it had entered. Returns whether it was the user's last: the grace starts.
+    /// A socket of the user is gone from `place`; `rooms` are those that it had entered. Returns whether it was the user's last: the grace starts.
     pub fn disconnected(
         &self,
         user: &Arc<User>,
         user_id: &str,
+        place: Place,
         rooms: &[(NamespaceId, RoomName)],
         now_unix_ms: u64,
     ) -> bool {
@@ -105,6 +125,12 @@ impl Presence {
             online.leave(*namespace, room);
         }
         online.sockets -= 1;
+        if let Some(index) = online.places.iter().position(|(of, _)| *of == place) {
+            online.places[index].1 -= 1;
+            if online.places[index].1 == 0 {
+                online.places.remove(index);
+            }
+        }
         if online.sockets > 0 {
             return false;
         }
@@ -181,6 +207,10 @@ mod tests {
         RoomName::parse(name).expect("a name")
     }
 
+    fn place(slot: u32) -> Place {
+        (0, ConnectionKey { slot, generation: 0 })
+    }
+
     fn user() -> Arc<User> {
         Arc::new(User::anonymous())
     }
@@ -192,9 +222,9 @@ mod tests {
         assert!(!presence.connected("a"));
         assert!(presence.entered("a", NAMESPACE, &room("r")));
         assert!(!presence.entered("a", NAMESPACE, &room("r")), "the second socket of the user");
-        assert!(!presence.disconnected(&user(), "a", &[(NAMESPACE, room("r"))], 10));
+        assert!(!presence.disconnected(&user(), "a", place(1), &[(NAMESPACE, room("r"))], 10));
         assert_eq!(presence.seen("a"), Seen { online: true, last_seen_unix_ms: None });
-        assert!(presence.disconnected(&user(), "a", &[(NAMESPACE, room("r"))], 20));
+        assert!(presence.disconnected(&user(), "a", place(1), &[(NAMESPACE, room("r"))], 20));
         assert_eq!(presence.seen("a"), Seen { online: false, last_seen_unix_ms: Some(20) });
     }
 
@@ -202,13 +232,33 @@ mod tests {
     fn the_grace_forgives_a_short_absence() {
         let presence = Presence::default();
         presence.connected("a");
-        presence.disconnected(&user(), "a", &[(NAMESPACE, room("r"))], 1_000);
+        presence.disconnected(&user(), "a", place(1), &[(NAMESPACE, room("r"))], 1_000);
         assert_eq!(presence.take_gone(2_000, 3_000).1, Some(4_000));
         presence.connected("a");
         assert!(presence.take_gone(4_000, 3_000).0.is_empty(), "the user came back");
-        presence.disconnected(&user(), "a", &[(NAMESPACE, room("r"))], 5_000);
+        presence.disconnected(&user(), "a", place(1), &[(NAMESPACE, room("r"))], 5_000);
         let (gone, next) = presence.take_gone(8_000, 3_000);
         assert_eq!((gone.len(), next), (1, None));
         assert_eq!((gone[0].last_seen_unix_ms, &gone[0].rooms), (5_000, &vec![(NAMESPACE, room("r"))]));
+    }
+
+    #[test]
+    fn the_last_claim_wins() {
+        let presence = Presence::default();
+        let connect = |slot| {
+            presence.connected("a");
+            presence.claim("a", place(slot), 2)
+        };
+        assert_eq!(
+            [connect(1), connect(2), connect(2)],
+            [vec![], vec![], vec![]],
+            "two sockets of one connection are one place"
+        );
+        assert_eq!(connect(3), [place(1)]);
+        presence.disconnected(&user(), "a", place(1), &[], 1);
+        presence.disconnected(&user(), "a", place(2), &[], 1);
+        assert_eq!(connect(4), [place(2)], "its other socket is still there");
+        presence.disconnected(&user(), "a", place(3), &[], 1);
+        assert_eq!(connect(5), [], "a place is free");
     }
 }

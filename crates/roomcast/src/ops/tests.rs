@@ -131,6 +131,7 @@ async fn serve_shard(mut receiver: Receiver, members: Vec<Membership>, published
             | Message::Adopt(_)
             | Message::Authenticated { .. }
             | Message::Resume { .. }
+            | Message::Replaced(_)
             | Message::Drain { .. } => panic!("the API sends nothing of the kind"),
         }
     }

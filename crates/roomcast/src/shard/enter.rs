@@ -173,13 +173,23 @@ impl Shard {
             self.send(slot, frame);
         }
         tracing::info!(socket = %id, user = user.id.as_ref().map(|id| id.as_str()), address = %self.connection(slot).address, "connected");
-        if let Some(id) = &user.id
-            && self.outside.gateway.presence.connected(id.as_str())
-        {
-            self.user_online(id);
+        if let Some(id) = &user.id {
+            if self.outside.gateway.presence.connected(id.as_str()) {
+                self.user_online(id);
+            }
+            self.claim_place(slot, id);
         }
         self.with_sockets(|sockets, moment, watch, out| sockets.welcome(key, moment, watch, out));
         self.arm(slot);
+    }
+
+    /// Where a user may have only so many connections, the oldest ones go, on whichever shard they are.
+    fn claim_place(&mut self, slot: u32, id: &UserId) {
+        let Some(connections) = self.outside.gateway.profile.user.connections else { return };
+        let place = (self.index, self.slots.key(slot));
+        for (shard, key) in self.outside.gateway.presence.claim(id.as_str(), place, connections as usize) {
+            self.outside.gateway.publisher.inboxes()[shard].send(Message::Replaced(key));
+        }
     }
 
     fn user_online(&mut self, id: &UserId) {

@@ -62,6 +62,8 @@ pub enum Message {
         /// The answer.
         reply: Reply,
     },
+    /// A newer connection of the same user took this one's place.
+    Replaced(ConnectionKey),
     /// A question about what the shard holds.
     Query(Query),
     /// Close the shard's connections at a steady pace over this time, take no new ones.

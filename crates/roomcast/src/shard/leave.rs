@@ -1,6 +1,6 @@
 //! How sockets and connections go, and when a connection must be looked at: the one place that frees a slot.
 
-use hub::codes::CloseCode;
+use hub::codes::{CloseCode, ErrorCode};
 use hub::rooms::SocketKey;
 use wire::engine::{CloseReason, Phase};
 use wire::socketio::Outbound;
@@ -12,11 +12,18 @@ use super::{Shard, encode};
 impl Shard {
     /// The socket leaves its rooms and namespace, and others are told.
     pub(super) fn exit(&mut self, key: SocketKey) {
+        let place = (self.index, self.slots.key(self.sockets.get(key).slot));
         let departed = self.with_sockets(|sockets, moment, watch, out| sockets.exit(key, moment, watch, out));
         self.outside.gateway.metrics.sockets.dec();
         if let Some(id) = &departed.user.id {
             let now = self.clock.unix_ms();
-            if self.outside.gateway.presence.disconnected(&departed.user, id.as_str(), &departed.followed_rooms, now) {
+            if self.outside.gateway.presence.disconnected(
+                &departed.user,
+                id.as_str(),
+                place,
+                &departed.followed_rooms,
+                now,
+            ) {
                 self.outside.gateway.left.notify_one();
             }
         }
@@ -44,6 +51,18 @@ impl Shard {
         }
         self.leave_all(slot);
         self.close(slot, CloseCode::Normal, CloseCode::Normal.reason());
+    }
+
+    /// A newer connection of the same user took the place of this one, which is told so and ended for good.
+    pub(super) fn replaced(&mut self, slot: u32) {
+        for key in self.sockets.at(slot).to_vec() {
+            let namespace = self.sockets.get(key).namespace;
+            let message = "a newer connection of the same user took the place of this one";
+            self.tell_error(slot, namespace, None, ErrorCode::Replaced, message, None);
+            self.send_disconnect(key);
+        }
+        self.leave_all(slot);
+        self.close(slot, CloseCode::Replaced, CloseCode::Replaced.reason());
     }
 
     pub(super) fn send_disconnect(&mut self, key: SocketKey) {

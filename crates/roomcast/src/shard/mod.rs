@@ -310,6 +310,11 @@ impl Shard {
                     });
                 }
             }
+            Message::Replaced(connection) => {
+                if self.slots.is_current(connection) {
+                    self.replaced(connection.slot);
+                }
+            }
             Message::Query(query) => self.answer(query),
             Message::Drain { spread_ms } => self.start_drain(spread_ms),
         }
