@@ -49,7 +49,7 @@ export async function startGateway({ profile = "hometrip", text, shards = 1, por
   }
   const child = spawn(BINARY, ["serve", ...which, "--shards", String(shards), "--host", "127.0.0.1"], {
     cwd: folder,
-    env: { PATH: process.env.PATH, PORT: String(port), JWT_SECRET: SECRET, API_KEY, LOG_LEVEL: "info", ...env },
+    env: { PATH: process.env.PATH, PORT: String(port), JWT_SECRET: SECRET, API_KEY, LOG_LEVEL: "info", LOG_FORMAT: "json", ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
   running.add(child);
