@@ -50,6 +50,9 @@ pub(crate) fn start(source: &Source, listening: Listening, environment: &Environ
     if let Some(port) = listening.port {
         profile.service.port = port;
     }
+    if profile.service.page.is_some() && profile.service.port != 0 {
+        eprintln!("The page stands at http://{}:{}/; Ctrl-C ends.", profile.service.host, profile.service.port);
+    }
     let shards = listening.shards.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     Ok(roomcast::app::run(profile, &warnings, shards.min(SHARDS_MAX))?)
 }

@@ -147,6 +147,18 @@ for (const shards of SHARDS) {
       await second.stop();
     });
 
+    it("a second gateway on the same queues says that each gets only a part of the events", async () => {
+      const { env } = brokers.at(-1);
+      const first = await startGateway({ shards, env });
+      const alone = await first.health((health) => health.eventBus === "connected", "the event bus");
+      assert.equal(alone.status, "ok");
+      const second = await startGateway({ shards, env });
+      await second.health((health) => health.eventBus === "connected" && health.status === "degraded", "the second to say so");
+      const { json } = await second.get("/health/ready");
+      assert.match(json.reasons.join(), /websocket\.message\.sent/);
+      await Promise.all([first.stop(), second.stop()]);
+    });
+
     it("a wrong password is said in the log, and does not keep clients out", async () => {
       const rabbit = brokers.at(-1);
       const gateway = await startGateway({ shards, env: { ...rabbit.env, RABBITMQ_PASSWORD: "p/w@%" } });

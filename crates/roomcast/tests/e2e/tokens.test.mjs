@@ -34,7 +34,7 @@ async function startAccess() {
     const [, conversation, user] = request.url.split("/").map(decodeURIComponent);
     answer.writeHead(conversation === "broken" ? 500 : user.startsWith("a") ? 204 : 403).end();
   });
-  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  await new Promise((resolve) => server.unref().listen(0, "127.0.0.1", resolve));
   return { asked, url: `http://127.0.0.1:${server.address().port}`, close: () => server.close() };
 }
 

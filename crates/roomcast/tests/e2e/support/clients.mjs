@@ -1,5 +1,7 @@
 // Clients whose every event is recorded: the stock Socket.IO client, and raw WebSockets for the bytes on the wire.
 
+import { after } from "node:test";
+
 import { io } from "socket.io-client";
 import { WebSocket } from "ws";
 
@@ -15,6 +17,7 @@ export function closeClients() {
   for (const close of open) close();
   open.clear();
 }
+after(closeClients);
 
 /** A stock client. It reconnects only where the options say so. */
 export function socketIo(url, { name = "a client", namespace = "", token, ...options } = {}) {

@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { after } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import { Recorder, until, within } from "./recorder.mjs";
@@ -17,9 +18,11 @@ export const API_KEY = "a key of the tests";
 /** The numbers of shards with which every suite runs. */
 export const SHARDS = [1, 4];
 
-/** Everything that was started and not ended; ended with this process, whatever ends it. */
+/** Everything that was started and not ended: ended after the last test, so that one that failed holds nothing up, and with this process. */
 const running = new Set();
-process.on("exit", () => running.forEach((child) => child.kill("SIGKILL")));
+const endAll = () => running.forEach((child) => child.kill("SIGKILL"));
+after(endAll);
+process.on("exit", endAll);
 
 /** Runs the binary to its end; gives what it printed. */
 export function roomcast(args, { input = "", env = {} } = {}) {
@@ -49,7 +52,7 @@ export async function startGateway({ profile = "hometrip", text, shards = 1, por
   }
   const child = spawn(BINARY, ["serve", ...which, "--shards", String(shards), "--host", "127.0.0.1"], {
     cwd: folder,
-    env: { PATH: process.env.PATH, PORT: String(port), JWT_SECRET: SECRET, API_KEY, LOG_LEVEL: "info", ...env },
+    env: { PATH: process.env.PATH, PORT: String(port), JWT_SECRET: SECRET, API_KEY, LOG_LEVEL: "info", LOG_FORMAT: "json", ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
   running.add(child);

@@ -15,7 +15,7 @@ export async function startProxy(gateways) {
         return;
       }
     }
-  }, CHECK_MS);
+  }, CHECK_MS).unref();
   const server = createServer((client) => {
     const upstream = connect(ready.port, "127.0.0.1");
     for (const [one, other] of [[client, upstream], [upstream, client]]) {
@@ -29,6 +29,7 @@ export async function startProxy(gateways) {
       one.pipe(other);
     }
   });
+  server.unref();
   await new Promise((resolve) => server.listen(0, "127.0.0.1", 4096, resolve));
   return {
     url: `http://127.0.0.1:${server.address().port}`,

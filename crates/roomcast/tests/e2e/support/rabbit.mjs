@@ -5,6 +5,7 @@ import { spawn } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { after } from "node:test";
 
 import amqp from "amqplib";
 
@@ -24,6 +25,10 @@ wait
 rm -rf "$2" || { sleep 1; rm -rf "$2"; }
 `;
 
+/** The keepers of brokers that were not ended; after the last test their brokers go, so that one that failed holds nothing up. */
+const keepers = new Set();
+after(() => keepers.forEach((keeper) => keeper.stdin.end()));
+
 export class Rabbit {
   /** A broker that does not run yet. */
   static async prepare() {
@@ -36,6 +41,7 @@ export class Rabbit {
     rabbit.url = `amqp://guest:guest@127.0.0.1:${rabbit.port}`;
     rabbit.env = { RABBITMQ_HOST: "127.0.0.1", RABBITMQ_PORT: String(rabbit.port), RABBITMQ_USER: "guest", RABBITMQ_PASSWORD: "guest" };
     rabbit.keeper = spawn("sh", ["-c", KEEPER, "keeper", String(rabbit.mapper), rabbit.folder], { stdio: ["pipe", "ignore", "ignore"] });
+    keepers.add(rabbit.keeper);
     return rabbit;
   }
 
@@ -93,6 +99,7 @@ export class Rabbit {
 
   /** Ends it for good, with all that it kept. */
   async end() {
+    keepers.delete(this.keeper);
     const gone = new Promise((resolve) => this.keeper.on("close", resolve));
     this.keeper.stdin.end();
     await within(gone, "RabbitMQ's folder to be gone");
