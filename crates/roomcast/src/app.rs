@@ -68,7 +68,7 @@ async fn serve(profile: Arc<Profile>, metrics: Arc<Metrics>, shards: usize) -> a
     let gateway = Gateway {
         profile: profile.clone(),
         publisher,
-        presence: Arc::new(Presence::default()),
+        presence: Arc::new(Presence::new(profile.rules.offline_grace().as_millis() as u64)),
         metrics: metrics.clone(),
         left: Arc::new(Notify::new()),
     };
@@ -135,15 +135,17 @@ async fn serve_operators(profile: &Profile, port: u16, router: axum::Router) -> 
     Ok(())
 }
 
-/// The way out: not ready, no new sessions, connections closed at a steady pace, no listener, deliveries in hand finished.
+/// The way out: not ready, no new sessions, deliveries in hand finished, connections closed at a steady pace, no listener.
 async fn drain(gateway: &Gateway, health: &Health, shared: &Shared, acceptor: Acceptor, source: source::Running) {
     let settings = &gateway.profile.drain;
     tracing::info!(delay = ?settings.delay, timeout = ?settings.timeout, "draining");
     health.enter(Phase::Draining);
     shared.draining.store(true, Ordering::Relaxed);
     tokio::time::sleep(settings.delay).await;
-    let deadline = Instant::now() + settings.timeout;
-    // Half of the time for the connections; what follows has the other half.
+    // First the source: what it took while members are leaving would reach only some of them. What it has in hand still reaches all;
+    // the rest waits in the queue for the next instance.
+    source.stop(Instant::now() + settings.timeout / 4).await;
+    // Half of the time for the connections.
     let spread = settings.timeout / 2;
     for inbox in gateway.publisher.inboxes() {
         inbox.send(Message::Drain { spread_ms: spread.as_millis() as u64 });
@@ -153,16 +155,14 @@ async fn drain(gateway: &Gateway, health: &Health, shared: &Shared, acceptor: Ac
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     acceptor.stop();
-    source.stop(deadline - Duration::from_millis(200).min(settings.timeout / 8)).await;
     tracing::info!("ended");
 }
 
 /// Tells others about users who have been gone for the grace.
 async fn tell_gone(gateway: Gateway) {
     let rules = &gateway.profile.rules;
-    let grace_ms = rules.offline_grace().as_millis() as u64;
     loop {
-        let (gone, next_unix_ms) = gateway.presence.take_gone(unix_ms(), grace_ms);
+        let (gone, next_unix_ms) = gateway.presence.take_gone(unix_ms());
         for gone in gone {
             let Some(id) = &gone.user.id else { continue };
             let facts = PresenceFacts {

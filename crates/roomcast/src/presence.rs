@@ -13,6 +13,9 @@ use crate::shard::inbox::ConnectionKey;
 /// Users that are offline and still remembered; the oldest goes first.
 pub const REMEMBERED_MAX: usize = 50_000;
 
+/// Rooms of sockets that went, remembered for a user who has others.
+pub const LEFT_MAX: usize = 100;
+
 /// What is known of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Seen {
@@ -32,7 +35,7 @@ pub struct Gone {
     pub user: Arc<User>,
     /// When the last socket went, in ms since the Unix epoch.
     pub last_seen_unix_ms: u64,
-    /// The rooms that the last socket was in.
+    /// The rooms that the last socket was in, and those of sockets that went within the grace before it.
     pub rooms: Vec<(NamespaceId, RoomName)>,
 }
 
@@ -40,6 +43,7 @@ pub struct Gone {
 #[derive(Debug, Default)]
 pub struct Presence {
     state: Mutex<State>,
+    grace_ms: u64,
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +62,9 @@ struct Online {
     rooms: Vec<(NamespaceId, RoomName, u32)>,
     /// The user's connections, the oldest first, each with its sockets; kept only where their number is limited.
     places: Vec<(Place, u32)>,
+    /// Rooms of the user's sockets that went lately, and when: those within the grace of the last one's end are told with its own.
+    /// Bound: [`LEFT_MAX`], the oldest out first.
+    left: VecDeque<(NamespaceId, RoomName, u64)>,
 }
 
 #[derive(Debug)]
@@ -67,6 +74,11 @@ struct Leaving {
 }
 
 impl Presence {
+    /// Nobody is online yet; a user whose last socket has been gone for `grace_ms` is offline.
+    pub fn new(grace_ms: u64) -> Self {
+        Self { grace_ms, ..Self::default() }
+    }
+
     /// A socket of the user connected. Returns whether it is the user's first.
     pub fn connected(&self, user_id: &str) -> bool {
         let mut state = self.state.lock();
@@ -132,7 +144,17 @@ impl Presence {
             }
         }
         if online.sockets > 0 {
+            online.left.extend(rooms.iter().map(|(namespace, room)| (*namespace, room.clone(), now_unix_ms)));
+            let surplus = online.left.len().saturating_sub(LEFT_MAX);
+            online.left.drain(..surplus);
             return false;
+        }
+        let mut all = rooms.to_vec();
+        for (namespace, room, at_unix_ms) in std::mem::take(&mut online.left) {
+            let known = all.iter().any(|(of, name)| *of == namespace && *name == room);
+            if at_unix_ms + self.grace_ms >= now_unix_ms && !known {
+                all.push((namespace, room));
+            }
         }
         let (id, _) = state.online.remove_entry(user_id).expect("it was found above");
         if state.online.capacity() > 1024 && state.online.len() * 4 < state.online.capacity() {
@@ -140,17 +162,17 @@ impl Presence {
             state.online.shrink_to(keep);
         }
         state.remember(id.clone(), now_unix_ms);
-        let gone = Gone { user: user.clone(), last_seen_unix_ms: now_unix_ms, rooms: rooms.to_vec() };
+        let gone = Gone { user: user.clone(), last_seen_unix_ms: now_unix_ms, rooms: all };
         state.leaving.push_back(Leaving { id, gone });
         true
     }
 
     /// Takes the users whose grace is over and who did not come back, and tells when to look again.
-    pub fn take_gone(&self, now_unix_ms: u64, grace_ms: u64) -> (Vec<Gone>, Option<u64>) {
+    pub fn take_gone(&self, now_unix_ms: u64) -> (Vec<Gone>, Option<u64>) {
         let mut state = self.state.lock();
         let mut gone = Vec::new();
         while let Some(first) = state.leaving.front() {
-            let due = first.gone.last_seen_unix_ms + grace_ms;
+            let due = first.gone.last_seen_unix_ms + self.grace_ms;
             if due > now_unix_ms {
                 return (gone, Some(due));
             }
@@ -230,16 +252,28 @@ mod tests {
 
     #[test]
     fn the_grace_forgives_a_short_absence() {
-        let presence = Presence::default();
+        let presence = Presence::new(3_000);
         presence.connected("a");
         presence.disconnected(&user(), "a", place(1), &[(NAMESPACE, room("r"))], 1_000);
-        assert_eq!(presence.take_gone(2_000, 3_000).1, Some(4_000));
+        assert_eq!(presence.take_gone(2_000).1, Some(4_000));
         presence.connected("a");
-        assert!(presence.take_gone(4_000, 3_000).0.is_empty(), "the user came back");
+        assert!(presence.take_gone(4_000).0.is_empty(), "the user came back");
         presence.disconnected(&user(), "a", place(1), &[(NAMESPACE, room("r"))], 5_000);
-        let (gone, next) = presence.take_gone(8_000, 3_000);
+        let (gone, next) = presence.take_gone(8_000);
         assert_eq!((gone.len(), next), (1, None));
         assert_eq!((gone[0].last_seen_unix_ms, &gone[0].rooms), (5_000, &vec![(NAMESPACE, room("r"))]));
+    }
+
+    #[test]
+    fn rooms_of_sockets_that_went_shortly_before_the_last_one_are_told_too() {
+        let presence = Presence::new(3_000);
+        assert!(presence.connected("a"));
+        assert!(!presence.connected("a") && !presence.connected("a"));
+        presence.disconnected(&user(), "a", place(1), &[(NAMESPACE, room("long ago"))], 1_000);
+        presence.disconnected(&user(), "a", place(2), &[(NAMESPACE, room("just before"))], 9_000);
+        presence.disconnected(&user(), "a", place(3), &[(NAMESPACE, room("last"))], 10_000);
+        let (gone, _) = presence.take_gone(13_000);
+        assert_eq!(gone[0].rooms, [(NAMESPACE, room("last")), (NAMESPACE, room("just before"))]);
     }
 
     #[test]

@@ -103,6 +103,10 @@ impl Rules {
         for (name, template) in &ask.with {
             let mut value = String::new();
             if template.push_json(&scope, &mut value).is_ok() {
+                // In an address these two would climb to another path (RFC 3986, section 5.2.4), encoded or not.
+                if matches!(value.as_str(), r#"".""# | r#""..""#) {
+                    return refused();
+                }
                 with.push((name.clone(), value.into_boxed_str()));
             }
         }

@@ -27,6 +27,9 @@ pub const ROOMS_NAMED_MAX: usize = 1_000;
 /// The media type of the Prometheus text that the gateway writes.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// The media type of the older Prometheus text.
+const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
 /// `GET /health/live`: the process answers.
 pub(super) async fn live(State(ops): State<Ops>) -> Response {
     json_text(json!({ "status": "ok", "uptime": ops.health.uptime_secs() }).to_string())
@@ -68,7 +71,11 @@ pub(super) async fn metrics(State(ops): State<Ops>, Query(query): Query<MetricsQ
     let numbers = ops.gateway.numbers().await;
     metrics.queued_bytes.set(gauge(numbers.queued_bytes));
     metrics.inbox_bytes.set(gauge(ops.gateway.publisher.inboxes().iter().map(Inbox::used_bytes).sum()));
-    ([(CONTENT_TYPE, OPEN_METRICS)], metrics.prometheus_text()).into_response()
+    // The same text reads as either; a scraper that does not say which gets the older name.
+    let open =
+        headers.get_all(ACCEPT).iter().any(|value| value.to_str().is_ok_and(|value| value.contains("openmetrics")));
+    let kind = if open { OPEN_METRICS } else { PROMETHEUS_TEXT };
+    ([(CONTENT_TYPE, kind)], metrics.prometheus_text()).into_response()
 }
 
 fn gauge(value: usize) -> i64 {

@@ -11,7 +11,7 @@ use wire::socketio::{Decoded, Kind, Outbound};
 
 use super::connection::Rate;
 use super::inbox::Message;
-use super::{Shard, encode};
+use super::{Doom, ERRORS_PER_MINUTE, Shard, encode};
 use crate::access::Answer;
 use crate::source::Published;
 
@@ -120,6 +120,11 @@ impl Shard {
         message_id: Option<&str>,
     ) {
         self.outside.gateway.metrics.client_errors.inc(code.as_str());
+        let now = self.clock.now_ms();
+        if self.connection(slot).errors.take(ERRORS_PER_MINUTE, now) == Rate::Abuse {
+            // It stays through any number of mistakes, but not if it does nothing else.
+            return self.doomed.push((self.slots.key(slot), Doom::Close(CloseCode::PolicyViolation)));
+        }
         tracing::debug!(code = code.as_str(), message, "told a client");
         match ack {
             Some(ack) => {

@@ -29,8 +29,16 @@ pub struct Connection {
     pub authenticating: SmallVec<[(NamespaceId, Purpose); 1]>,
     /// The earliest entry of it in the wheel.
     pub armed_ms: u64,
+    /// Bytes that were read and wait for their turn; at most one read's.
+    pub unfed: Option<Box<[u8]>>,
+    /// It waits among those that have more to read.
+    pub is_unread: bool,
+    /// The client has ended its side of the socket: it is to be read to its end.
+    pub ended: bool,
     /// How fast it may send.
     pub bucket: Bucket,
+    /// How many errors it may cause.
+    pub errors: Bucket,
     /// The close frame is out, or will be with what is queued: until when to wait for the client's.
     pub closing_until_ms: Option<u64>,
 }

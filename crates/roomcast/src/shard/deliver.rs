@@ -120,6 +120,9 @@ impl Shard {
         let frame = self.slots.add_frame(frame);
         if !self.slots.note_urgent(slot, frame) {
             self.flush(slot);
+            if self.slots.way(slot) == Way::Closed {
+                return;
+            }
             let noted = self.slots.note_urgent(slot, frame);
             debug_assert!(noted, "a flushed slot holds a frame");
         }
@@ -209,8 +212,13 @@ impl Shard {
         let event = Arc::new(Event { emission, done: None });
         match self.outside.gateway.publisher.try_publish_to_others(&event, self.index) {
             Ok(true) => {
-                self.inbox.charge(&event);
-                self.events.push_back(event);
+                // At once, so that it goes to those who are members now, whatever the next command does.
+                if self.slots.is_arena_full() {
+                    self.flush_all();
+                }
+                let members = self.note_event(&event.emission);
+                self.delivered += members as u64;
+                self.in_tick.push(event);
                 true
             }
             Ok(false) => true,

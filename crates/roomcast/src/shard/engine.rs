@@ -13,7 +13,7 @@ use super::connection::{Bucket, Connection, Protocol, SocketIo};
 use super::inbox::ConnectionKey;
 use super::poll::{Adopted, Handshake, PollKind, PollReply, PollRequest, Role};
 use super::slots::{Encoding, Way};
-use super::{CLOSE_WAIT_MS, Doom, Shard, encode};
+use super::{CLOSE_WAIT_MS, Doom, ERRORS_PER_MINUTE, Shard, encode};
 
 /// The settings of an endpoint's sessions; those of a plain endpoint are not looked at.
 pub(super) fn settings(endpoint: &Endpoint, max_payload: usize, send_queue_bytes: usize) -> engine::Settings {
@@ -152,7 +152,11 @@ impl Shard {
             endpoint,
             authenticating: smallvec::SmallVec::new(),
             armed_ms: u64::MAX,
+            unfed: None,
+            is_unread: false,
+            ended: false,
             bucket: Bucket::full(per_minute, self.clock.now_ms()),
+            errors: Bucket::full(ERRORS_PER_MINUTE, self.clock.now_ms()),
             closing_until_ms: None,
         }
     }
@@ -387,6 +391,7 @@ impl Shard {
             return self.doomed.push((main, Doom::Broken));
         }
         self.migrated = Some((probe, main));
+        self.connection(slot).ended |= self.connection(probe.slot).ended;
         if let Some(outbox) = self.connection(probe.slot).outbox.take() {
             self.connection(slot).outbox = Some(outbox);
         }

@@ -161,6 +161,11 @@ impl Shard {
     /// Lets a client in: it learns its id, then its rooms and events begin.
     fn enter(&mut self, slot: u32, namespace: NamespaceId, identity: Identity) {
         let Identity { user, expires_at_unix_secs } = identity;
+        // A token that got in by the leeway alone has that long to be refreshed.
+        let leeway_secs = self.outside.gateway.profile.auth.leeway.as_secs();
+        let now_unix_secs = self.clock.unix_ms() / 1000;
+        let expires_at_unix_secs =
+            expires_at_unix_secs.map(|at| if at <= now_unix_secs { at.saturating_add(leeway_secs) } else { at });
         let id = ids::socket_id(self.index, slot, self.clock.random());
         let user = Arc::new(user);
         let key = self.sockets.enter(slot, namespace, id, user.clone(), expires_at_unix_secs);

@@ -206,7 +206,11 @@ impl Front {
             Some(Duration::ZERO) => Ok(()),
             Some(wait) => {
                 tokio::time::sleep(wait).await;
-                if is_full() { Err(unavailable("full")) } else { Ok(()) }
+                match self.shared.draining.load(Ordering::Relaxed) {
+                    true => Err(unavailable("draining")),
+                    false if is_full() => Err(unavailable("full")),
+                    false => Ok(()),
+                }
             }
             None => Err(unavailable("full")),
         }
@@ -431,8 +435,12 @@ impl Front {
     }
 
     fn handshake(&self, request: &Request<Incoming>, query: &Query<'_>) -> Handshake {
-        let bearer =
-            request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        let authorization = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        // RFC 9110, section 11.1: the scheme's case says nothing.
+        let bearer = authorization.and_then(|value| {
+            let (scheme, token) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+        });
         let token = bearer
             .map(str::to_owned)
             .or_else(|| query.value("token").map(Into::into))

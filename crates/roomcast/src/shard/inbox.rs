@@ -196,11 +196,6 @@ impl Receiver {
         self.receiver.recv().await
     }
 
-    /// An event of the shard's own waits: it counts like those of others.
-    pub fn charge(&self, event: &Event) {
-        self.room.used.fetch_add(event_cost(event), Ordering::AcqRel);
-    }
-
     /// The event waits no longer: its bytes are free for others. An event counts until then, wherever in the shard it waits.
     pub fn release(&self, event: &Event) {
         let cost = event_cost(event);

@@ -6,6 +6,7 @@ use wire::engine::{CloseReason, Phase};
 use wire::socketio::Outbound;
 
 use super::connection::Protocol;
+use super::inbox::ConnectionKey;
 use super::slots::Encoding;
 use super::{Shard, encode};
 
@@ -79,6 +80,7 @@ impl Shard {
         self.leave_all(slot);
         let Some(connection) = self.connections[slot as usize].take() else { return };
         self.queued_bytes -= connection.outbox.as_ref().map_or(0, |outbox| outbox.bytes());
+        let key = self.slots.key(slot);
         self.slots.close(slot);
         let mut is_counted = connection.closing_until_ms.is_some();
         match connection.protocol {
@@ -92,7 +94,7 @@ impl Shard {
                 }
             }
             Protocol::Json(_) => {}
-            Protocol::Probe(main) => return self.probe_ended(main),
+            Protocol::Probe(main) => return self.probe_ended(key, main),
         }
         if !is_counted {
             self.count_disconnect(reason);
@@ -104,10 +106,10 @@ impl Shard {
     }
 
     /// The WebSocket that was to take a session over is gone; the session goes on over polling.
-    fn probe_ended(&mut self, main: super::ConnectionKey) {
+    fn probe_ended(&mut self, probe: ConnectionKey, main: ConnectionKey) {
         if self.slots.is_current(main) && self.migrated.is_none() {
             let io = self.socket_io(main.slot);
-            if io.probe.take().is_some() {
+            if io.probe.take_if(|current| *current == probe).is_some() {
                 self.session(main.slot, |session, context| {
                     session.websocket_closed(CloseReason::TransportClose, context)
                 });

@@ -36,6 +36,7 @@ use hub::rooms::Watch;
 use hub::sockets::{Moment, Output, Sockets};
 use tokio::io::Interest as Readable;
 use tokio::io::unix::AsyncFd;
+use wire::ws::Flow;
 
 use self::clock::Clock;
 use self::connection::{Connection, Protocol};
@@ -57,6 +58,12 @@ const SLICE: usize = 256;
 
 /// Bytes read from a socket at once.
 const SCRATCH_BYTES: usize = 64 * 1024;
+
+/// Messages of one connection that are handled before others have their turn.
+const MESSAGES_PER_READ: usize = 64;
+
+/// Errors that a connection may be told of in a minute; ten times as many end it.
+const ERRORS_PER_MINUTE: u32 = 100;
 
 /// How long to wait for the client's side of a close, and for a blocked socket to take the close frame.
 const CLOSE_WAIT_MS: u64 = 5_000;
@@ -122,6 +129,8 @@ struct Shard {
     /// A probe whose socket just moved to its session's slot: its parser has to follow.
     migrated: Option<(ConnectionKey, ConnectionKey)>,
     drain: Option<Drain>,
+    /// Nobody is to stay: who comes all the same is sent on.
+    is_draining: bool,
 }
 
 /// Why a connection is ended.
@@ -131,6 +140,8 @@ enum Doom {
     Broken,
     /// Its send queue is full.
     Slow,
+    /// With this close code.
+    Close(CloseCode),
 }
 
 /// Connections being closed at a steady pace.
@@ -214,6 +225,7 @@ pub fn spawn(
             finished: Vec::new(),
             migrated: None,
             drain: None,
+            is_draining: false,
         };
         let front = Rc::new(Front::new(shared, index));
         tokio::task::LocalSet::new().block_on(&runtime, shard.run(front, watched));
@@ -345,6 +357,7 @@ impl Shard {
         for _ in 0..self.unread.len() {
             let Some(key) = self.unread.pop_front() else { break };
             if self.slots.is_current(key) {
+                self.connection(key.slot).is_unread = false;
                 self.read(key);
             }
         }
@@ -352,7 +365,7 @@ impl Shard {
             Ok(more) => self.more_ready = more,
             Err(error) => panic!("the epoll set of a shard is broken: {error}"),
         }
-        for Readiness { key, readable, writable } in ready.drain(..) {
+        for Readiness { key, readable, writable, ended } in ready.drain(..) {
             if !self.slots.is_current(key) {
                 continue;
             }
@@ -360,25 +373,43 @@ impl Shard {
                 self.write_outbox(key.slot);
             }
             if readable && self.slots.is_current(key) {
-                self.read(key);
+                let connection = self.connection(key.slot);
+                connection.ended |= ended;
+                // Whoever waits for its turn anyway gets one helping, not two.
+                if !connection.is_unread {
+                    self.read(key);
+                }
             }
         }
     }
 
+    /// Reads from a socket once, or goes on with what the last read left.
     fn read(&mut self, key: ConnectionKey) {
+        if let Some(mut unfed) = self.connection(key.slot).unfed.take() {
+            // Whatever is in the socket waits its turn: nobody takes more than one helping.
+            self.read_later(key);
+            return self.feed(key, &mut unfed);
+        }
         let mut scratch = std::mem::take(&mut self.scratch);
         match self.slots.read(key.slot, &mut scratch) {
             Ok(None) => {}
             Ok(Some(0)) | Err(_) => self.doomed.push((key, Doom::Broken)),
             Ok(Some(read)) => {
-                if read == scratch.len() {
-                    // Edge-triggered: nobody tells us again about what is left.
-                    self.unread.push_back(key);
+                // Edge-triggered: nobody tells us again about what is left, be it bytes or the end.
+                if read == scratch.len() || self.connection(key.slot).ended {
+                    self.read_later(key);
                 }
                 self.feed(key, &mut scratch[..read]);
             }
         }
         self.scratch = scratch;
+    }
+
+    /// There is more to read than this turn takes.
+    fn read_later(&mut self, key: ConnectionKey) {
+        if !std::mem::replace(&mut self.connection(key.slot).is_unread, true) {
+            self.unread.push_back(key);
+        }
     }
 
     /// Takes bytes of a WebSocket apart and hands its messages to its dialect.
@@ -389,7 +420,14 @@ impl Shard {
             return;
         }
         let mut parser = std::mem::take(&mut self.connection(key.slot).parser);
-        let result = parser.feed(input, max_bytes, &mut |incoming| self.incoming(key, incoming));
+        let mut helping = MESSAGES_PER_READ;
+        let result = parser.feed(input, max_bytes, &mut |incoming| {
+            helping -= 1;
+            match self.incoming(key, incoming) {
+                Flow::Continue if helping > 0 => Flow::Continue,
+                Flow::Continue | Flow::Stop => Flow::Stop,
+            }
+        });
         let mut owner = key;
         if let Some((probe, main)) = self.migrated.take() {
             self.end(probe.slot, "upgraded");
@@ -399,8 +437,13 @@ impl Shard {
             return;
         }
         self.connection(owner.slot).parser = parser;
-        if let Err(violation) = result {
-            self.violated(owner.slot, &violation);
+        match result {
+            Ok(taken) if taken < input.len() => {
+                self.connection(owner.slot).unfed = Some(input[taken..].into());
+                self.read_later(owner);
+            }
+            Ok(_) => {}
+            Err(violation) => self.violated(owner.slot, &violation),
         }
     }
 
@@ -444,6 +487,9 @@ impl Shard {
             self.outside.gateway.metrics.connections.inc();
         }
         self.connections[slot] = Some(Box::new(connection));
+        if self.is_draining {
+            self.doomed.push((key, Doom::Close(CloseCode::GoingAway)));
+        }
     }
 
     /// Ends what is doomed. Membership changes here, when nobody walks along a room.
@@ -454,12 +500,14 @@ impl Shard {
                 match doom {
                     Doom::Broken => self.end(key.slot, "transport close"),
                     Doom::Slow => self.cut_slow(key.slot),
+                    Doom::Close(code) => self.close(key.slot, code, code.reason()),
                 }
             }
         }
     }
 
     fn start_drain(&mut self, spread_ms: u64) {
+        self.is_draining = true;
         let keys = self.connections.iter().enumerate().filter(|(_, connection)| connection.is_some());
         let keys: Vec<ConnectionKey> = keys.map(|(slot, _)| self.slots.key(slot as u32)).collect();
         // A handful of connections need not take all the time there is.

@@ -100,6 +100,8 @@ pub struct Readiness {
     pub readable: bool,
     /// There may be room to write.
     pub writable: bool,
+    /// The client has ended its side, or the socket is broken: it is to be read to its end, of which no edge will tell again.
+    pub ended: bool,
 }
 
 /// A new epoll set, for a shard's sockets.
@@ -164,6 +166,7 @@ impl Slots {
             place.way = way;
             place.encoding = encoding;
             place.in_use = true;
+            place.due_count = 0;
             return ConnectionKey { slot, generation: place.generation };
         }
         let slot = self.slots.len() as u32;
@@ -430,6 +433,7 @@ impl Slots {
                 key,
                 readable: flags.intersects(epoll::EventFlags::IN | ended),
                 writable: flags.contains(epoll::EventFlags::OUT),
+                ended: flags.intersects(ended),
             });
         }
         Ok(self.ready.len() == self.ready.capacity())
