@@ -232,6 +232,11 @@ fn an_access_service_guards_conversations_where_one_is_set() {
     assert_eq!(stage.command("join_room", room, true, vec![]).len(), 1, "who is in is not asked for again");
     let notification = r#"{"roomType":"notification","roomId":"7"}"#;
     assert_eq!(stage.command("join_room", notification, true, vec![]).len(), 2, "notification rooms are not asked for");
+    for climbing in [".", ".."] {
+        let room = format!(r#"{{"roomType":"conversation","roomId":"{climbing}"}}"#);
+        let refused = format!("failed forbidden: you may not enter `conversation:{climbing}`");
+        check(hometrip(&[ASKED]).command("join_room", &room, true, vec![]), &[refused.as_str()]);
+    }
     let mut stage = hometrip(&[ASKED]).of(User::anonymous());
     check(stage.command("join_room", ROOM, true, vec![]), &["failed forbidden: you may not enter `conversation:7`"]);
 }

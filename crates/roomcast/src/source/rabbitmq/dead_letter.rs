@@ -2,6 +2,7 @@
 //! While that is not possible they stay where they were, unacknowledged, within the prefetch.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
@@ -57,6 +58,7 @@ async fn keep_one(shared: &Shared, letter: DeadLetter, mut stop: Stop) -> anyhow
     tracing::warn!(%queue, %exchange, %key, reason, "a message cannot be handled; it goes to the dead letters");
     let properties = with_headers(&properties, &queue, &exchange, &key, &reason);
     let to = &shared.settings.dead_letter;
+    let mut stuck = None;
     loop {
         let (exchange, properties) = (ShortString::default(), properties.clone());
         let said = shared.publishing.send(Message { exchange, key: to.clone(), body: &body, properties }).await;
@@ -69,6 +71,7 @@ async fn keep_one(shared: &Shared, letter: DeadLetter, mut stop: Stop) -> anyhow
             Said::Returned => anyhow::bail!("the dead-letter queue {to} is gone"),
             Said::No | Said::Nothing => {
                 tracing::debug!(%queue, ?said, "a dead letter could not be published; it stays in its queue");
+                stuck.get_or_insert_with(|| Stuck::new(&shared.stuck_letters));
             }
         }
         tokio::select! {
@@ -76,6 +79,22 @@ async fn keep_one(shared: &Shared, letter: DeadLetter, mut stop: Stop) -> anyhow
             _ = stop.requested() => return Ok(()),
             () = tokio::time::sleep(RETRY_EVERY) => {}
         }
+    }
+}
+
+/// Counts a letter among those that are stuck for as long as it lives.
+struct Stuck<'a>(&'a AtomicUsize);
+
+impl<'a> Stuck<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Stuck<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

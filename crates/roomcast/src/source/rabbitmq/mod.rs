@@ -13,6 +13,7 @@ mod watch;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hub::rules::{Arrival, Outcome};
@@ -61,6 +62,8 @@ struct Shared {
     recent: Arc<Recent<Receipt>>,
     link: channel::Sender<Link>,
     concerns: channel::Sender<Vec<String>>,
+    /// Dead letters that the broker does not take; they stay unacknowledged and are tried again.
+    stuck_letters: AtomicUsize,
     ignored_keys: Mutex<HashSet<Box<str>>>,
     warned: topology::Warned,
 }
@@ -85,6 +88,7 @@ pub fn start(settings: Settings, wiring: Wiring, report: Report) -> Running {
         recent,
         link: channel::Sender::new(Link::Connecting),
         concerns: channel::Sender::new(Vec::new()),
+        stuck_letters: AtomicUsize::new(0),
         ignored_keys: Mutex::default(),
         warned: Mutex::default(),
     });

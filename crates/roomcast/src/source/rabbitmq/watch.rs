@@ -2,6 +2,7 @@
 //! the queues: messages that wait while none is delivered. A connection that only looks alive is dropped within 15 seconds.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -127,6 +128,13 @@ pub(super) async fn look(
         }
         if let Some(reason) = shared.publishing.blocked_reason() {
             concerns.push(format!("RabbitMQ takes no messages for now: {reason}"));
+        }
+        let stuck = shared.stuck_letters.load(Ordering::Relaxed);
+        if stuck > 0 {
+            let queue = &shared.settings.dead_letter;
+            concerns.push(format!(
+                "{stuck} message(s) wait unacknowledged, since the dead-letter queue {queue} does not take them"
+            ));
         }
         shared.concerns.send_if_modified(|told| {
             let news = *told != concerns;
