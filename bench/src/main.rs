@@ -70,13 +70,14 @@ enum Dialect {
 fn fan_out(server: &Path, members: usize, events: usize, rounds: usize, in_flight: usize) -> anyhow::Result<()> {
     let gateway = Server::gateway(server)?;
     let floor = Server::floor()?;
-    let mut crowd = Crowd::connect(gateway.port, members, client::PLAIN)?;
-    crowd.join()?;
-    let frame_bytes = crowd.one_event()?;
-    let mut bare = Crowd::connect(floor.port, members, client::BARE)?;
-    bare.frame_bytes(frame_bytes)?;
     let mut ratios = Vec::new();
     for round in 0..rounds {
+        // New connections for each round: heartbeats, which come every half a minute, would be taken for doubled events.
+        let mut crowd = Crowd::connect(gateway.port, members, client::PLAIN)?;
+        crowd.join()?;
+        let frame_bytes = crowd.one_event()?;
+        let mut bare = Crowd::connect(floor.port, members, client::BARE)?;
+        bare.frame_bytes(frame_bytes)?;
         let of_gateway = gateway.cpu_of(|| crowd.events(events, in_flight, frame_bytes))?;
         let of_floor = floor.cpu_of(|| bare.triggers(events, in_flight, frame_bytes))?;
         let each = |nanos: u64| nanos as f64 / (events * members) as f64 / 1000.0;
