@@ -138,6 +138,19 @@ fn profiles_are_listed_shown_and_described() {
 }
 
 #[test]
+fn a_reader_that_has_enough_is_no_failure() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_roomcast"))
+        .args(["profile", "schema"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("the binary ends");
+    assert_eq!((output.status.code(), text(&output)), (Some(0), String::new()));
+}
+
+#[test]
 fn explain_says_what_would_go_out_and_why() {
     let event = r#"{"conversationId": 42, "text": "a  b", "n": 1.0}"#;
     roomcast("explain --profile hometrip --key message.sent --event -").input(event).check(

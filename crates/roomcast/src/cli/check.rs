@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::arguments::{Source, Variables};
-use super::{Environment, Outcome};
+use super::{Environment, Outcome, say};
 
 /// Read a profile and say what is wrong with it
 ///
@@ -35,10 +35,10 @@ pub(crate) fn run(options: &Options, environment: &Environment) -> Outcome {
         })
         .filter_map(|variable| variable.names.first().map(String::as_str))
         .collect();
-    println!("{}: {}", source.name, profile.about);
-    println!("{}: no problem found", source.name);
+    say!("{}: {}", source.name, profile.about);
+    say!("{}: no problem found", source.name);
     if !missing.is_empty() {
-        println!("{}: must be set before it can be served: {}", source.name, missing.join(", "));
+        say!("{}: must be set before it can be served: {}", source.name, missing.join(", "));
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use hub::profile::Profile;
 use hub::rules::{Arrival, Origin, Outcome as Fate};
 
 use super::arguments::{ProfileChoice, Variables, file, now_unix_ms};
-use super::{Environment, Outcome, Problem};
+use super::{Environment, Outcome, Problem, say};
 
 /// Show which rooms and events an event from the broker would give, and why
 ///
@@ -38,11 +38,11 @@ pub(crate) fn run(options: &Options, environment: &Environment) -> Outcome {
     let queues: Vec<&str> =
         rabbitmq.queues.iter().filter(|queue| queue.brings(&options.key)).map(|queue| queue.name.as_str()).collect();
     if queues.is_empty() {
-        println!("no queue is bound to the key `{}`: the broker would drop the event", options.key);
+        say!("no queue is bound to the key `{}`: the broker would drop the event", options.key);
     }
     let mut poison = None;
     for queue in queues {
-        println!("{} -> queue {queue}", options.key);
+        say!("{} -> queue {queue}", options.key);
         let (fate, why) = profile.rules.explain(&Arrival {
             origin: Origin::Rabbitmq { exchange: &rabbitmq.exchange, queue },
             key: &options.key,
@@ -51,23 +51,23 @@ pub(crate) fn run(options: &Options, environment: &Environment) -> Outcome {
             new_id: "00000000000000000000",
         });
         for line in why {
-            println!("  {line}");
+            say!("  {line}");
         }
         match fate {
             Fate::Sent { emissions, once } => {
                 if let Some(id) = once {
-                    println!("  sent once under the id {id}");
+                    say!("  sent once under the id {id}");
                 }
                 if emissions.is_empty() {
-                    println!("  nothing goes out: no target is left");
+                    say!("  nothing goes out: no target is left");
                 }
                 for emission in &emissions {
-                    println!("  {}", describe(&profile, emission));
+                    say!("  {}", describe(&profile, emission));
                 }
             }
-            Fate::Ignored { reason } => println!("  ignored: {reason}"),
+            Fate::Ignored { reason } => say!("  ignored: {reason}"),
             Fate::Poison { reason } => {
-                println!("  dead letter: {reason}");
+                say!("  dead letter: {reason}");
                 poison = Some(reason);
             }
         }

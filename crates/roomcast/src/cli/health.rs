@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::arguments::{ProfileChoice, duration, local_url};
-use super::{Environment, Outcome, Problem, block_on};
+use super::{Environment, Outcome, Problem, block_on, say};
 
 /// Ask a gateway whether it is ready; exit code 0 if so, for container health checks
 ///
@@ -35,7 +35,7 @@ pub(crate) fn run(options: &Options, environment: &Environment) -> Outcome {
     let base = local_url(options.url.as_deref(), &options.profile, environment)?;
     let url = format!("{}/health/ready{}", base.trim_end_matches('/'), if options.strict { "?strict=1" } else { "" });
     let (status, body) = block_on(ask(&url, options.timeout))?;
-    println!("{}", body.trim_end());
+    say!("{}", body.trim_end());
     if status.is_success() {
         Ok(())
     } else {

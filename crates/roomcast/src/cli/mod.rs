@@ -94,6 +94,16 @@ pub(crate) fn report(outcome: Outcome) -> ExitCode {
     }
 }
 
+/// Writes a line to standard output, as `println!` does. A reader that is gone (`| head -1`) is a reason to end, and no failure.
+macro_rules! say {
+    ($($arguments:tt)*) => {
+        if std::io::Write::write_fmt(&mut std::io::stdout(), format_args!("{}\n", format_args!($($arguments)*))).is_err() {
+            return Ok(());
+        }
+    };
+}
+pub(crate) use say;
+
 /// Runs a client's work: one thread is enough for one connection.
 pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()

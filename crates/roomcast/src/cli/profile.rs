@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::{Args, Subcommand};
 
 use super::arguments::{Source, Variables};
-use super::{Environment, Outcome};
+use super::{Environment, Outcome, say};
 
 /// Show the profiles that come with the gateway, their variables, and the form of a profile
 #[derive(Debug, Args)]
@@ -49,19 +49,19 @@ pub(crate) fn run(options: &Options, environment: &Environment) -> Outcome {
             let width = hub::profile::builtin_names().map(str::len).max().unwrap_or(0);
             for name in hub::profile::builtin_names() {
                 let (profile, _) = Source::builtin(name)?.read(environment, Variables::MayBeMissing)?;
-                println!("{name:width$}  {}", profile.about);
+                say!("{name:width$}  {}", profile.about);
             }
         }
-        What::Show { name } => print!("{}", Source::builtin(name)?.text),
+        What::Show { name } => say!("{}", Source::builtin(name)?.text.trim_end()),
         What::Env { name } => {
             let source = if hub::profile::builtin(name).is_none() && Path::new(name).exists() {
                 Source::file(Path::new(name))?
             } else {
                 Source::builtin(name)?
             };
-            print!("{}", hub::profile::env_file(&source.variables()?));
+            say!("{}", hub::profile::env_file(&source.variables()?).trim_end());
         }
-        What::Schema => println!("{}", hub::profile::json_schema().trim_end()),
+        What::Schema => say!("{}", hub::profile::json_schema().trim_end()),
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::arguments::{ProfileChoice, Variables, data, local_url};
-use super::{Environment, Outcome, Problem, block_on};
+use super::{Environment, Outcome, Problem, block_on, say};
 
 /// Publish one event: to the broker as a service does, or to a room by the server API
 ///
@@ -73,7 +73,7 @@ fn to_broker(options: &Options, key: &str, body: Vec<u8>, environment: &Environm
         let message = format!("{shown}: no queue is bound to the key `{key}`, and the event is gone");
         return Err(Problem::Failed(anyhow::anyhow!(message)));
     }
-    println!("{shown}: {key}: {} bytes, confirmed by the broker", body.len());
+    say!("{shown}: {key}: {} bytes, confirmed by the broker", body.len());
     Ok(())
 }
 
@@ -108,6 +108,6 @@ fn to_room(options: &Options, room: &str, body: &[u8], environment: &Environment
         anyhow::ensure!(status.is_success(), "{url} answered {status}: {}", text.trim_end());
         Ok(text)
     })?;
-    println!("{room}: {}", answer.trim_end());
+    say!("{room}: {}", answer.trim_end());
     Ok(())
 }

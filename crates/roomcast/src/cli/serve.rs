@@ -51,7 +51,12 @@ pub(crate) fn start(source: &Source, listening: Listening, environment: &Environ
         profile.service.port = port;
     }
     if profile.service.page.is_some() && profile.service.port != 0 {
-        eprintln!("The page stands at http://{}:{}/; Ctrl-C ends.", profile.service.host, profile.service.port);
+        let host = match profile.service.host.as_str() {
+            "0.0.0.0" | "::" => "localhost".to_owned(),
+            host if host.contains(':') => format!("[{host}]"),
+            host => host.to_owned(),
+        };
+        eprintln!("Open http://{host}:{}/ in two browser windows once it listens; Ctrl-C ends.", profile.service.port);
     }
     let shards = listening.shards.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     Ok(roomcast::app::run(profile, &warnings, shards.min(SHARDS_MAX))?)

@@ -8,7 +8,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Map, Value};
 
 use super::arguments::{Lifetime, lifetime, now_unix_ms, pair};
-use super::{Environment, Outcome, Problem};
+use super::{Environment, Outcome, Problem, say};
 
 /// Make a token for development, signed with JWT_SECRET (HS256)
 ///
@@ -50,7 +50,7 @@ pub(crate) fn run(options: &Options, environment: &Environment) -> Outcome {
     let claims = claims(options, expires_in, now_unix_ms() / 1_000)?;
     let key = EncodingKey::from_secret(secret.as_bytes());
     let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).context("cannot sign the token")?;
-    println!("{token}");
+    say!("{token}");
     Ok(())
 }
 

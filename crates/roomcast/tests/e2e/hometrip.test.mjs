@@ -79,6 +79,22 @@ for (const shards of SHARDS) {
       assert.equal(item.text, `42["new_message",${body}]`);
     });
 
+    it("an upgrade to WebSocket in the middle of a stream of events loses none, repeats none and keeps their order", async () => {
+      const conversation = fresh("trip");
+      const upgrading = Array.from({ length: 10 }, (_, index) => connected(gateway.url, { token: tokenOf(`u${index}`), transports: ["polling", "websocket"], upgrade: true }));
+      // From the moment each is in the room on, while its upgrade is still under way.
+      const pages = await Promise.all(upgrading);
+      await Promise.all(pages.map((page) => page.ask("join_room", { roomType: "conversation", roomId: conversation })));
+      let n = 0;
+      const isUpgraded = (page) => page.socket.io.engine.transport.name === "websocket";
+      while (n < 500 || !pages.every(isUpgraded)) await bus.publish("message.sent", { conversationId: conversation, n: (n += 1) });
+      for (const page of pages) {
+        await page.next("new_message", (message) => message.n === n);
+        const numbers = page.events.items.filter((item) => item.event === "new_message").map((item) => item.args[0].n);
+        assert.deepEqual(numbers, Array.from({ length: n }, (_, index) => index + 1));
+      }
+    });
+
     it("a user's events reach every device of that user, over every transport, and nobody else", async () => {
       const [alice, bob] = [fresh("alice"), fresh("bob")];
       const devices = await Promise.all(Object.values(TRANSPORTS).map((transports) => user(alice, transports)));

@@ -3,7 +3,6 @@
 mod address;
 mod socket_io;
 
-use std::io::Write;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -16,7 +15,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use super::arguments::{duration, now_unix_ms};
-use super::{Outcome, block_on};
+use super::{Outcome, block_on, say};
 
 /// Connect as a client and print the events that come, a line each: time, name, data
 ///
@@ -201,10 +200,7 @@ async fn listen_on(options: &Options, events: &mut usize) -> anyhow::Result<()> 
             Heard::Reply(text) => send(&mut socket, text).await?,
             Heard::Event { name, json } => {
                 *events += 1;
-                // A reader that is gone (`| head -1`) is a reason to end, and no failure.
-                if writeln!(std::io::stdout(), "{}  {name}  {json}", now()).is_err() {
-                    return Ok(());
-                }
+                say!("{}  {name}  {json}", now());
                 if Some(*events) == options.count {
                     return Ok(());
                 }
