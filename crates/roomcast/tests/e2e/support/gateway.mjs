@@ -23,6 +23,7 @@ const running = new Set();
 const endAll = () => running.forEach((child) => child.kill("SIGKILL"));
 after(endAll);
 process.on("exit", endAll);
+process.on("uncaughtExceptionMonitor", endAll);
 
 /** Runs the binary to its end; gives what it printed. */
 export function roomcast(args, { input = "", env = {} } = {}) {
