@@ -336,10 +336,15 @@ async fn metrics_are_the_profiles_document_or_prometheus_text() {
     let document: Value = serde_json::from_str(&text).expect("JSON");
     let rooms = json!({ "conversation:a": 2, "conversation:b": 1 });
     assert_eq!(document, json!({ "connectedSockets": 3, "rooms": rooms, "totalRooms": 2 }));
-    for (path, accept) in [("/metrics", "text/plain"), ("/metrics?format=prometheus", "*/*")] {
+    let open_metrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let text_plain = "text/plain; version=0.0.4; charset=utf-8";
+    for (path, accept, expected) in [
+        ("/metrics", "text/plain", text_plain),
+        ("/metrics", "application/openmetrics-text;version=1.0.0,text/plain;q=0.5", open_metrics),
+        ("/metrics?format=prometheus", "*/*", text_plain),
+    ] {
         let (status, kind, text) = node.get(path, accept).await;
-        assert_eq!(status, 200);
-        assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
+        assert_eq!((status, kind.as_str()), (200, expected));
         assert!(text.contains("roomcast_deliveries_total 1") && text.ends_with("# EOF\n"), "{text}");
     }
 }
