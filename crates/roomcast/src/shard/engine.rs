@@ -2,7 +2,7 @@
 //! Knows nothing of what packets mean to a room: that is `act`.
 
 use bytes::Bytes;
-use hub::codes::CloseCode;
+use hub::codes::{CloseCode, ErrorCode};
 use hub::profile::{Endpoint, SocketIoEndpoint};
 use wire::engine::{
     self, CloseReason, Context, GetVerdict, OpenPacket, Output, PostAnswer, ProbeVerdict, Received, Refusal, Session,
@@ -281,6 +281,10 @@ impl Shard {
             Ok(None) => {}
             Err(error) => {
                 tracing::debug!(%error, "a client sent a packet that is none");
+                // As in Node this ends the session; but not without a word.
+                if let Some(namespace) = self.sockets.at(slot).first().map(|key| self.sockets.get(*key).namespace) {
+                    self.tell_error(slot, namespace, None, ErrorCode::BadMessage, &error.to_string(), None);
+                }
                 self.close_engine(slot, CloseReason::ParseError, None, "");
             }
         }

@@ -24,6 +24,7 @@ use tower::ServiceExt;
 use wire::engine::{self, Known, Query, Refusal, Revision, Transport, Transports, Verdict};
 use wire::ws::UpgradeHeaders;
 
+use super::MESSAGES_PER_READ;
 use super::admission::Admission;
 use super::answers::{BODY_TIMEOUT, Body, Cors, discard, empty, text, unavailable, uncached, with_type};
 use super::ids::NodeId;
@@ -276,15 +277,25 @@ impl Front {
                 tokio::time::timeout(BODY_TIMEOUT, body).await
             }
         };
-        let kind = match collected {
-            Ok(Ok(body)) => PollKind::Post { body: body.to_bytes(), started: started.is_some() },
-            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => PollKind::PostTooLarge,
+        let body = match collected {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+                release(&mut started);
+                return self.ask(owner, sid, PollKind::PostTooLarge).await;
+            }
             Ok(Err(_)) | Err(_) => return empty(StatusCode::BAD_REQUEST),
         };
-        if let Some(guard) = &mut started {
-            guard.inbox = None;
+        let mut is_started = started.is_some();
+        release(&mut started);
+        // A helping at a time, so that others of the shard have their turn in between.
+        for helping in helpings(&body) {
+            let kind = PollKind::Post { body: helping, started: std::mem::take(&mut is_started) };
+            match self.request(owner, sid, kind).await {
+                Some(PollReply::Ok) => {}
+                reply => return self.reply(reply),
+            }
         }
-        self.ask(owner, sid, kind).await
+        self.reply(Some(PollReply::Ok))
     }
 
     async fn engine_websocket(
@@ -487,6 +498,25 @@ impl Front {
     }
 }
 
+/// The body of a POST in parts of so many packets that a shard may handle at once.
+fn helpings(body: &Bytes) -> Vec<Bytes> {
+    let separators = body.iter().enumerate().filter(|(_, byte)| **byte == engine::SEPARATOR as u8).map(|(at, _)| at);
+    let mut helpings = Vec::new();
+    let mut start = 0;
+    for at in separators.skip(MESSAGES_PER_READ - 1).step_by(MESSAGES_PER_READ) {
+        helpings.push(body.slice(start..at));
+        start = at + 1;
+    }
+    helpings.push(body.slice(start..));
+    helpings
+}
+
+fn release(guard: &mut Option<Guard<'_>>) {
+    if let Some(guard) = guard {
+        guard.inbox = None;
+    }
+}
+
 /// Tells the owner of a session when a request of its client ends early: its future is dropped then.
 struct Guard<'a> {
     inbox: Option<Inbox>,
@@ -514,4 +544,23 @@ fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 
 fn first_protocol(headers: &HeaderMap) -> Option<HeaderValue> {
     protocols(headers).next().and_then(|protocol| HeaderValue::from_str(protocol).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_served_in_helpings_and_nothing_is_lost_in_between() {
+        for packets in [0, 1, 63, 64, 65, 128, 1000] {
+            let body = Bytes::from(vec!["4x"; packets].join("\x1e"));
+            let helpings = helpings(&body);
+            assert!(
+                helpings
+                    .iter()
+                    .all(|part| part.split(|byte| *byte == engine::SEPARATOR as u8).count() <= MESSAGES_PER_READ)
+            );
+            assert_eq!(helpings.join(&(engine::SEPARATOR as u8)), body, "{packets} packets");
+        }
+    }
 }

@@ -13,7 +13,7 @@ mod session;
 mod verify;
 
 pub use outcome::{CloseReason, Context, GetVerdict, Output, Phase, PostAnswer, ProbeVerdict, Received, Settings};
-pub use packet::{OpenPacket, Outbound, Packet, PacketError, Payload, encode_payload, open_packet};
+pub use packet::{OpenPacket, Outbound, Packet, PacketError, Payload, SEPARATOR, encode_payload, open_packet};
 pub use query::{Query, Revision, Transport};
 pub use session::{Post, Session};
 pub use verify::{Known, Method, Refusal, Request, Transports, Verdict, verify};

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STAN
 use bytes::Bytes;
 
 /// Stands between the packets of a polling payload.
-const SEPARATOR: char = '\u{1e}';
+pub const SEPARATOR: char = '\u{1e}';
 
 /// One packet as a peer wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
