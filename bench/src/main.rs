@@ -15,7 +15,9 @@ use process::Server;
 
 /// Measures the gateway beside a bare loop over the same sockets
 #[derive(Parser)]
-#[command(after_help = "Example:\n  cargo build --release && target/release/roomcast-bench run --members 1000")]
+#[command(
+    after_help = "Example:\n  cargo build --release --workspace && target/release/roomcast-bench run --members 1000"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
