@@ -358,6 +358,7 @@ impl Shard {
                     let _ = reply.send(PollReply::Packets(packets));
                 }
             }
+            // The request learns it from the answer to its body: the session is closed by then.
             Output::AbortPost => {}
             Output::WriteMain(text) => self.send(slot, ws::text_frame(text.as_bytes())),
             Output::WriteProbe(text) => {

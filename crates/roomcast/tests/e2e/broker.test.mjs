@@ -123,6 +123,47 @@ for (const shards of SHARDS) {
       await gateway.stop();
     });
 
+    it("ended under 500 events a second: what it took reached every member, the rest waits for the next instance", async () => {
+      const rabbit = await startBroker();
+      const gateway = await startGateway({ shards, env: rabbit.env });
+      await gateway.health((health) => health.eventBus === "connected", "the event bus");
+      const members = await Promise.all(Array.from({ length: 100 }, (_, index) => join(gateway, `member ${index}`, "42")));
+      const services = new Services(rabbit, "42");
+      await services.more(300);
+      assert.equal((await gateway.stop()).code, 0);
+      await services.stop();
+      await Promise.all(members.map((member) => member.next("disconnect")));
+      const bus = await EventBus.connect(rabbit);
+      const left = new Set();
+      while ((await bus.waiting("websocket.message.sent")) > 0) left.add(JSON.parse((await bus.take("websocket.message.sent")).content).n);
+      assert.ok(left.size > 0, "events went on while it ended");
+      const taken = [...services.confirmed].filter((n) => !left.has(n));
+      for (const member of members) {
+        const seen = new Set(numbers(member));
+        assert.deepEqual(taken.filter((n) => !seen.has(n)), [], `what ${member.events.name} missed`);
+      }
+      await bus.close();
+    });
+
+    it("dead letters that the broker does not take stay where they are, and health says so", async () => {
+      const rabbit = await startBroker();
+      const bus = await EventBus.connect(rabbit);
+      await bus.channel.assertQueue("roomcast.dead_letter", { durable: true, arguments: { "x-max-length": 1, "x-overflow": "reject-publish" } });
+      const gateway = await startGateway({ shards, env: rabbit.env });
+      await gateway.health((health) => health.eventBus === "connected", "the event bus");
+      for (let n = 1; n <= 3; n += 1) await bus.publish("message.sent", "not JSON");
+      const reasons = async () => (await gateway.get("/health/ready")).json.reasons.join();
+      await until(reasons, (said) => said.includes("the dead-letter queue roomcast.dead_letter does not take them"), "the reason");
+      // One more has room each time; in the end all are kept, and nothing is wrong any more.
+      for (let n = 1; n <= 2; n += 1) {
+        assert.equal((await bus.take("roomcast.dead_letter")).content.toString(), "not JSON");
+        await until(() => bus.waiting("roomcast.dead_letter"), (waiting) => waiting > 0, "the next dead letter");
+      }
+      await until(reasons, (said) => said === "", "no reason");
+      await bus.close();
+      await gateway.stop();
+    });
+
     it("what is published while no gateway runs waits, in order, for the next one; queues of the old gateway are used as they are", async () => {
       const rabbit = await startBroker();
       const bus = await EventBus.connect(rabbit);
