@@ -87,6 +87,17 @@ pub struct Emission {
     pub event: EventName,
     /// With what.
     pub payload: Payload,
+    /// How it is to be sent.
+    pub sending: Sending,
+}
+
+/// How an event is to be sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sending {
+    /// Who cannot take it at once need not get it.
+    pub volatile: bool,
+    /// The number under which each member is asked for an answer.
+    pub ack: Option<u64>,
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 pub mod codes;
 pub mod emission;
 pub mod names;
+pub mod per_namespace;
 pub mod profile;
 pub mod rooms;
 pub mod rules;

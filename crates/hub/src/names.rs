@@ -91,9 +91,17 @@ name_type!(
     EventName
 );
 
-/// A namespace of the profile, by its place in the profile's list; 0 is the first.
+/// A namespace: of the profile by its place in the profile's list, 0 the first; above those, one that is there while somebody is in
+/// it. The number of the latter is never used again in the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NamespaceId(pub u16);
+pub struct NamespaceId(pub u32);
+
+impl NamespaceId {
+    /// The id as an index, for the profile's list.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
 
 /// Who a token makes its bearer: a string or an integer. In room names it stands as its text, in payloads as its own JSON type.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

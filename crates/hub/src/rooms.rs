@@ -7,6 +7,7 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 use crate::names::{NamespaceId, RoomName};
+use crate::per_namespace::PerNamespace;
 
 /// A socket of this shard, by its place in [`Rooms`]; reused once the socket is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,7 +46,7 @@ pub enum Join {
 #[derive(Debug)]
 pub struct Rooms {
     rooms: Slab<Room>,
-    namespaces: Vec<Namespace>,
+    namespaces: PerNamespace<Namespace>,
     sockets: Slab<Memberships>,
     rooms_per_socket: usize,
     named_rooms: usize,
@@ -90,24 +91,30 @@ struct Membership {
     place: u32,
 }
 
+/// Why the namespace of a socket is always there.
+const ENTERED: &str = "a namespace is there as long as a socket is in it";
+
+impl Namespace {
+    fn open(id: NamespaceId, rooms: &mut Slab<Room>) -> Self {
+        let everyone = rooms.insert(Room { namespace: id, name: None, slots: Vec::new(), backs: Vec::new() });
+        Self { by_name: HashMap::new(), everyone: everyone as u32 }
+    }
+}
+
 impl Rooms {
     /// No rooms yet. A socket may be in `rooms_per_socket` named rooms.
     pub fn new(namespaces: usize, rooms_per_socket: usize) -> Self {
         let mut rooms = Slab::new();
-        let namespaces = (0..namespaces)
-            .map(|index| {
-                let namespace = NamespaceId(index as u16);
-                let everyone = rooms.insert(Room { namespace, name: None, slots: Vec::new(), backs: Vec::new() });
-                Namespace { by_name: HashMap::new(), everyone: everyone as u32 }
-            })
-            .collect();
+        let namespaces = (0..namespaces).map(|index| Namespace::open(NamespaceId(index as u32), &mut rooms)).collect();
+        let namespaces = PerNamespace::new(namespaces);
         Self { rooms, namespaces, sockets: Slab::new(), rooms_per_socket, named_rooms: 0 }
     }
 
     /// A new socket of the connection in `slot`, in no room but that of everyone.
     pub fn enter(&mut self, namespace: NamespaceId, slot: u32) -> SocketKey {
         let socket = self.sockets.insert(Memberships { slot, namespace, list: SmallVec::new() }) as u32;
-        let everyone = self.namespaces[usize::from(namespace.0)].everyone;
+        let rooms = &mut self.rooms;
+        let everyone = self.namespaces.get_or_insert_with(namespace, || Namespace::open(namespace, rooms)).everyone;
         self.attach(socket, everyone);
         SocketKey(socket)
     }
@@ -117,7 +124,12 @@ impl Rooms {
         while let Some(last) = self.sockets[key.0 as usize].list.len().checked_sub(1) {
             self.detach(key.0, last, watch);
         }
-        self.sockets.remove(key.0 as usize);
+        let Memberships { namespace, .. } = self.sockets.remove(key.0 as usize);
+        if self.everyone(namespace).is_empty()
+            && let Some(Namespace { everyone, .. }) = self.namespaces.remove(namespace)
+        {
+            self.rooms.remove(everyone as usize);
+        }
     }
 
     /// Makes the socket a member of the room.
@@ -131,12 +143,13 @@ impl Rooms {
             return Join::TooMany;
         }
         let namespace = memberships.namespace;
-        let room = match self.namespaces[usize::from(namespace.0)].by_name.get(name) {
+        let by_name = &mut self.namespaces.get_mut(namespace).expect(ENTERED).by_name;
+        let room = match by_name.get(name) {
             Some(room) => *room,
             None => {
                 let room = Room { namespace, name: Some(name.clone()), slots: Vec::new(), backs: Vec::new() };
                 let index = self.rooms.insert(room) as u32;
-                self.namespaces[usize::from(namespace.0)].by_name.insert(name.clone(), index);
+                by_name.insert(name.clone(), index);
                 self.named_rooms += 1;
                 watch.opened(namespace, name);
                 index
@@ -172,21 +185,23 @@ impl Rooms {
 
     /// The slots of a room's members, each once.
     pub fn members(&self, namespace: NamespaceId, name: &RoomName) -> &[u32] {
-        match self.namespaces[usize::from(namespace.0)].by_name.get(name) {
-            Some(room) => &self.rooms[*room as usize].slots,
-            None => &[],
-        }
+        self.find(namespace, name).map_or(&[], |room| &room.slots)
     }
 
     /// The sockets of a room's members.
     pub fn member_sockets(&self, namespace: NamespaceId, name: &RoomName) -> impl Iterator<Item = SocketKey> {
-        let room = self.namespaces[usize::from(namespace.0)].by_name.get(name);
-        room.into_iter().flat_map(|room| self.rooms[*room as usize].backs.iter().map(|back| SocketKey(back.socket)))
+        Self::sockets_of(self.find(namespace, name))
+    }
+
+    /// Every socket of the namespace.
+    pub fn everyone_s_sockets(&self, namespace: NamespaceId) -> impl Iterator<Item = SocketKey> {
+        let everyone = self.namespaces.get(namespace).map(|namespace| &self.rooms[namespace.everyone as usize]);
+        Self::sockets_of(everyone)
     }
 
     /// The slots of every socket of the namespace.
     pub fn everyone(&self, namespace: NamespaceId) -> &[u32] {
-        &self.rooms[self.namespaces[usize::from(namespace.0)].everyone as usize].slots
+        self.namespaces.get(namespace).map_or(&[], |namespace| &self.rooms[namespace.everyone as usize].slots)
     }
 
     /// Every named room with its number of members.
@@ -199,10 +214,19 @@ impl Rooms {
         self.named_rooms
     }
 
+    fn find(&self, namespace: NamespaceId, name: &RoomName) -> Option<&Room> {
+        let room = self.namespaces.get(namespace)?.by_name.get(name)?;
+        Some(&self.rooms[*room as usize])
+    }
+
+    fn sockets_of(room: Option<&Room>) -> impl Iterator<Item = SocketKey> {
+        room.into_iter().flat_map(|room| room.backs.iter().map(|back| SocketKey(back.socket)))
+    }
+
     /// Where the membership stands in the socket's list. The shorter of the two lists is searched.
     fn place(&self, key: SocketKey, name: &RoomName) -> Option<usize> {
         let memberships = &self.sockets[key.0 as usize];
-        let room = *self.namespaces[usize::from(memberships.namespace.0)].by_name.get(name)?;
+        let room = *self.namespaces.get(memberships.namespace)?.by_name.get(name)?;
         let members = &self.rooms[room as usize].backs;
         if members.len() < memberships.list.len() {
             members.iter().find(|back| back.socket == key.0).map(|back| back.place as usize)
@@ -239,7 +263,7 @@ impl Rooms {
         if room.slots.is_empty() && room.name.is_some() {
             let Room { namespace, name, .. } = self.rooms.remove(gone.room as usize);
             let name = name.expect("only the room of everyone has no name");
-            let by_name = &mut self.namespaces[usize::from(namespace.0)].by_name;
+            let by_name = &mut self.namespaces.get_mut(namespace).expect(ENTERED).by_name;
             by_name.remove(&name);
             if by_name.capacity() > 64 && by_name.len() * 4 < by_name.capacity() {
                 by_name.shrink_to(by_name.len() * 2);

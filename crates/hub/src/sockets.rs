@@ -293,6 +293,53 @@ impl Sockets {
         socket.warned = false;
     }
 
+    /// Puts a socket into a room because the program says so: the room's rule is for clients.
+    pub fn join(
+        &mut self,
+        key: SocketKey,
+        room: &RoomName,
+        moment: &Moment<'_>,
+        watch: &mut dyn Watch,
+        out: &mut Vec<Output>,
+    ) -> Join {
+        let joined = self.rooms.join(key, room, watch);
+        if joined == Join::Newly {
+            self.told(key, moment, out, |rules, namespace, facts| rules.on_enter(namespace, room, facts));
+            self.entered(key, room, out);
+        }
+        joined
+    }
+
+    /// Takes a socket out of a room because the program says so. Returns whether it was in it.
+    pub fn leave(
+        &mut self,
+        key: SocketKey,
+        room: &RoomName,
+        moment: &Moment<'_>,
+        watch: &mut dyn Watch,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        let left = self.rooms.leave(key, room, watch);
+        if left {
+            self.told(key, moment, out, |rules, namespace, facts| rules.on_leave(namespace, room, facts));
+            self.left(key, room, out);
+        }
+        left
+    }
+
+    fn told(
+        &self,
+        key: SocketKey,
+        moment: &Moment<'_>,
+        out: &mut Vec<Output>,
+        hook: impl FnOnce(&crate::rules::Rules, NamespaceId, &Facts<'_>) -> Vec<Effect>,
+    ) {
+        let Socket { namespace, user, id, .. } = self.get(key);
+        let new_id = (moment.new_id)();
+        let facts = Facts { now_unix_ms: moment.now_unix_ms, new_id: &new_id, socket: Some(*id), user };
+        self.carry_out(key, None, hook(&self.profile.rules, *namespace, &facts), out);
+    }
+
     /// A client's command. `data` is the raw JSON of its first argument.
     #[allow(
         clippy::too_many_arguments,

@@ -1,5 +1,7 @@
 //! The wiring: what a gateway is made of, in which order it starts, and in which it stops. Knows no protocol.
 
+use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -7,16 +9,19 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use hub::profile::{Access as Entry, Profile, Warning};
 use hub::rules::Presence as PresenceFacts;
+use parking_lot::Mutex;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 
 use crate::acceptor::Acceptor;
 use crate::access::Access;
 use crate::auth::{Auth, AuthConfig, Pace};
+use crate::embed::Program;
 use crate::fanout::{Interest, Publisher};
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
-
+use crate::namespaces::Namespaces;
 use crate::ops::{self, Health, Part, Phase, Port, State};
 use crate::presence::Presence;
 use crate::shard::admission::Admission;
@@ -47,16 +52,66 @@ pub fn run(profile: Profile, warnings: &[Warning], shards: usize) -> anyhow::Res
         .enable_all()
         .build()
         .context("cannot start the backend runtime")?;
-    let result = backend.block_on(serve(Arc::new(profile), metrics, shards));
+    let result = backend.block_on(until_signal(Arc::new(profile), metrics, shards));
     backend.shutdown_timeout(Duration::from_millis(100));
     logs.flush();
     result
 }
 
-async fn serve(profile: Arc<Profile>, metrics: Arc<Metrics>, shards: usize) -> anyhow::Result<()> {
+async fn until_signal(profile: Arc<Profile>, metrics: Arc<Metrics>, shards: usize) -> anyhow::Result<()> {
     // Before anything else, so that no signal is missed while starting.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let running = start(profile, Program::default(), metrics, shards).await?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::warn!("a second signal: ending at once");
+        std::process::exit(130);
+    });
+    running.drain().await;
+    Ok(())
+}
+
+/// A gateway that runs.
+pub struct Running {
+    gateway: Gateway,
+    health: Arc<Health>,
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    /// What ends with it; taken by the first who ends it.
+    to_end: Mutex<Option<ToEnd>>,
+}
+
+struct ToEnd {
+    acceptor: Acceptor,
+    source: source::Running,
+    told: JoinHandle<()>,
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// Starts a gateway; the runtime that this is called on is its backend runtime.
+///
+/// # Errors
+/// It cannot start: a setting that makes no sense, an address that is in use.
+pub async fn start(
+    profile: Arc<Profile>,
+    program: Program,
+    metrics: Arc<Metrics>,
+    shards: usize,
+) -> anyhow::Result<Running> {
+    let program = Arc::new(program);
     let backend = tokio::runtime::Handle::current();
     let auth = Auth::new(auth_config(&profile), metrics.clone(), &backend)?;
     warn_about(&profile, &auth);
@@ -70,6 +125,8 @@ async fn serve(profile: Arc<Profile>, metrics: Arc<Metrics>, shards: usize) -> a
         publisher,
         presence: Arc::new(Presence::new(profile.rules.offline_grace().as_millis() as u64)),
         metrics: metrics.clone(),
+        acks: Arc::default(),
+        namespaces: Namespaces::new(profile.clone()),
         left: Arc::new(Notify::new()),
     };
     let health = Arc::new(Health::new(&profile, metrics.clone()));
@@ -92,8 +149,10 @@ async fn serve(profile: Arc<Profile>, metrics: Arc<Metrics>, shards: usize) -> a
         backend: backend.clone(),
         trusted_proxies: trusted_proxies(&profile)?,
         metrics: metrics.clone(),
+        program: program.clone(),
     });
-    let outside = Outside { gateway: gateway.clone(), auth, access, publishing: source.publishing(), backend };
+    let publishing = source.publishing();
+    let outside = Outside { gateway: gateway.clone(), auth, access, program, publishing, backend };
     for (index, receiver) in receivers.into_iter().enumerate() {
         shard::spawn(index, outside.clone(), shared.clone(), receiver)?;
     }
@@ -101,23 +160,53 @@ async fn serve(profile: Arc<Profile>, metrics: Arc<Metrics>, shards: usize) -> a
     let address = format!("{}:{}", bracketed(&profile.service.host), profile.service.port);
     let acceptor = Acceptor::start(&address, shared.inboxes.clone())?;
     health.enter(Phase::Serving);
-    tracing::info!(address = %acceptor.address, shards, profile = %profile.service.name, "listening");
+    let address = acceptor.address;
+    tracing::info!(%address, shards, profile = %profile.service.name, "listening");
+    let to_end = Mutex::new(Some(ToEnd { acceptor, source, told }));
+    Ok(Running { gateway, health, shared, address, to_end })
+}
 
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+impl Running {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+
+    /// The way to its clients.
+    pub fn gateway(&self) -> &Gateway {
+        &self.gateway
+    }
+
+    /// The way out: not ready, no new sessions, deliveries in hand finished, connections closed at a steady pace, no listener, no threads.
+    /// Happens once, whoever asks for it.
+    pub async fn drain(&self) {
+        let to_end = self.to_end.lock().take();
+        let Some(ToEnd { acceptor, source, told }) = to_end else { return };
+        let Self { gateway, health, shared, .. } = self;
+        let settings = &gateway.profile.drain;
+        tracing::info!(delay = ?settings.delay, timeout = ?settings.timeout, "draining");
+        health.enter(Phase::Draining);
+        shared.draining.store(true, Ordering::Relaxed);
+        tokio::time::sleep(settings.delay).await;
+        // First the source: what it took while members are leaving would reach only some of them. What it has in hand still reaches all;
+        // the rest waits in the queue for the next instance.
+        source.stop(Instant::now() + settings.timeout / 4).await;
+        // Half of the time for the connections.
+        let spread = settings.timeout / 2;
+        for inbox in gateway.publisher.inboxes() {
+            inbox.send(Message::Drain { spread_ms: spread.as_millis() as u64 });
         }
-        tracing::warn!("a second signal: ending at once");
-        std::process::exit(130);
-    });
-    drain(&gateway, &health, &shared, acceptor, source).await;
-    told.abort();
-    Ok(())
+        let closed_by = Instant::now() + spread + settings.timeout / 8;
+        while gateway.numbers().await.connections > 0 && Instant::now() < closed_by {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        acceptor.stop();
+        for inbox in gateway.publisher.inboxes() {
+            inbox.send(Message::End);
+        }
+        told.abort();
+        tracing::info!("ended");
+    }
 }
 
 /// Answers operators on a port of their own, until the process ends.
@@ -133,29 +222,6 @@ async fn serve_operators(profile: &Profile, port: u16, router: axum::Router) -> 
         }
     });
     Ok(())
-}
-
-/// The way out: not ready, no new sessions, deliveries in hand finished, connections closed at a steady pace, no listener.
-async fn drain(gateway: &Gateway, health: &Health, shared: &Shared, acceptor: Acceptor, source: source::Running) {
-    let settings = &gateway.profile.drain;
-    tracing::info!(delay = ?settings.delay, timeout = ?settings.timeout, "draining");
-    health.enter(Phase::Draining);
-    shared.draining.store(true, Ordering::Relaxed);
-    tokio::time::sleep(settings.delay).await;
-    // First the source: what it took while members are leaving would reach only some of them. What it has in hand still reaches all;
-    // the rest waits in the queue for the next instance.
-    source.stop(Instant::now() + settings.timeout / 4).await;
-    // Half of the time for the connections.
-    let spread = settings.timeout / 2;
-    for inbox in gateway.publisher.inboxes() {
-        inbox.send(Message::Drain { spread_ms: spread.as_millis() as u64 });
-    }
-    let closed_by = Instant::now() + spread + settings.timeout / 8;
-    while gateway.numbers().await.sockets > 0 && Instant::now() < closed_by {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    acceptor.stop();
-    tracing::info!("ended");
 }
 
 /// Tells others about users who have been gone for the grace.

@@ -51,6 +51,8 @@ type Stripe = RwLock<HashMap<RoomName, ShardSet>>;
 /// Bound: one entry for each room with a member in this process.
 pub struct Interest {
     namespaces: Vec<[Stripe; STRIPES]>,
+    /// The rooms of namespaces that are not the profile's.
+    others: RwLock<HashMap<NamespaceId, HashMap<RoomName, ShardSet>>>,
     hasher: RandomState,
 }
 
@@ -64,27 +66,34 @@ impl Interest {
     /// An empty map for this number of namespaces.
     pub fn new(namespaces: usize) -> Self {
         let namespaces = (0..namespaces).map(|_| std::array::from_fn(|_| Stripe::default())).collect();
-        Self { namespaces, hasher: RandomState::new() }
+        Self { namespaces, others: RwLock::default(), hasher: RandomState::new() }
     }
 
-    fn stripe(&self, namespace: NamespaceId, room: &RoomName) -> &Stripe {
-        &self.namespaces[usize::from(namespace.0)][self.hasher.hash_one(room) as usize % STRIPES]
+    fn stripe(&self, namespace: NamespaceId, room: &RoomName) -> Option<&Stripe> {
+        let stripes = self.namespaces.get(namespace.index())?;
+        Some(&stripes[self.hasher.hash_one(room) as usize % STRIPES])
     }
 
     /// The shard has its first member of the room.
     pub fn add(&self, namespace: NamespaceId, room: &RoomName, shard: usize) {
-        self.stripe(namespace, room).write().entry(room.clone()).or_default().0 |= 1 << shard;
+        let set = |rooms: &mut HashMap<RoomName, ShardSet>| rooms.entry(room.clone()).or_default().0 |= 1 << shard;
+        match self.stripe(namespace, room) {
+            Some(stripe) => set(&mut stripe.write()),
+            None => set(self.others.write().entry(namespace).or_default()),
+        }
     }
 
     /// The shard's last member of the room is gone.
     pub fn remove(&self, namespace: NamespaceId, room: &RoomName, shard: usize) {
-        let mut rooms = self.stripe(namespace, room).write();
-        if let Some(set) = rooms.get_mut(room) {
-            set.0 &= !(1 << shard);
-            if set.is_empty() {
-                rooms.remove(room);
-                if rooms.capacity() > 64 && rooms.len() * 4 < rooms.capacity() {
-                    rooms.shrink_to_fit();
+        match self.stripe(namespace, room) {
+            Some(stripe) => remove_from(&mut stripe.write(), room, shard),
+            None => {
+                let mut others = self.others.write();
+                if let Some(rooms) = others.get_mut(&namespace) {
+                    remove_from(rooms, room, shard);
+                    if rooms.is_empty() {
+                        others.remove(&namespace);
+                    }
                 }
             }
         }
@@ -92,14 +101,31 @@ impl Interest {
 
     /// How many rooms have a member in this process.
     pub fn rooms(&self) -> usize {
-        self.namespaces.iter().flatten().map(|stripe| stripe.read().len()).sum()
+        let others: usize = self.others.read().values().map(HashMap::len).sum();
+        self.namespaces.iter().flatten().map(|stripe| stripe.read().len()).sum::<usize>() + others
     }
 
     /// The shards that hold a member of at least one of the rooms.
     pub fn shards(&self, namespace: NamespaceId, rooms: &[RoomName]) -> ShardSet {
         rooms.iter().fold(ShardSet::default(), |set, room| {
-            set.union(self.stripe(namespace, room).read().get(room).copied().unwrap_or_default())
+            let of_room = match self.stripe(namespace, room) {
+                Some(stripe) => stripe.read().get(room).copied(),
+                None => self.others.read().get(&namespace).and_then(|rooms| rooms.get(room).copied()),
+            };
+            set.union(of_room.unwrap_or_default())
         })
+    }
+}
+
+fn remove_from(rooms: &mut HashMap<RoomName, ShardSet>, room: &RoomName, shard: usize) {
+    if let Some(set) = rooms.get_mut(room) {
+        set.0 &= !(1 << shard);
+        if set.is_empty() {
+            rooms.remove(room);
+            if rooms.capacity() > 64 && rooms.len() * 4 < rooms.capacity() {
+                rooms.shrink_to_fit();
+            }
+        }
     }
 }
 
@@ -208,6 +234,22 @@ impl Publisher {
         }
     }
 
+    /// Hands an emission to the shards that hold a member, all or none, and waits for nothing.
+    ///
+    /// # Errors
+    /// An inbox has no room; nobody got it.
+    pub fn try_publish(&self, emission: Emission, done: Option<Done>) -> Result<(), Full> {
+        let shards = self.shards(&emission);
+        if shards.iter().any(|shard| self.inboxes[shard].is_full()) {
+            return Err(Full);
+        }
+        let event = Arc::new(Event { emission, done });
+        for shard in shards.iter() {
+            self.inboxes[shard].send(Message::Event(event.clone()));
+        }
+        Ok(())
+    }
+
     /// Hands an emission of a client's to the other shards than its own, all or none.
     ///
     /// # Errors
@@ -232,7 +274,14 @@ mod tests {
     #[test]
     fn interest_follows_the_members() {
         let interest = Interest::new(1);
-        let (namespace, room) = (NamespaceId(0), RoomName::parse("a").expect("a name"));
+        for namespace in [NamespaceId(0), NamespaceId(70_000)] {
+            follows_the_members(&interest, namespace);
+        }
+        assert_eq!(interest.rooms(), 2);
+    }
+
+    fn follows_the_members(interest: &Interest, namespace: NamespaceId) {
+        let room = RoomName::parse("a").expect("a name");
         assert!(interest.shards(namespace, std::slice::from_ref(&room)).is_empty());
         interest.add(namespace, &room, 0);
         interest.add(namespace, &room, 63);

@@ -1,6 +1,7 @@
 //! The gateway as the rest of the process sees it: publish, ask, disconnect. Knows neither HTTP nor brokers.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use hub::emission::Emission;
@@ -8,8 +9,10 @@ use hub::names::{NamespaceId, RoomName, UserId};
 use hub::profile::Profile;
 use tokio::sync::{Notify, oneshot};
 
+use crate::acks::Acks;
 use crate::fanout::{Done, Publisher};
 use crate::metrics::Metrics;
+use crate::namespaces::Namespaces;
 use crate::presence::{Presence, Seen};
 use crate::shard::inbox::{Member, Message, Numbers, Query, Whom};
 
@@ -24,8 +27,18 @@ pub struct Gateway {
     pub presence: Arc<Presence>,
     /// The process's metrics.
     pub metrics: Arc<Metrics>,
+    /// Answers that clients owe to the program.
+    pub acks: Arc<Acks>,
+    /// Namespaces that the program has opened.
+    pub namespaces: Arc<Namespaces>,
     /// Rung when a user's last socket went, for whoever tells others once the grace is over.
     pub left: Arc<Notify>,
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway").field("profile", &self.profile.service.name).finish_non_exhaustive()
+    }
 }
 
 impl Gateway {
@@ -95,7 +108,7 @@ impl Gateway {
     }
 
     /// Asks every shard. A shard that is gone (the process is ending) gives no answer.
-    async fn ask<T>(&self, query: impl Fn(oneshot::Sender<T>) -> Query) -> Vec<T> {
+    pub(crate) async fn ask<T>(&self, query: impl Fn(oneshot::Sender<T>) -> Query) -> Vec<T> {
         let mut answers = Vec::new();
         for inbox in self.publisher.inboxes() {
             let (sender, receiver) = oneshot::channel();

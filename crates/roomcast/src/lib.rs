@@ -2,13 +2,16 @@
 
 mod acceptor;
 pub mod access;
+pub mod acks;
 mod addresses;
 pub mod app;
 pub mod auth;
+pub mod embed;
 pub mod environment;
 pub mod fanout;
 pub mod gateway;
 pub mod metrics;
+pub mod namespaces;
 pub mod ops;
 pub mod presence;
 pub mod shard;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hub::emission::{Emission, Except, Payload, Target};
+use hub::emission::{Emission, Except, Payload, Sending, Target};
 use hub::names::{EventName, NamespaceId};
 use hub::profile::{Consumers, Publishing as PublishSettings, Queue, Rabbitmq, RabbitmqAddress, Secret};
 use hub::rules::{Arrival, Outcome};
@@ -19,7 +19,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer, ExchangeKind};
 use roomcast::fanout::{Event, Interest, Publisher};
 use roomcast::metrics::Metrics;
-use roomcast::shard::inbox::{Message, Receiver, inbox};
+use roomcast::shard::inbox::{Message, Next, Receiver, inbox};
 use roomcast::source::rabbitmq::{Settings, Wiring, start};
 use roomcast::source::{Published, Running, Standing};
 use roomcast::supervisor::Link;
@@ -112,6 +112,7 @@ fn route(arrival: &Arrival<'_>) -> Outcome {
         except: Except::default(),
         event: EventName::parse(arrival.key).expect("a name"),
         payload: Payload::json(arrival.body.clone()),
+        sending: Sending::default(),
     };
     Outcome::Sent { emissions: vec![emission], once }
 }
@@ -128,7 +129,7 @@ impl Gateway {
     /// The next event; it is through once it is dropped.
     async fn next(&mut self) -> Arc<Event> {
         match soon("an event", self.events.recv()).await {
-            Some(Message::Event(event)) => event,
+            Next::Message(Message::Event(event)) => event,
             _ => panic!("only events come here"),
         }
     }

@@ -229,7 +229,7 @@ fn namespace_id(name: &str, namespaces: &mut Vec<Box<str>>) -> NamespaceId {
         namespaces.push(Box::from(name));
         namespaces.len() - 1
     });
-    NamespaceId(u16::try_from(index).expect("a file of text does not name 65,536 namespaces within its size"))
+    NamespaceId(u32::try_from(index).expect("a file of text does not name four billion namespaces within its size"))
 }
 
 /// The namespaces that a rule names; all that are known where it names none.
@@ -243,7 +243,7 @@ pub(crate) fn namespaces_of(
     for item in written.list("namespace") {
         let Some(name) = item.text() else { continue };
         match known.iter().position(|own| **own == *name) {
-            Some(index) => ids.extend(u16::try_from(index).map(NamespaceId)),
+            Some(index) => ids.extend(u32::try_from(index).map(NamespaceId)),
             None => {
                 let suggestion = did_you_mean(name, known.iter().map(|own| &**own));
                 findings.problem_with(&item.span, format!("no endpoint has the namespace `{name}`"), suggestion);

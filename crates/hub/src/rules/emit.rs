@@ -6,7 +6,7 @@ use super::facts::Effect;
 use super::scope::Scope;
 use super::shape::Shape;
 use super::template::{Template, Unmet};
-use crate::emission::{Emission, Except, Payload, Rooms, Target};
+use crate::emission::{Emission, Except, Payload, Rooms, Sending, Target};
 use crate::names::{EventName, NamespaceId, RoomName};
 
 /// One event that a rule sends.
@@ -81,6 +81,7 @@ impl Emit {
                 except: except.clone(),
                 event: self.event.clone(),
                 payload: payload.clone(),
+                sending: Sending::default(),
             }));
         }
         Ok(())

@@ -102,7 +102,8 @@ impl Rules {
     }
 
     fn connects(&self, namespace: NamespaceId) -> bool {
-        self.hooks.connect.namespaces.as_ref().is_none_or(|namespaces| namespaces.contains(&namespace))
+        let namespaces = self.hooks.connect.namespaces.as_ref();
+        self.governs(namespace) && namespaces.is_none_or(|namespaces| namespaces.contains(&namespace))
     }
 
     /// The rooms that a socket is in from the start: its user's own, and those of the hook.
@@ -141,7 +142,7 @@ impl Rules {
     fn presence(&self, emits: &[Emit], presence: &Presence<'_>) -> Vec<Emission> {
         let mut effects = Vec::new();
         for index in 0..self.namespaces.len() {
-            let namespace = NamespaceId(u16::try_from(index).expect("namespaces are counted in 16 bits"));
+            let namespace = NamespaceId(u32::try_from(index).expect("namespaces are counted in 32 bits"));
             let in_namespace = presence.rooms.iter().filter(|(own, _)| *own == namespace);
             let rooms: Vec<(&str, &RoomName)> = in_namespace
                 .filter_map(|(_, room)| self.kind_of(namespace, room.as_str()).map(|(kind, _)| (&*kind.name, room)))

@@ -76,6 +76,10 @@ impl Kind {
 impl Rules {
     /// The kind that a room's name comes under: the most specific pattern that matches.
     pub(crate) fn kind_of<'a>(&self, namespace: NamespaceId, room: &'a str) -> Option<(&Kind, Captures<'a>)> {
+        // Where a program has opened a namespace, the rules of the profile have no say.
+        if !self.governs(namespace) {
+            return None;
+        }
         self.kinds.iter().find_map(|kind| {
             let here = kind.namespaces.as_ref().is_none_or(|namespaces| namespaces.contains(&namespace));
             if here { Some((kind, kind.pattern.captures(room)?)) } else { None }

@@ -68,12 +68,17 @@ impl Rules {
     /// The namespace of this name, if the profile has it.
     pub fn namespace(&self, name: &str) -> Option<NamespaceId> {
         let index = self.namespaces.iter().position(|own| **own == *name)?;
-        u16::try_from(index).ok().map(NamespaceId)
+        u32::try_from(index).ok().map(NamespaceId)
     }
 
-    /// The name of a namespace.
+    /// The name of a namespace of the profile.
     pub fn namespace_name(&self, id: NamespaceId) -> &str {
-        &self.namespaces[usize::from(id.0)]
+        &self.namespaces[id.index()]
+    }
+
+    /// Whether a namespace is the profile's, so that its rules hold there.
+    pub fn governs(&self, id: NamespaceId) -> bool {
+        id.index() < self.namespaces.len()
     }
 
     /// The names of all namespaces, by their ids.

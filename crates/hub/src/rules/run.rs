@@ -182,6 +182,9 @@ impl Rules {
     pub fn command(&self, namespace: NamespaceId, name: &str) -> Option<CommandId> {
         let index = *self.commands_by_name.get(name)?;
         let command = &self.commands[index as usize];
+        if !self.governs(namespace) {
+            return None;
+        }
         command.namespaces.as_ref().is_none_or(|own| own.contains(&namespace)).then_some(CommandId(index))
     }
 

@@ -18,7 +18,7 @@ use super::*;
 use crate::fanout::{Interest, Publisher};
 use crate::metrics::Metrics;
 use crate::presence::Presence;
-use crate::shard::inbox::{Inbox, Member, Message, Numbers, Query, Receiver, Whom, inbox};
+use crate::shard::inbox::{Inbox, Member, Message, Next, Numbers, Query, Receiver, Whom, inbox};
 
 const KEY: &str = "the key of the server API";
 const NAMESPACE: NamespaceId = NamespaceId(0);
@@ -62,7 +62,15 @@ impl Node {
         let presence = Arc::new(Presence::default());
         presence.connected("1");
         let publisher = Publisher::new(inboxes.into(), interest);
-        let gateway = Gateway { profile, publisher, presence, metrics: metrics.clone(), left: Arc::new(Notify::new()) };
+        let gateway = Gateway {
+            namespaces: crate::namespaces::Namespaces::new(profile.clone()),
+            profile,
+            publisher,
+            presence,
+            metrics: metrics.clone(),
+            acks: Arc::default(),
+            left: Arc::new(Notify::new()),
+        };
         let health = Arc::new(Health::new(&gateway.profile, metrics));
         Self { router: router(gateway.clone(), health.clone(), Port::Only), health, gateway, published }
     }
@@ -109,7 +117,7 @@ fn membership((user, socket, room): (&str, &str, &str)) -> Membership {
 
 /// A shard without connections: it counts its members where a real one would send to them.
 async fn serve_shard(mut receiver: Receiver, members: Vec<Membership>, published: Arc<Mutex<Vec<Emission>>>) {
-    while let Some(message) = receiver.recv().await {
+    while let Next::Message(message) = receiver.recv().await {
         match message {
             Message::Event(event) => {
                 receiver.release(&event);
@@ -130,9 +138,11 @@ async fn serve_shard(mut receiver: Receiver, members: Vec<Membership>, published
             | Message::Poll(_)
             | Message::Adopt(_)
             | Message::Authenticated { .. }
+            | Message::Admitted { .. }
             | Message::Resume { .. }
             | Message::Replaced(_)
-            | Message::Drain { .. } => panic!("the API sends nothing of the kind"),
+            | Message::Drain { .. }
+            | Message::End => panic!("the API sends nothing of the kind"),
         }
     }
 }
@@ -155,6 +165,7 @@ fn answer(query: Query, members: &[Membership]) {
         Query::Users(reply) => {
             let _ = reply.send(members.iter().filter_map(|(_, member)| member.user_id.clone()).collect());
         }
+        Query::Sockets { .. } => panic!("the API asks nothing of the kind"),
         Query::Disconnect(whom, reply) => {
             let is_meant = |(_, member): &&Membership| match &whom {
                 Whom::User(id) => member.user_id.as_ref().is_some_and(|user| user.as_str() == id),

@@ -22,35 +22,39 @@ impl Shard {
     /// A Socket.IO packet of a client's.
     pub(super) fn packet(&mut self, slot: u32, decoded: &Decoded<'_>) {
         let packet = &decoded.packet;
-        let namespace = self.outside.gateway.profile.rules.namespace(&packet.namespace);
-        let namespace = namespace.filter(|namespace| self.serves(slot, *namespace));
         if packet.kind == Kind::Connect {
-            return self.connect(slot, &packet.namespace, namespace, packet.data.as_deref());
+            return self.connect(slot, &packet.namespace, packet.data.as_deref());
         }
-        let key = namespace.and_then(|namespace| self.sockets.find(slot, namespace));
-        let (Some(namespace), Some(key)) = (namespace, key) else {
+        let keys = self.sockets.at(slot).iter().copied();
+        let mut of_name =
+            keys.filter(|key| self.namespaces.name(self.sockets.get(*key).namespace) == &*packet.namespace);
+        let Some(key) = of_name.next() else {
             // As Node: whoever speaks in a namespace that it is not in breaks the protocol.
             return self.close_engine(slot, CloseReason::ParseError, None, "");
         };
+        let namespace = self.sockets.get(key).namespace;
         match packet.kind {
             Kind::Disconnect => {
-                self.exit(key);
+                self.exit(key, "client namespace disconnect");
                 self.count_disconnect("client_namespace_disconnect");
             }
             Kind::Event | Kind::BinaryEvent => {
                 if let Some(event) = packet.event()
                     && self.may_send(slot, namespace, packet.ack)
                 {
-                    self.command(slot, namespace, &event.name, event.iter().next(), packet.ack);
+                    if self.is_program_s(key, &event.name) {
+                        self.program_event(key, &event.name, event.arguments, &decoded.attachments, packet.ack);
+                    } else {
+                        self.command(slot, namespace, &event.name, event.iter().next(), packet.ack);
+                    }
                 }
             }
-            // Nothing of ours asks for an answer yet: an answer is to an unknown number, which is ignored.
-            Kind::Ack | Kind::BinaryAck => {}
+            Kind::Ack | Kind::BinaryAck => self.answered(key, decoded),
             Kind::Connect | Kind::ConnectError => self.close_engine(slot, CloseReason::ParseError, None, ""),
         }
     }
 
-    fn serves(&mut self, slot: u32, namespace: NamespaceId) -> bool {
+    pub(super) fn serves(&mut self, slot: u32, namespace: NamespaceId) -> bool {
         let endpoint = self.connection(slot).endpoint;
         match &self.outside.gateway.profile.endpoints[endpoint] {
             hub::profile::Endpoint::SocketIo(endpoint) => endpoint.namespaces.contains(&namespace),
@@ -89,6 +93,9 @@ impl Shard {
                 None,
             );
         }
+        if self.is_program_s(key, name) {
+            return self.program_event(key, name, data.unwrap_or_default(), &[], ack);
+        }
         if name == REFRESH {
             return self.refresh(slot, namespace, data, ack);
         }
@@ -103,7 +110,7 @@ impl Shard {
         arguments: Vec<u8>,
         attachments: &[bytes::Bytes],
     ) {
-        let name = self.outside.gateway.profile.rules.namespace_name(namespace);
+        let name = self.namespaces.name(namespace);
         let packet = Outbound::Ack { namespace: name, ack, arguments: &arguments, attachments: attachments.len() };
         let frame = encode::socket_io(self.slots.encoding(slot), &packet, attachments);
         self.send(slot, frame);
@@ -169,8 +176,8 @@ impl Shard {
         match output {
             Output::ToSocket { key, event, payload } => {
                 let (slot, namespace) = self.place(key);
-                let name = self.outside.gateway.profile.rules.namespace_name(namespace);
-                let frame = encode::event(self.slots.encoding(slot), name, &event, &payload);
+                let name = self.namespaces.name(namespace);
+                let frame = encode::event(self.slots.encoding(slot), name, &event, &payload, None);
                 self.send(slot, frame);
             }
             Output::Ack { key, ack, payload } => {
@@ -182,7 +189,7 @@ impl Shard {
                 self.tell_error(slot, namespace, ack, code, &message, message_id.as_deref());
             }
             Output::Emit(emission) => {
-                if !self.emit(emission) {
+                if !self.emit(emission, None) {
                     tracing::warn!("a shard is overloaded: an event of a client was dropped");
                 }
             }

@@ -1,6 +1,7 @@
 //! The cold side of a connection: everything that is not touched by a fan-out. Data and small questions about it, no IO.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use hub::names::NamespaceId;
 use hub::profile::Envelope;
@@ -10,6 +11,8 @@ use tokio::sync::oneshot;
 use super::inbox::ConnectionKey;
 use super::outbox::Outbox;
 use super::poll::{Handshake, PollReply};
+use crate::auth::Identity;
+use crate::embed;
 
 /// One connection of the shard.
 pub struct Connection {
@@ -25,8 +28,12 @@ pub struct Connection {
     pub address: IpAddr,
     /// Which endpoint of the profile it came to.
     pub endpoint: usize,
-    /// Namespaces whose token is being looked at.
-    pub authenticating: SmallVec<[(NamespaceId, Purpose); 1]>,
+    /// Namespaces whose token is being looked at, or on which the program decides.
+    pub pending: SmallVec<[Pending; 1]>,
+    /// Answers that the client owes.
+    pub owed: Option<Box<Owed>>,
+    /// The connection as the program has it, where it speaks nothing above Engine.IO or WebSocket.
+    pub program: Option<embed::Connection>,
     /// The earliest entry of it in the wheel.
     pub armed_ms: u64,
     /// Bytes that were read and wait for their turn; at most one read's.
@@ -43,13 +50,38 @@ pub struct Connection {
     pub closing_until_ms: Option<u64>,
 }
 
-/// Why a token is looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Answers that a client owes, by namespace and number.
+#[derive(Debug, Default)]
+pub struct Owed(pub Vec<(NamespaceId, u64)>);
+
+/// Something that is being decided about a client and a namespace.
+pub struct Pending {
+    /// The namespace.
+    pub namespace: NamespaceId,
+    /// What is being decided.
+    pub purpose: Purpose,
+    /// What the client sent with its request, where the program will look at it.
+    pub auth: Option<Box<str>>,
+}
+
+/// What is being decided.
 pub enum Purpose {
-    /// To let the client into a namespace.
+    /// By its token: whether to let the client into the namespace.
     Enter,
-    /// To renew it in place; the acknowledgement that the client asked for.
+    /// By the program: the same, once the token was found good.
+    Admit(Box<(Identity, Arc<embed::Handshake>)>),
+    /// Whether to renew its token in place; the acknowledgement that the client asked for.
     Refresh(Option<u64>),
+}
+
+impl Connection {
+    /// Whether a poll of the client's waits for packets.
+    pub fn poll_waits(&self) -> bool {
+        match &self.protocol {
+            Protocol::SocketIo(io) => io.waiting_get.is_some(),
+            Protocol::Json(_) | Protocol::Probe(_) => false,
+        }
+    }
 }
 
 /// What a connection speaks.

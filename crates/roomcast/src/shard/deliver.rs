@@ -7,7 +7,9 @@ use hub::emission::{Emission, Target};
 use hub::names::NamespaceId;
 use hub::sockets::Sockets;
 
+use super::connection::Connection;
 use super::outbox::Outbox;
+use super::program::is_socket_io;
 use super::slots::{Encoding, Flushed, Slots, Way};
 use super::{Doom, SLICE, Shard, encode, ids};
 use crate::fanout::{Done, Event};
@@ -83,7 +85,9 @@ impl Shard {
             slots: &mut self.slots,
             overflow: &mut self.overflow,
             frames: [None; Encoding::COUNT],
-            namespace: self.outside.gateway.profile.rules.namespace_name(namespace),
+            namespace: self.namespaces.name(namespace),
+            connections: &self.connections,
+            asked: emission.sending.ack.map(|_| Vec::new()),
             emission,
         };
         match &emission.target {
@@ -98,14 +102,16 @@ impl Shard {
                 }
             }
         }
+        let asked = notes.asked.unwrap_or_default();
         for (slot, flushed) in std::mem::take(&mut self.overflow) {
             self.flushed(slot, flushed);
         }
+        self.ask_all(&asked, namespace, emission.sending);
         noted
     }
 
     /// The slot of the socket with this id, if it is ours and in the namespace.
-    fn slot_of_socket(&self, namespace: NamespaceId, id: &str) -> Option<u32> {
+    pub(super) fn slot_of_socket(&self, namespace: NamespaceId, id: &str) -> Option<u32> {
         slot_of_socket(&self.sockets, self.index, namespace, id)
     }
 
@@ -208,8 +214,9 @@ impl Shard {
     }
 
     /// Hands an emission of one of our sockets to everyone who is to get it. Returns whether there was room everywhere.
-    pub(super) fn emit(&mut self, emission: Emission) -> bool {
-        let event = Arc::new(Event { emission, done: None });
+    /// `done` fires when they have it.
+    pub(super) fn emit(&mut self, emission: Emission, done: Option<Done>) -> bool {
+        let event = Arc::new(Event { emission, done });
         match self.outside.gateway.publisher.try_publish_to_others(&event, self.index) {
             Ok(true) => {
                 // At once, so that it goes to those who are members now, whatever the next command does.
@@ -217,6 +224,9 @@ impl Shard {
                     self.flush_all();
                 }
                 let members = self.note_event(&event.emission);
+                if let Some(done) = &event.done {
+                    done.add_delivered(members);
+                }
                 self.delivered += members as u64;
                 self.in_tick.push(event);
                 true
@@ -233,6 +243,9 @@ struct Notes<'a> {
     overflow: &'a mut Vec<(u32, Flushed)>,
     frames: [Option<u16>; Encoding::COUNT],
     namespace: &'a str,
+    connections: &'a [Option<Box<Connection>>],
+    /// Who is asked for an answer, where the event wants one.
+    asked: Option<Vec<u32>>,
     emission: &'a Emission,
 }
 
@@ -244,6 +257,14 @@ impl Notes<'_> {
                 continue;
             }
             let encoding = self.slots.encoding(slot);
+            if self.emission.sending.volatile && !self.can_take(slot) {
+                continue;
+            }
+            if let Some(asked) = &mut self.asked
+                && is_socket_io(encoding)
+            {
+                asked.push(slot);
+            }
             let frame = match self.frames[encoding as usize] {
                 Some(frame) => frame,
                 None => self.encode(encoding),
@@ -261,8 +282,15 @@ impl Notes<'_> {
         noted
     }
 
+    /// As [`Shard::can_take`].
+    fn can_take(&self, slot: u32) -> bool {
+        self.slots.way(slot) == Way::Direct
+            || self.connections[slot as usize].as_ref().is_some_and(|connection| connection.poll_waits())
+    }
+
     fn encode(&mut self, encoding: Encoding) -> u16 {
-        let frame = encode::event(encoding, self.namespace, &self.emission.event, &self.emission.payload);
+        let Emission { event, payload, sending, .. } = self.emission;
+        let frame = encode::event(encoding, self.namespace, event, payload, sending.ack);
         let frame = self.slots.add_frame(frame);
         self.frames[encoding as usize] = Some(frame);
         frame

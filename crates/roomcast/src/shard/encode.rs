@@ -10,20 +10,33 @@ use wire::socketio::Outbound;
 use wire::ws;
 
 use super::slots::Encoding;
+use crate::embed::Message;
 
 /// An event.
-pub fn event(encoding: Encoding, namespace: &str, event: &EventName, payload: &Payload) -> Bytes {
-    named_event(encoding, namespace, event.as_str(), payload)
+pub fn event(encoding: Encoding, namespace: &str, event: &EventName, payload: &Payload, ack: Option<u64>) -> Bytes {
+    named_event(encoding, namespace, event.as_str(), payload, ack)
+}
+
+/// A message of a program's, on Engine.IO.
+pub fn message(encoding: Encoding, message: Message) -> Bytes {
+    match (encoding, message) {
+        (Encoding::Polling, Message::Text(text)) => [b"4", text.as_bytes()].concat().into(),
+        (Encoding::Polling, Message::Binary(data)) => pack(Bytes::new(), &[data]),
+        (Encoding::SocketIo | Encoding::Flat | Encoding::Data, Message::Text(text)) => {
+            ws::text_frame(&[b"4", text.as_bytes()].concat())
+        }
+        (Encoding::SocketIo | Encoding::Flat | Encoding::Data, Message::Binary(data)) => ws::binary_frame(&data),
+    }
 }
 
 /// An event of the gateway's own.
 pub fn own_event(encoding: Encoding, namespace: &str, event: &str, json: String) -> Bytes {
-    named_event(encoding, namespace, event, &Payload::json(json))
+    named_event(encoding, namespace, event, &Payload::json(json), None)
 }
 
-fn named_event(encoding: Encoding, namespace: &str, event: &str, payload: &Payload) -> Bytes {
+fn named_event(encoding: Encoding, namespace: &str, event: &str, payload: &Payload, ack: Option<u64>) -> Bytes {
     let attachments = payload.attachments.len();
-    let packet = Outbound::Event { namespace, event, arguments: &payload.json, ack: None, attachments, offset: None };
+    let packet = Outbound::Event { namespace, event, arguments: &payload.json, ack, attachments, offset: None };
     match encoding {
         Encoding::SocketIo | Encoding::Polling => socket_io(encoding, &packet, &payload.attachments),
         Encoding::Flat => ws::text_frame(&wire::json::encode(Envelope::Flat, event, &payload.json)),
@@ -64,7 +77,7 @@ fn error_object(key: &str, code: ErrorCode, message: &str, message_id: Option<&s
 const PACKED: u8 = 0;
 
 /// A packet for a polling session as one frame, since an event is one entry wherever it waits: the packet's text or, with attachments,
-/// a mark and each part behind its length.
+/// a mark and each part behind its length; an empty text stands for none.
 fn pack(text: Bytes, attachments: &[Bytes]) -> Bytes {
     if attachments.is_empty() {
         return text;
@@ -87,7 +100,11 @@ pub fn unpack(frame: Bytes) -> Vec<EnginePacket> {
     while let Some(length) = frame.get(at..at + 4) {
         let length = u32::from_be_bytes(length.try_into().expect("four bytes")) as usize;
         let part = frame.slice(at + 4..at + 4 + length);
-        packets.push(if packets.is_empty() { EnginePacket::Text(part) } else { EnginePacket::Binary(part) });
+        match at {
+            1 if part.is_empty() => {}
+            1 => packets.push(EnginePacket::Text(part)),
+            _ => packets.push(EnginePacket::Binary(part)),
+        }
         at += 4 + length;
     }
     packets

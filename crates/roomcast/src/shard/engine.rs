@@ -14,6 +14,7 @@ use super::inbox::ConnectionKey;
 use super::poll::{Adopted, Handshake, PollKind, PollReply, PollRequest, Role};
 use super::slots::{Encoding, Way};
 use super::{CLOSE_WAIT_MS, Doom, ERRORS_PER_MINUTE, Shard, encode};
+use crate::embed;
 
 /// The settings of an endpoint's sessions; those of a plain endpoint are not looked at.
 pub(super) fn settings(endpoint: &Endpoint, max_payload: usize, send_queue_bytes: usize) -> engine::Settings {
@@ -91,6 +92,7 @@ impl Shard {
         self.sessions.insert(sid.clone(), key.slot);
         let open = self.open_packet(&sid, endpoint, true);
         self.open_socket_io(key, session, Some(sid), handshake, address, endpoint);
+        self.open_messages(key);
         open.into()
     }
 
@@ -129,7 +131,9 @@ impl Shard {
             sid,
             waiting_get: None,
             probe: None,
-            enter_until_ms: Some(now + connect_timeout_ms),
+            // Below Socket.IO there is nothing to enter.
+            enter_until_ms: (!self.outside.program.messages.contains_key(&endpoint))
+                .then_some(now + connect_timeout_ms),
         };
         self.open(key, self.new_connection(Protocol::SocketIo(Box::new(io)), handshake, address, endpoint));
         self.arm(key.slot);
@@ -150,7 +154,9 @@ impl Shard {
             handshake,
             address,
             endpoint,
-            authenticating: smallvec::SmallVec::new(),
+            pending: smallvec::SmallVec::new(),
+            owed: None,
+            program: None,
             armed_ms: u64::MAX,
             unfed: None,
             is_unread: false,
@@ -215,6 +221,7 @@ impl Shard {
             let endpoint = self.connection(key.slot).endpoint;
             let open = self.open_packet(&sid, endpoint, false);
             self.send(key.slot, ws::text_frame(open.as_bytes()));
+            self.open_messages(key);
         }
         self.start_json(key);
         if !leftover.is_empty() && self.slots.is_current(key) {
@@ -270,6 +277,15 @@ impl Shard {
 
     /// A message for the layer above.
     fn received(&mut self, slot: u32, received: Received<'_>) {
+        if self.connection(slot).program.is_some() {
+            return self.program_message(
+                slot,
+                match received {
+                    Received::Text(text) => embed::Message::Text(text.to_owned()),
+                    Received::Binary(data) => embed::Message::Binary(data.into_owned().into()),
+                },
+            );
+        }
         let max_bytes = self.outside.gateway.profile.limits.message_bytes as usize;
         let decoder = &mut self.socket_io(slot).decoder;
         let decoded = match received {
@@ -299,7 +315,7 @@ impl Shard {
                 self.close_engine(slot, CloseReason::TransportError, Some(violation.code), reason);
             }
             Protocol::Json(_) => {
-                self.leave_all(slot);
+                self.leave_all(slot, "transport error");
                 self.count_disconnect("transport error");
                 self.close_websocket(slot, Some(violation.code), violation.reason);
             }
@@ -437,7 +453,7 @@ impl Shard {
         loop {
             if let Some((key, reason)) = self.closed.pop() {
                 if self.slots.is_current(key) {
-                    self.leave_all(key.slot);
+                    self.leave_all(key.slot, reason.as_str());
                     self.count_disconnect(reason.as_str());
                 }
             } else if let Some(key) = self.finished.pop() {
@@ -462,7 +478,7 @@ impl Shard {
                 self.close_engine(slot, why, Some(code.number()), reason);
             }
             Protocol::Json(_) => {
-                self.leave_all(slot);
+                self.leave_all(slot, reason);
                 self.count_disconnect(reason);
                 self.close_websocket(slot, Some(code.number()), reason);
             }
@@ -475,7 +491,7 @@ impl Shard {
         self.outside.gateway.metrics.slow_consumers.inc();
         self.count_disconnect(CloseCode::SlowConsumer.reason());
         tracing::info!(address = %self.connection(slot).address, "a client read too slowly and was cut");
-        self.leave_all(slot);
+        self.leave_all(slot, CloseReason::SlowConsumer.as_str());
         let frame = ws::close_frame(Some(CloseCode::SlowConsumer.number()), CloseCode::SlowConsumer.reason());
         if let Some(mut outbox) = self.connection(slot).outbox.take() {
             self.queued_bytes -= outbox.bytes();

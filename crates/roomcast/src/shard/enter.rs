@@ -12,10 +12,11 @@ use serde_json::value::RawValue;
 use wire::engine::CloseReason;
 use wire::socketio::Outbound;
 
-use super::connection::{Protocol, Purpose};
+use super::connection::{Pending, Protocol, Purpose};
 use super::inbox::Message;
 use super::{Shard, encode, ids};
 use crate::auth::{Check, Identity, Refusal, Verdict};
+use crate::embed::Handshake;
 
 /// What a client sends with its CONNECT packet. Anything else in it is for the application, of which there is none here.
 #[derive(Deserialize)]
@@ -31,15 +32,24 @@ struct RefreshArguments {
 
 impl Shard {
     /// A client asks to be let into a namespace.
-    pub(super) fn connect(&mut self, slot: u32, name: &str, namespace: Option<NamespaceId>, auth: Option<&str>) {
-        let Some(namespace) = namespace else {
+    pub(super) fn connect(&mut self, slot: u32, name: &str, auth: Option<&str>) {
+        let of_profile = self.outside.gateway.profile.rules.namespace(name);
+        let of_profile = of_profile.filter(|namespace| self.serves(slot, *namespace));
+        let opened = match of_profile {
+            Some(_) => None,
+            None => self.outside.program.namespace(name).and_then(|_| self.outside.gateway.namespaces.open(name)),
+        };
+        let Some(namespace) = of_profile.or(opened.as_ref().map(|opened| opened.id)) else {
             let packet = Outbound::ConnectError { namespace: name, message: "Invalid namespace", data: None };
             let frame = encode::socket_io(self.slots.encoding(slot), &packet, &[]);
             return self.send(slot, frame);
         };
-        let pending = self.connection(slot).authenticating.iter().any(|(of, _)| *of == namespace);
-        if pending || self.sockets.find(slot, namespace).is_some() {
+        let is_pending = self.connection(slot).pending.iter().any(|pending| pending.namespace == namespace);
+        if is_pending || self.sockets.find(slot, namespace).is_some() {
             return self.close_engine(slot, CloseReason::ParseError, None, "");
+        }
+        if let Some(opened) = opened {
+            self.namespaces.hold(opened);
         }
         let token = match auth.map(serde_json::from_str::<AuthPayload<'_>>) {
             None | Some(Ok(AuthPayload { token: None })) => None,
@@ -50,16 +60,24 @@ impl Shard {
             }
             Some(Err(_)) => None,
         };
-        self.authenticate(slot, namespace, token);
+        let kept = self.outside.program.namespace(name).and(auth).map(Box::from);
+        self.authenticate(slot, namespace, token, kept);
     }
 
     /// Looks at the token of a client that wants in: its own, or that of its handshake.
-    pub(super) fn authenticate(&mut self, slot: u32, namespace: NamespaceId, token: Option<String>) {
+    /// `auth` is all that it sent, where the program will look at it.
+    pub(super) fn authenticate(
+        &mut self,
+        slot: u32,
+        namespace: NamespaceId,
+        token: Option<String>,
+        auth: Option<Box<str>>,
+    ) {
         let token = token
             .filter(|token| !token.is_empty())
             .or_else(|| self.connection(slot).handshake.token.as_deref().map(str::to_owned));
         let access = self.outside.gateway.profile.auth.access;
-        self.connection(slot).authenticating.push((namespace, Purpose::Enter));
+        self.connection(slot).pending.push(Pending { namespace, purpose: Purpose::Enter, auth });
         match (access, token) {
             (Access::Open, _) | (Access::TokenOrAnonymous, None) => {
                 let identity = Identity { user: self.guest(slot), expires_at_unix_secs: None };
@@ -105,13 +123,18 @@ impl Shard {
 
     /// The verdict on a token is there.
     pub(super) fn authenticated(&mut self, slot: u32, namespace: NamespaceId, verdict: Verdict) {
-        let authenticating = &mut self.connection(slot).authenticating;
-        let Some(index) = authenticating.iter().position(|(of, _)| *of == namespace) else { return };
-        let (_, purpose) = authenticating.swap_remove(index);
+        let pending = &mut self.connection(slot).pending;
+        let waits = |pending: &Pending| {
+            pending.namespace == namespace && matches!(pending.purpose, Purpose::Enter | Purpose::Refresh(_))
+        };
+        let Some(index) = pending.iter().position(waits) else { return };
+        let Pending { purpose, auth, .. } = pending.swap_remove(index);
         match (purpose, verdict) {
-            (Purpose::Enter, Verdict::Accepted(identity)) => self.enter(slot, namespace, identity),
-            (Purpose::Enter, Verdict::Refused(refusal)) => self.refuse(slot, namespace, refusal),
+            (Purpose::Admit(_), _) => {}
+            (Purpose::Enter, Verdict::Accepted(identity)) => self.admit(slot, namespace, identity, auth.as_deref()),
+            (Purpose::Enter, Verdict::Refused(refusal)) => self.refuse_token(slot, namespace, refusal),
             (Purpose::Enter, Verdict::Unavailable) => {
+                self.namespaces.release(namespace);
                 // A passing fault of ours: the client is to come back, so the transport ends and no final no is said.
                 tracing::warn!("a client could not be let in: no key to judge its token by");
                 self.close(slot, CloseCode::TryAgainLater, CloseCode::TryAgainLater.reason());
@@ -133,7 +156,7 @@ impl Shard {
         }
     }
 
-    fn refuse(&mut self, slot: u32, namespace: NamespaceId, refusal: Refusal) {
+    fn refuse_token(&mut self, slot: u32, namespace: NamespaceId, refusal: Refusal) {
         // A bad token was counted where it was judged.
         if refusal == Refusal::NoToken {
             self.outside.gateway.metrics.refused.inc(refusal.reason());
@@ -143,23 +166,43 @@ impl Shard {
             Refusal::NoToken => ErrorCode::Unauthenticated,
             Refusal::BadToken(_) => ErrorCode::BadToken,
         };
+        self.refuse(slot, namespace, code, refusal.message(), None);
+    }
+
+    /// Tells a client that it is not let in; `data` is the JSON of what else the program has to say about it.
+    pub(super) fn refuse(
+        &mut self,
+        slot: u32,
+        namespace: NamespaceId,
+        code: ErrorCode,
+        message: &str,
+        data: Option<&str>,
+    ) {
         match self.connection(slot).protocol {
             Protocol::SocketIo(_) => {
-                let name = self.outside.gateway.profile.rules.namespace_name(namespace);
-                let packet = Outbound::ConnectError { namespace: name, message: refusal.message(), data: None };
+                let name = self.namespaces.name(namespace);
+                let packet = Outbound::ConnectError { namespace: name, message, data: data.map(str::as_bytes) };
                 let frame = encode::socket_io(self.slots.encoding(slot), &packet, &[]);
                 self.send(slot, frame);
             }
             Protocol::Json(_) => {
-                self.tell_error(slot, namespace, None, code, refusal.message(), None);
+                self.tell_error(slot, namespace, None, code, message, None);
                 self.close(slot, CloseCode::Unauthorized, CloseCode::Unauthorized.reason());
             }
             Protocol::Probe(_) => {}
         }
+        self.namespaces.release(namespace);
     }
 
     /// Lets a client in: it learns its id, then its rooms and events begin.
-    fn enter(&mut self, slot: u32, namespace: NamespaceId, identity: Identity) {
+    /// `handshake` is there where the program has a say in the namespace.
+    pub(super) fn enter(
+        &mut self,
+        slot: u32,
+        namespace: NamespaceId,
+        identity: Identity,
+        handshake: Option<Arc<Handshake>>,
+    ) {
         let Identity { user, expires_at_unix_secs } = identity;
         // A token that got in by the leeway alone has that long to be refreshed.
         let leeway_secs = self.outside.gateway.profile.auth.leeway.as_secs();
@@ -172,7 +215,7 @@ impl Shard {
         self.outside.gateway.metrics.sockets.inc();
         if let Protocol::SocketIo(io) = &mut self.connection(slot).protocol {
             io.enter_until_ms = None;
-            let name = self.outside.gateway.profile.rules.namespace_name(namespace);
+            let name = self.namespaces.name(namespace);
             let packet = Outbound::Connect { namespace: name, sid: id.as_str(), pid: None };
             let frame = encode::socket_io(self.slots.encoding(slot), &packet, &[]);
             self.send(slot, frame);
@@ -186,6 +229,7 @@ impl Shard {
         }
         self.with_sockets(|sockets, moment, watch, out| sockets.welcome(key, moment, watch, out));
         self.arm(slot);
+        self.take_up(key, handshake);
     }
 
     /// Where a user may have only so many connections, the oldest ones go, on whichever shard they are.
@@ -202,7 +246,7 @@ impl Shard {
         let presence = hub::rules::Presence { id, rooms: &[], last_seen_unix_ms: now, now_unix_ms: now };
         let emissions = self.outside.gateway.profile.rules.on_user_online(&presence);
         for emission in emissions {
-            self.emit(emission);
+            self.emit(emission, None);
         }
     }
 
@@ -210,10 +254,10 @@ impl Shard {
         let Ok(RefreshArguments { token }) = serde_json::from_str(data.unwrap_or("null")) else {
             return self.tell_error(slot, namespace, ack, ErrorCode::BadField, "field \"token\" must be a text", None);
         };
-        if self.connection(slot).authenticating.iter().any(|(of, _)| *of == namespace) {
+        if self.connection(slot).pending.iter().any(|pending| pending.namespace == namespace) {
             return self.tell_error(slot, namespace, ack, ErrorCode::Busy, "a token is being checked already", None);
         }
-        self.connection(slot).authenticating.push((namespace, Purpose::Refresh(ack)));
+        self.connection(slot).pending.push(Pending { namespace, purpose: Purpose::Refresh(ack), auth: None });
         self.check_token(slot, namespace, Some(&token));
     }
 
@@ -265,7 +309,7 @@ impl Shard {
         self.send_own(slot, namespace, "token_expired", format!(r#"{{"message":"Token expired","code":"{code}"}}"#));
         tracing::info!(socket = %self.sockets.get(key).id, "a token ended");
         self.send_disconnect(key);
-        self.exit(key);
+        self.exit(key, "server namespace disconnect");
         self.count_disconnect("token_expired");
         if self.sockets.at(slot).is_empty() {
             match self.connection(slot).protocol {

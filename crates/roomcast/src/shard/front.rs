@@ -30,6 +30,8 @@ use super::answers::{BODY_TIMEOUT, Body, Cors, discard, empty, text, unavailable
 use super::ids::NodeId;
 use super::inbox::{Inbox, Message};
 use super::poll::{Adopted, Handshake, PollKind, PollReply, PollRequest, Role};
+use crate::embed;
+use crate::embed::Program;
 use crate::metrics::Metrics;
 
 /// How long a client may take to send the head of a request; also how long an idle connection is kept.
@@ -58,6 +60,8 @@ pub struct Shared {
     pub trusted_proxies: Vec<crate::addresses::Network>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
+    /// What the program has to say about requests.
+    pub program: Arc<Program>,
 }
 
 /// The front of one shard.
@@ -138,13 +142,39 @@ impl Front {
         }
         let query_string = request.uri().query().unwrap_or_default().to_owned();
         let query = Query::parse(&query_string);
+        let method = request.method().clone();
+        let kept = self.program_s_request(&request, peer);
         let mut response = if request.headers().contains_key(header::UPGRADE) {
-            self.engine_websocket(request, peer, endpoint, &query, cors.allows()).await
+            self.engine_websocket(request, peer, endpoint, &query, cors.allows(), kept.clone()).await
         } else {
-            self.poll(request, peer, endpoint, &query).await
+            self.poll(request, peer, endpoint, &query, kept.clone()).await
         };
         cors.apply(response.headers_mut());
+        if let (Some(change), Some(kept)) = (&self.shared.program.response_headers, kept) {
+            change(&method, &kept, response.headers_mut());
+        }
         response
+    }
+
+    /// The request as the program may look at it, if it ever does.
+    fn program_s_request(&self, request: &Request<Incoming>, peer: IpAddr) -> Option<Arc<embed::Request>> {
+        self.shared.program.wants_requests().then(|| {
+            let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            Arc::new(embed::Request {
+                uri: request.uri().clone(),
+                headers: request.headers().clone(),
+                address: self.address(request, peer),
+                issued_unix_ms: since_1970.as_millis() as u64,
+            })
+        })
+    }
+
+    /// What the program has against a request that would open a session.
+    fn refused_by_program(&self, request: Option<&embed::Request>) -> Result<(), String> {
+        match (&self.shared.program.allow, request) {
+            (Some(allow), Some(request)) => allow(request),
+            (Some(_) | None, _) => Ok(()),
+        }
     }
 
     async fn poll(
@@ -153,18 +183,20 @@ impl Front {
         peer: IpAddr,
         endpoint: usize,
         query: &Query<'_>,
+        kept: Option<Arc<embed::Request>>,
     ) -> Response<Body> {
         let owner = query.sid().and_then(|sid| self.owner(sid));
-        let verdict = match self.verify(&request, query, endpoint, owner.is_some(), false, true) {
+        let allowed = if query.sid().is_none() { self.refused_by_program(kept.as_deref()) } else { Ok(()) };
+        let verdict = match self.verify(&request, query, endpoint, owner.is_some(), false, allowed.is_ok()) {
             Ok(verdict) => verdict,
-            Err(refusal) => return self.refuse(refusal),
+            Err(refusal) => return self.refuse_with(refusal, allowed.err().as_deref()),
         };
         match (verdict, query.sid().zip(owner)) {
             (Verdict::Open(Transport::Polling), _) => {
                 if let Err(refused) = self.admit().await {
                     return refused;
                 }
-                let handshake = Box::new(self.handshake(&request, query));
+                let handshake = Box::new(Handshake { request: kept, ..self.handshake(&request, query) });
                 let kind = PollKind::Open { handshake, address: self.address(&request, peer), endpoint };
                 self.ask(self.shard, "", kind).await
             }
@@ -305,8 +337,15 @@ impl Front {
         endpoint: usize,
         query: &Query<'_>,
         allowed: bool,
+        kept: Option<Arc<embed::Request>>,
     ) -> Response<Body> {
         let owner = query.sid().and_then(|sid| self.owner(sid));
+        if query.sid().is_none()
+            && let Err(message) = self.refused_by_program(kept.as_deref())
+        {
+            self.shared.metrics.refused.inc("program");
+            return text(StatusCode::BAD_REQUEST, &message);
+        }
         let verdict = match self.verify(&request, query, endpoint, owner.is_some(), true, allowed) {
             Ok(verdict) => verdict,
             Err(Refusal::Forbidden) => {
@@ -330,7 +369,7 @@ impl Front {
                 if let Err(refused) = self.admit().await {
                     return refused;
                 }
-                let handshake = Box::new(self.handshake(&request, query));
+                let handshake = Box::new(Handshake { request: kept, ..self.handshake(&request, query) });
                 (self.shard, Role::SocketIo { handshake, address: self.address(&request, peer), endpoint })
             }
             (
@@ -366,7 +405,9 @@ impl Front {
             return refused;
         }
         let query_string = request.uri().query().unwrap_or_default().to_owned();
+        let request_kept = self.program_s_request(&request, peer);
         let mut handshake = self.handshake(&request, &Query::parse(&query_string));
+        handshake.request = request_kept;
         let protocols: Vec<&str> = protocols(request.headers()).collect();
         let protocol = match protocols.as_slice() {
             ["bearer", token] => {
@@ -458,7 +499,7 @@ impl Front {
             .filter(|token| !token.is_empty());
         let named = self.shared.profile.auth.anonymous_query.as_deref();
         let user_id = named.and_then(|name| query.value(name)).filter(|id| !id.is_empty());
-        Handshake { token: token.map(String::into_boxed_str), user_id: user_id.map(Into::into) }
+        Handshake { token: token.map(String::into_boxed_str), user_id: user_id.map(Into::into), request: None }
     }
 
     /// Where the client is: the peer, or what a trusted proxy says.
@@ -467,9 +508,15 @@ impl Front {
     }
 
     fn refuse(&self, refusal: Refusal) -> Response<Body> {
+        self.refuse_with(refusal, None)
+    }
+
+    /// The same with a message of the program's own.
+    fn refuse_with(&self, refusal: Refusal, message: Option<&str>) -> Response<Body> {
         self.shared.metrics.refused.inc("bad_handshake");
         let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
-        with_type(status, "application/json", Bytes::from(refusal.json_body()))
+        let body = refusal.json_body_with(message.unwrap_or(refusal.message()));
+        with_type(status, "application/json", Bytes::from(body))
     }
 
     async fn ask(&self, owner: usize, sid: &str, kind: PollKind) -> Response<Body> {

@@ -5,12 +5,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hub::names::{NamespaceId, RoomName, SocketId, UserId};
+use hub::codes::ErrorCode;
+use hub::emission::{Emission, Except, Payload, Sending, Target};
+use hub::names::{EventName, NamespaceId, RoomName, SocketId, UserId};
 use hub::rules::Reply;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::auth::Verdict;
-use crate::fanout::Event;
+use crate::embed;
+use crate::fanout::{Done, Event};
 use crate::shard::poll::{Adopted, PollRequest};
 
 /// Events that may wait in one inbox, in bytes of payload. At the bound sources wait and clients are told `busy`.
@@ -51,6 +54,15 @@ pub enum Message {
         /// The verdict.
         verdict: Verdict,
     },
+    /// Whether the program lets a client in.
+    Admitted {
+        /// Whom.
+        connection: ConnectionKey,
+        /// Into which namespace.
+        namespace: NamespaceId,
+        /// What it says.
+        verdict: Result<(), embed::Refused>,
+    },
     /// What a command waited for.
     Resume {
         /// Whose command.
@@ -71,6 +83,8 @@ pub enum Message {
         /// Over how long.
         spread_ms: u64,
     },
+    /// The thread ends, and every connection that is left with it.
+    End,
 }
 
 /// A question to a shard; the answer goes to the sender within.
@@ -83,8 +97,92 @@ pub enum Query {
     Numbers(oneshot::Sender<Numbers>),
     /// The users with a socket here, each once for each socket.
     Users(oneshot::Sender<Vec<UserId>>),
+    /// The program's sockets that an emission would go to.
+    Sockets {
+        /// Of which namespace.
+        namespace: NamespaceId,
+        /// Which of it.
+        target: Target,
+        /// Which not.
+        except: Except,
+        /// The answer.
+        reply: oneshot::Sender<Vec<embed::Socket>>,
+    },
     /// Disconnect for good (a Socket.IO disconnect packet, close code 1000); answers the number of connections.
     Disconnect(Whom, oneshot::Sender<usize>),
+}
+
+/// What a program does with one of its clients.
+#[derive(Debug)]
+pub struct Deed {
+    /// With which connection.
+    pub connection: ConnectionKey,
+    /// With which socket of it; `None` below Socket.IO.
+    pub socket: Option<(NamespaceId, SocketId)>,
+    /// What.
+    pub act: Act,
+}
+
+/// What a program does.
+#[derive(Debug)]
+pub enum Act {
+    /// Sends an event.
+    Emit {
+        /// Its name.
+        event: EventName,
+        /// Its arguments.
+        payload: Payload,
+        /// How.
+        sending: Sending,
+    },
+    /// Sends an event to others; the `Done` fires when it is with all of them.
+    Broadcast(Emission, Option<Done>),
+    /// Answers an event.
+    Answer {
+        /// Its number.
+        ack: u64,
+        /// The answer.
+        payload: Payload,
+    },
+    /// Says what went wrong, in the answer to an event or by itself.
+    Fail {
+        /// The event's number.
+        ack: Option<u64>,
+        /// The code.
+        code: ErrorCode,
+        /// The sentence.
+        message: String,
+    },
+    /// Puts it into a room.
+    Join(RoomName),
+    /// Takes it out of a room.
+    Leave(RoomName),
+    /// Asks for its rooms.
+    Rooms(oneshot::Sender<Vec<RoomName>>),
+    /// Ends its stay for good.
+    Disconnect {
+        /// In every namespace, and the connection with it.
+        close: bool,
+    },
+    /// Sends a message, below Socket.IO.
+    Message(embed::Message),
+    /// Ends the connection, below Socket.IO.
+    Close,
+}
+
+impl Act {
+    /// What it holds, in bytes; `None` for what is let in however full it is, since it frees or is small and answers for itself.
+    fn size(&self) -> Option<usize> {
+        match self {
+            Self::Emit { payload, .. } | Self::Answer { payload, .. } => Some(payload.size()),
+            Self::Broadcast(emission, _) => Some(emission.payload.size()),
+            Self::Fail { message, .. } => Some(message.len()),
+            Self::Message(embed::Message::Text(text)) => Some(text.len()),
+            Self::Message(embed::Message::Binary(data)) => Some(data.len()),
+            Self::Join(_) | Self::Leave(_) => Some(0),
+            Self::Rooms(_) | Self::Disconnect { .. } | Self::Close => None,
+        }
+    }
 }
 
 /// Whom to disconnect.
@@ -120,6 +218,7 @@ pub struct Numbers {
 #[derive(Clone)]
 pub struct Inbox {
     sender: mpsc::UnboundedSender<Message>,
+    deeds: mpsc::UnboundedSender<Deed>,
     room: Arc<Room>,
 }
 
@@ -137,16 +236,29 @@ struct Room {
 /// The receiving side.
 pub struct Receiver {
     receiver: mpsc::UnboundedReceiver<Message>,
+    deeds: mpsc::UnboundedReceiver<Deed>,
     room: Arc<Room>,
+}
+
+/// What comes out of an inbox.
+pub enum Next {
+    /// A message.
+    Message(Message),
+    /// Something to do for the program.
+    Deed(Deed),
+    /// Nothing, ever again.
+    None,
 }
 
 /// A new inbox.
 pub fn inbox() -> (Inbox, Receiver) {
     // The channel itself has no bound: events are bounded in bytes by `Room`, all else by the number of connections
-    // (a connection has at most one message of each kind under way).
+    // (a connection has at most one message of each kind under way). The program's deeds come by a channel of their own, bounded in
+    // bytes by the same `Room`, so that those of a handler can be carried out as soon as it has run.
     let (sender, receiver) = mpsc::unbounded_channel();
+    let (deeds, to_do) = mpsc::unbounded_channel();
     let room = Arc::new(Room { used: AtomicUsize::new(0), freed: Notify::new() });
-    (Inbox { sender, room: room.clone() }, Receiver { receiver, room })
+    (Inbox { sender, deeds, room: room.clone() }, Receiver { receiver, deeds: to_do, room })
 }
 
 fn event_cost(event: &Event) -> usize {
@@ -161,6 +273,21 @@ impl Inbox {
         }
         // A shard that is gone means that the process is ending; its messages have no one to go to.
         let _ = self.sender.send(message);
+    }
+
+    /// Has the shard do something with a client of the program's, after what it was given to do before.
+    ///
+    /// # Errors
+    /// The bound is reached, and this would add to what waits.
+    pub fn act(&self, deed: Deed) -> Result<(), Full> {
+        if let Some(bytes) = deed.act.size() {
+            if self.is_full() {
+                return Err(Full);
+            }
+            self.room.used.fetch_add(bytes + EVENT_OVERHEAD_BYTES, Ordering::AcqRel);
+        }
+        let _ = self.deeds.send(deed);
+        Ok(())
     }
 
     /// Puts an event in as soon as there is room.
@@ -191,14 +318,40 @@ impl Receiver {
         self.receiver.try_recv().ok()
     }
 
-    /// Waits for the next message; `None` once every sender is gone.
-    pub async fn recv(&mut self) -> Option<Message> {
-        self.receiver.recv().await
+    /// The next deed that is there already.
+    pub fn try_next_deed(&mut self) -> Option<Deed> {
+        let deed = self.deeds.try_recv().ok()?;
+        self.done_with(&deed);
+        Some(deed)
+    }
+
+    /// Waits for the next message or deed.
+    pub async fn recv(&mut self) -> Next {
+        tokio::select! {
+            biased;
+            message = self.receiver.recv() => message.map_or(Next::None, Next::Message),
+            deed = self.deeds.recv() => match deed {
+                Some(deed) => {
+                    self.done_with(&deed);
+                    Next::Deed(deed)
+                }
+                None => Next::None,
+            },
+        }
+    }
+
+    fn done_with(&self, deed: &Deed) {
+        if let Some(bytes) = deed.act.size() {
+            self.free(bytes + EVENT_OVERHEAD_BYTES);
+        }
     }
 
     /// The event waits no longer: its bytes are free for others. An event counts until then, wherever in the shard it waits.
     pub fn release(&self, event: &Event) {
-        let cost = event_cost(event);
+        self.free(event_cost(event));
+    }
+
+    fn free(&self, cost: usize) {
         let before = self.room.used.fetch_sub(cost, Ordering::AcqRel);
         if before >= INBOX_MAX_BYTES {
             self.room.freed.notify_waiters();

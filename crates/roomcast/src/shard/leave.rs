@@ -5,15 +5,16 @@ use hub::rooms::SocketKey;
 use wire::engine::{CloseReason, Phase};
 use wire::socketio::Outbound;
 
-use super::connection::Protocol;
+use super::connection::{Pending, Protocol, Purpose};
 use super::inbox::ConnectionKey;
 use super::slots::Encoding;
 use super::{Shard, encode};
 
 impl Shard {
     /// The socket leaves its rooms and namespace, and others are told.
-    pub(super) fn exit(&mut self, key: SocketKey) {
-        let place = (self.index, self.slots.key(self.sockets.get(key).slot));
+    pub(super) fn exit(&mut self, key: SocketKey, reason: &'static str) {
+        let (slot, namespace) = self.place(key);
+        let place = (self.index, self.slots.key(slot));
         let departed = self.with_sockets(|sockets, moment, watch, out| sockets.exit(key, moment, watch, out));
         self.outside.gateway.metrics.sockets.dec();
         if let Some(id) = &departed.user.id {
@@ -28,12 +29,16 @@ impl Shard {
                 self.outside.gateway.left.notify_one();
             }
         }
+        self.let_go(key, slot, namespace, reason);
     }
 
-    /// All sockets of a connection go.
-    pub(super) fn leave_all(&mut self, slot: u32) {
+    /// All sockets of a connection go, and what the program has of it below them.
+    pub(super) fn leave_all(&mut self, slot: u32, reason: &'static str) {
         for key in self.sockets.at(slot).to_vec() {
-            self.exit(key);
+            self.exit(key, reason);
+        }
+        if self.connections[slot as usize].is_some() {
+            self.close_messages(slot, reason);
         }
     }
 
@@ -50,7 +55,7 @@ impl Shard {
                 self.send_disconnect(key);
             }
         }
-        self.leave_all(slot);
+        self.leave_all(slot, "server namespace disconnect");
         self.close(slot, CloseCode::Normal, CloseCode::Normal.reason());
     }
 
@@ -62,23 +67,29 @@ impl Shard {
             self.tell_error(slot, namespace, None, ErrorCode::Replaced, message, None);
             self.send_disconnect(key);
         }
-        self.leave_all(slot);
+        self.leave_all(slot, "server namespace disconnect");
         self.close(slot, CloseCode::Replaced, CloseCode::Replaced.reason());
     }
 
     pub(super) fn send_disconnect(&mut self, key: SocketKey) {
         let (slot, namespace) = self.place(key);
         if matches!(self.slots.encoding(slot), Encoding::SocketIo | Encoding::Polling) {
-            let name = self.outside.gateway.profile.rules.namespace_name(namespace);
+            let name = self.namespaces.name(namespace);
             let frame = encode::socket_io(self.slots.encoding(slot), &Outbound::Disconnect { namespace: name }, &[]);
             self.send(slot, frame);
         }
     }
 
     /// Frees a connection and everything of it, at once.
-    pub(super) fn end(&mut self, slot: u32, reason: &str) {
-        self.leave_all(slot);
+    pub(super) fn end(&mut self, slot: u32, reason: &'static str) {
+        self.leave_all(slot, reason);
         let Some(connection) = self.connections[slot as usize].take() else { return };
+        for Pending { namespace, purpose, .. } in &connection.pending {
+            match purpose {
+                Purpose::Enter | Purpose::Admit(_) => self.namespaces.release(*namespace),
+                Purpose::Refresh(_) => {}
+            }
+        }
         self.queued_bytes -= connection.outbox.as_ref().map_or(0, |outbox| outbox.bytes());
         let key = self.slots.key(slot);
         self.slots.close(slot);

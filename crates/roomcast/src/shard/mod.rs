@@ -19,6 +19,7 @@ mod leave;
 mod outbox;
 mod plain;
 pub mod poll;
+mod program;
 mod query;
 mod slots;
 mod wheel;
@@ -41,13 +42,15 @@ use wire::ws::Flow;
 use self::clock::Clock;
 use self::connection::{Connection, Protocol};
 use self::front::Front;
-use self::inbox::{ConnectionKey, Inbox, Message, Receiver};
+use self::inbox::{ConnectionKey, Inbox, Message, Next, Receiver};
 use self::slots::{Flushed, Readiness, Slots, Way};
 use self::wheel::Wheel;
 use crate::access::Access;
 use crate::auth::Auth;
+use crate::embed;
 use crate::fanout::{Event, Interest};
 use crate::gateway::Gateway;
+use crate::namespaces::Held;
 use crate::source::Publishing;
 
 /// Messages taken out of the inbox in one turn.
@@ -83,6 +86,8 @@ pub struct Outside {
     pub auth: Auth,
     /// Asks access services.
     pub access: Access,
+    /// What the program brings along.
+    pub program: Arc<embed::Program>,
     /// Publishes clients' messages to the broker.
     pub publishing: Publishing,
     /// Where futures of the above run.
@@ -101,6 +106,12 @@ struct Shard {
     connections: Vec<Option<Box<Connection>>>,
     open: usize,
     sockets: Sockets,
+    /// The names of the namespaces that they are in.
+    namespaces: Held,
+    /// Those of them that are the program's, by their keys.
+    program_sockets: Vec<Option<embed::Socket>>,
+    /// The program's deeds are being done.
+    is_doing: bool,
     /// Sessions that poll, or did, by their id.
     sessions: HashMap<Box<str>, u32>,
     /// Events that are not noted yet; their bytes count in the inbox.
@@ -188,6 +199,7 @@ pub fn spawn(
     Ok(thread.spawn(move || {
         let clock = Clock::new();
         let sockets = Sockets::new(outside.gateway.profile.clone());
+        let namespaces = Held::new(outside.gateway.profile.clone());
         let wheel = Wheel::new(clock.now_ms());
         let profile = &outside.gateway.profile;
         let limits = &profile.limits;
@@ -207,6 +219,9 @@ pub fn spawn(
             connections: Vec::new(),
             open: 0,
             sockets,
+            namespaces,
+            program_sockets: Vec::new(),
+            is_doing: false,
             sessions: HashMap::new(),
             events: VecDeque::new(),
             in_tick: Vec::new(),
@@ -248,16 +263,20 @@ impl Shard {
         loop {
             self.clock.tick();
             for _ in 0..INBOX_BATCH {
-                let Some(message) = self.inbox.try_recv() else { break };
-                self.message(message, &front);
+                match self.inbox.try_recv() {
+                    Some(Message::End) => return,
+                    Some(message) => self.message(message, &front),
+                    None => break,
+                }
             }
+            let more_to_do = self.do_deeds(program::DEEDS_BATCH);
             self.deliver();
             self.read_ready(&mut ready);
             self.expire();
             self.end_doomed();
             self.deliver();
             self.count();
-            if self.has_work() {
+            if more_to_do || self.has_work() {
                 // HTTP requests of this shard are tasks of the same runtime.
                 tokio::task::yield_now().await;
                 continue;
@@ -273,11 +292,12 @@ impl Shard {
                         guard.clear_ready();
                     }
                 }
-                message = self.inbox.recv() => {
+                arrival = self.inbox.recv() => {
                     self.clock.tick();
-                    match message {
-                        Some(message) => self.message(message, &front),
-                        None => return,
+                    match arrival {
+                        Next::Message(Message::End) | Next::None => return,
+                        Next::Message(message) => self.message(message, &front),
+                        Next::Deed(deed) => self.deed(deed),
                     }
                 }
                 () = &mut sleep => {}
@@ -322,6 +342,11 @@ impl Shard {
                     });
                 }
             }
+            Message::Admitted { connection, namespace, verdict } => {
+                if self.slots.is_current(connection) {
+                    self.admitted(connection.slot, namespace, verdict);
+                }
+            }
             Message::Replaced(connection) => {
                 if self.slots.is_current(connection) {
                     self.replaced(connection.slot);
@@ -329,6 +354,8 @@ impl Shard {
             }
             Message::Query(query) => self.answer(query),
             Message::Drain { spread_ms } => self.start_drain(spread_ms),
+            // The loop ends before it comes here.
+            Message::End => {}
         }
     }
 

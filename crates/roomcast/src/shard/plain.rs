@@ -13,6 +13,7 @@ use super::inbox::ConnectionKey;
 use super::poll::Handshake;
 use super::slots::Encoding;
 use super::{Shard, encode};
+use crate::embed;
 
 fn wire_envelope(envelope: hub::profile::Envelope) -> Envelope {
     match envelope {
@@ -52,7 +53,12 @@ impl Shard {
     /// Lets a plain connection in: its path names the namespace, and its handshake all else.
     pub(super) fn start_json(&mut self, key: ConnectionKey) {
         if let Protocol::Json(Json { namespace, .. }) = self.connection(key.slot).protocol {
-            self.authenticate(key.slot, namespace, None);
+            let endpoint = self.connection(key.slot).endpoint;
+            if self.outside.program.messages.contains_key(&endpoint) {
+                self.open_messages(key);
+                return self.arm(key.slot);
+            }
+            self.authenticate(key.slot, namespace, None, None);
             if self.slots.is_current(key) {
                 self.arm(key.slot);
             }
@@ -64,6 +70,13 @@ impl Shard {
         let Protocol::Json(json) = &mut self.connection(slot).protocol else { return };
         json.heard_ms = now;
         let (envelope, namespace) = (json.envelope, json.namespace);
+        if self.connection(slot).program.is_some() {
+            return match incoming {
+                Incoming::Text(text) => self.program_message(slot, embed::Message::Text(text.to_owned())),
+                Incoming::Binary(data) => self.program_message(slot, embed::Message::Binary(data.to_vec().into())),
+                Incoming::Ping(_) | Incoming::Pong(_) | Incoming::Close { .. } => {}
+            };
+        }
         let text = match incoming {
             Incoming::Text(text) => text,
             Incoming::Binary(_) => {
@@ -117,7 +130,7 @@ impl Shard {
 
     /// An event of the gateway's own, in the slot's dialect.
     pub(super) fn send_own(&mut self, slot: u32, namespace: NamespaceId, event: &str, json: String) {
-        let name = self.outside.gateway.profile.rules.namespace_name(namespace);
+        let name = self.namespaces.name(namespace);
         let frame = encode::own_event(self.slots.encoding(slot), name, event, json);
         self.send(slot, frame);
     }

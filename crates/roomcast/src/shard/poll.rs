@@ -2,10 +2,13 @@
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use hub::names::NamespaceId;
 use tokio::sync::oneshot;
+
+use crate::embed;
 
 /// Who a client says it is, beside what it may still say in its first message.
 #[derive(Debug, Default)]
@@ -14,6 +17,8 @@ pub struct Handshake {
     pub token: Option<Box<str>>,
     /// `?userId=`, which names the user where access is open.
     pub user_id: Option<Box<str>>,
+    /// The request, where a program may look at it.
+    pub request: Option<Arc<embed::Request>>,
 }
 
 /// A polling request for a session of the shard.

@@ -31,6 +31,9 @@ impl Shard {
             Query::Users(reply) => {
                 let _ = reply.send(self.sockets.all().filter_map(|socket| socket.user.id.clone()).collect());
             }
+            Query::Sockets { namespace, target, except, reply } => {
+                let _ = reply.send(self.sockets_of(namespace, &target, &except));
+            }
             Query::Disconnect(whom, reply) => {
                 let slots = self.slots_of(&whom);
                 for slot in &slots {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use hub::codes::ErrorCode;
-use hub::emission::{Emission, Except, Payload, Rooms, Target};
+use hub::emission::{Emission, Except, Payload, Rooms, Sending, Target};
 use hub::names::{EventName, NameError, NamespaceId, RoomName, SocketId};
 use hub::rules::iso_8601;
 use serde::Deserialize;
@@ -139,7 +139,7 @@ fn emission(ops: &Ops, body: &Bytes) -> Result<Option<Emission>, Refused> {
     // A name of that shape may be a socket's; where it is none, it leaves nobody out.
     let sockets = except.iter().filter_map(|name| SocketId::parse(name)).collect();
     let except = Except { rooms: room_names("except", &except)?, sockets };
-    Ok(Some(Emission { namespace, target, except, event, payload }))
+    Ok(Some(Emission { namespace, target, except, event, payload, sending: Sending::default() }))
 }
 
 fn room_names(field: &str, names: &[String]) -> Result<Vec<RoomName>, Refused> {

@@ -1,0 +1,165 @@
+//! To whom a program's event goes: everyone, rooms, not these. Knows nothing of how it gets there.
+
+use std::time::Duration;
+
+use hub::emission::{Emission, Except, Payload, Rooms, Sending, Target};
+use hub::names::{NamespaceId, RoomName};
+
+use super::args::{Args, IntoArgs};
+use super::socket::{Error, Socket, event_name, payload, room_name};
+use crate::fanout::Done;
+use crate::gateway::Gateway;
+use crate::shard::inbox::{Act, Query};
+
+/// Who sends.
+#[derive(Debug, Clone)]
+pub(crate) enum Origin {
+    /// A socket; in order with what else is done through it.
+    Socket {
+        /// Which.
+        socket: Socket,
+        /// Whether it may get the event itself.
+        included: bool,
+    },
+    /// The program, to a namespace.
+    Program(Gateway, Box<str>),
+}
+
+/// An event for many, on its way to be addressed. Without a room it goes to everyone in the namespace.
+#[derive(Debug, Clone)]
+pub struct Broadcast {
+    origin: Origin,
+    rooms: Vec<String>,
+    except: Vec<String>,
+    volatile: bool,
+}
+
+/// What clients answered to an event for many.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Replies {
+    /// The public id of each socket that answered, with its answer, in the order of arrival.
+    pub given: Vec<(String, Args)>,
+    /// How many were asked and did not answer in time, or left.
+    pub missing: usize,
+}
+
+impl Broadcast {
+    pub(crate) fn new(origin: Origin) -> Self {
+        Self { origin, rooms: Vec::new(), except: Vec::new(), volatile: false }
+    }
+
+    /// Adds a room, or a socket by its id. Members of several get the event once.
+    pub fn to(mut self, room: &str) -> Self {
+        self.rooms.push(room.to_owned());
+        self
+    }
+
+    /// Leaves the members of a room out, or a socket by its id.
+    pub fn except(mut self, room: &str) -> Self {
+        self.except.push(room.to_owned());
+        self
+    }
+
+    /// Drops the event for clients that cannot take it at once.
+    pub fn volatile(mut self) -> Self {
+        self.volatile = true;
+        self
+    }
+
+    /// Sends an event and waits for nothing.
+    ///
+    /// # Errors
+    /// A name or the arguments are no good; the gateway is overloaded, and nobody gets it.
+    pub fn emit(&self, event: &str, args: impl IntoArgs) -> Result<(), Error> {
+        let sending = Sending { volatile: self.volatile, ack: None };
+        match self.emission(event, payload(args)?, sending)? {
+            Some(emission) => self.send(emission, None),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends an event, waits while the gateway has no room for it, and until it is sent to or queued for everyone; how many those are. The
+    /// way for a program that publishes as fast as it can.
+    ///
+    /// # Errors
+    /// A name or the arguments are no good.
+    pub async fn deliver(&self, event: &str, args: impl IntoArgs) -> Result<usize, Error> {
+        let sending = Sending { volatile: self.volatile, ack: None };
+        match self.emission(event, payload(args)?, sending)? {
+            Some(emission) => Ok(self.gateway().publish(vec![emission]).await),
+            None => Ok(0),
+        }
+    }
+
+    /// Sends an event and collects the answers of all Socket.IO clients that get it, until all have answered or the time is over.
+    ///
+    /// # Errors
+    /// As for [`emit`](Self::emit). Answers that are missing are no error: they are counted.
+    pub async fn emit_with_ack(&self, event: &str, args: impl IntoArgs, timeout: Duration) -> Result<Replies, Error> {
+        let acks = self.gateway().acks.clone();
+        let mut question = acks.ask();
+        let number = question.number();
+        let sending = Sending { volatile: self.volatile, ack: Some(number) };
+        let Some(emission) = self.emission(event, payload(args)?, sending)? else { return Ok(Replies::default()) };
+        self.send(emission, Some(Done::new(move |_| acks.all_asked(number))))?;
+        // In time or not: what was answered is what there is.
+        let _ = tokio::time::timeout(timeout, question.complete()).await;
+        let answers = question.take();
+        let missing = answers.asked - answers.given.len().min(answers.asked);
+        let given = answers.given.into_iter().map(|(id, payload)| (id.to_string(), Args(payload))).collect();
+        Ok(Replies { given, missing })
+    }
+
+    /// The sockets that an event would go to now. Those whose namespace has no handlers of the program's are not among them.
+    ///
+    /// # Errors
+    /// A name is no good.
+    pub async fn sockets(&self) -> Result<Vec<Socket>, Error> {
+        let Some((namespace, target, except)) = self.audience()? else { return Ok(Vec::new()) };
+        let parts = self.gateway().ask(|reply| Query::Sockets {
+            namespace,
+            target: target.clone(),
+            except: except.clone(),
+            reply,
+        });
+        Ok(parts.await.concat())
+    }
+
+    fn gateway(&self) -> &Gateway {
+        match &self.origin {
+            Origin::Socket { socket, .. } => &socket.0.gateway,
+            Origin::Program(gateway, _) => gateway,
+        }
+    }
+
+    fn send(&self, emission: Emission, done: Option<Done>) -> Result<(), Error> {
+        match &self.origin {
+            Origin::Socket { socket, .. } => socket.act(Act::Broadcast(emission, done)),
+            Origin::Program(gateway, _) => Ok(gateway.publisher.try_publish(emission, done)?),
+        }
+    }
+
+    fn emission(&self, event: &str, payload: Payload, sending: Sending) -> Result<Option<Emission>, Error> {
+        let event = event_name(event)?;
+        let audience = self.audience()?;
+        Ok(audience.map(|(namespace, target, except)| Emission { namespace, target, except, event, payload, sending }))
+    }
+
+    /// `None` where nobody is in the namespace.
+    fn audience(&self) -> Result<Option<(NamespaceId, Target, Except)>, Error> {
+        let names =
+            |names: &[String]| names.iter().map(|name| room_name(name)).collect::<Result<Vec<RoomName>, Error>>();
+        let target = Rooms::new(names(&self.rooms)?).map_or(Target::Everyone, Target::Rooms);
+        let mut except = Except { rooms: names(&self.except)?, sockets: Vec::new() };
+        let namespace = match &self.origin {
+            Origin::Socket { socket, included } => {
+                if !included {
+                    except.sockets.push(socket.0.id);
+                }
+                Some(socket.0.namespace)
+            }
+            Origin::Program(gateway, namespace) => gateway.namespaces.find(namespace),
+        };
+        Ok(namespace.map(|namespace| (namespace, target, except)))
+    }
+}

@@ -1,0 +1,223 @@
+//! A gateway built and run by a program: from its options to its end. The wiring is `app`'s.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use http::HeaderMap;
+use hub::names::NamespaceId;
+use hub::profile::{Endpoint, Envelope, Heartbeat, JsonEndpoint, Origins, Profile, SocketIoEndpoint};
+
+use super::broadcast::{Broadcast, Origin};
+use super::handshake::Request;
+use super::messages::Messages;
+use super::namespace::Namespace;
+use super::program::Program;
+use crate::app::Running;
+use crate::metrics::Metrics;
+
+/// What a gateway is like whose program says nothing else: open, on a free port of this machine, Socket.IO at `/socket.io/`.
+const PROFILE: &str = r#"
+about = "A gateway within a program"
+
+[service]
+host = "127.0.0.1"
+port = 0
+
+[auth]
+token = "ignored"
+
+[[endpoint]]
+protocol = "socket.io"
+"#;
+
+/// Builds a [`Server`].
+#[derive(Debug)]
+pub struct Builder {
+    profile: Profile,
+    shards: usize,
+    program: Program,
+    endpoints: Vec<(Endpoint, Messages)>,
+}
+
+/// A gateway within a program: its clients' side. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Server {
+    running: Arc<Running>,
+}
+
+impl Server {
+    /// A gateway that its program describes whole.
+    pub fn builder() -> Builder {
+        let (profile, _) = Profile::read(PROFILE, "built-in", &|_| None).expect("the profile is tested");
+        Self::with_profile(profile)
+    }
+
+    /// A gateway that a profile describes, with handlers of the program's own beside its rules: an event that is a command of the profile is
+    /// the profile's.
+    pub fn with_profile(profile: Profile) -> Builder {
+        let shards = std::thread::available_parallelism().map_or(1, usize::from).min(crate::fanout::SHARDS_MAX);
+        Builder { profile, shards, program: Program::default(), endpoints: Vec::new() }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.running.address()
+    }
+
+    /// To everyone in a namespace.
+    pub fn of(&self, namespace: &str) -> Broadcast {
+        Broadcast::new(Origin::Program(self.running.gateway().clone(), namespace.into()))
+    }
+
+    /// To the members of a room of the main namespace, `/`.
+    pub fn to(&self, room: &str) -> Broadcast {
+        self.of("/").to(room)
+    }
+
+    /// How many clients are connected.
+    pub async fn connections(&self) -> usize {
+        self.running.gateway().numbers().await.connections
+    }
+
+    /// Ends it: no new clients, those who are there are sent away over the profile's time to drain, then the port is closed.
+    pub async fn stop(&self) {
+        self.running.drain().await;
+    }
+}
+
+impl Builder {
+    /// The address to listen on, such as `0.0.0.0:3000`; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// It is no address with a port.
+    pub fn listen(mut self, address: &str) -> anyhow::Result<Self> {
+        let (host, port) = address.rsplit_once(':').with_context(|| format!("{address:?} has no port"))?;
+        self.profile.service.port = port.parse().with_context(|| format!("{port:?} is no port"))?;
+        self.profile.service.host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        Ok(self)
+    }
+
+    /// How many threads own connections; one for each core by default.
+    pub fn shards(mut self, shards: usize) -> Self {
+        self.shards = shards.clamp(1, crate::fanout::SHARDS_MAX);
+        self
+    }
+
+    /// The path of Socket.IO, `/socket.io` by default.
+    pub fn path(mut self, path: &str) -> Self {
+        self.socket_io().path = path.trim_end_matches('/').to_owned();
+        self
+    }
+
+    /// The time between two pings, and how long a pong may take.
+    pub fn heartbeat(mut self, ping_interval: Duration, ping_timeout: Duration) -> Self {
+        let endpoint = self.socket_io();
+        endpoint.ping_interval = ping_interval;
+        endpoint.ping_timeout = ping_timeout;
+        self
+    }
+
+    /// How long a client may stay without entering a namespace.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.socket_io().connect_timeout = timeout;
+        self
+    }
+
+    /// The largest message of a client, in bytes.
+    pub fn message_bytes(mut self, bytes: u64) -> Self {
+        self.profile.limits.message_bytes = bytes;
+        self
+    }
+
+    /// The pages that may connect.
+    pub fn origins(mut self, origins: Origins) -> Self {
+        self.profile.origins = origins;
+        self
+    }
+
+    /// Any other setting, by its place in the profile.
+    pub fn configure(mut self, change: impl FnOnce(&mut Profile)) -> Self {
+        change(&mut self.profile);
+        self
+    }
+
+    /// What to do in the namespace of this name.
+    pub fn namespace(mut self, name: &str, namespace: Namespace) -> Self {
+        self.program.named.insert(name.into(), Arc::new(namespace));
+        self
+    }
+
+    /// What to do in namespaces whose names fit. Each is there while a client is in it, and apart from the others.
+    pub fn namespaces_matching(
+        mut self,
+        fits: impl Fn(&str) -> bool + Send + Sync + 'static,
+        namespace: Namespace,
+    ) -> Self {
+        self.program.matching.push((Box::new(fits), Arc::new(namespace)));
+        self
+    }
+
+    /// Engine.IO without Socket.IO at this path, with the heartbeat that Socket.IO has at the time of the call.
+    pub fn engine_io(mut self, path: &str, messages: Messages) -> Self {
+        let mut endpoint = self.socket_io().clone();
+        endpoint.path = path.trim_end_matches('/').to_owned();
+        self.endpoints.push((Endpoint::SocketIo(endpoint), messages));
+        self
+    }
+
+    /// WebSockets at this path, with nothing in between.
+    pub fn websocket(mut self, path: &str, messages: Messages) -> Self {
+        let endpoint = JsonEndpoint {
+            paths: vec![(path.to_owned(), NamespaceId(0))],
+            envelope: Envelope::Flat,
+            heartbeat: Heartbeat { every: Duration::from_secs(25), silent: 2, send: None },
+        };
+        self.endpoints.push((Endpoint::Json(endpoint), messages));
+        self
+    }
+
+    /// Decides on each request that would open a connection, before anything else is looked at; the text of a refusal is told in its
+    /// answer (403).
+    pub fn allow_request(mut self, allow: impl Fn(&Request) -> Result<(), String> + Send + Sync + 'static) -> Self {
+        self.program.allow = Some(Box::new(allow));
+        self
+    }
+
+    /// Changes the headers of each answer to a request of Engine.IO, upgrades included.
+    pub fn response_headers(
+        mut self,
+        change: impl Fn(&http::Method, &Request, &mut HeaderMap) + Send + Sync + 'static,
+    ) -> Self {
+        self.program.response_headers = Some(Box::new(change));
+        self
+    }
+
+    /// Starts it. To be called within a tokio runtime, which runs the handlers once they wait for something.
+    ///
+    /// # Errors
+    /// It cannot start: the address is in use, or a setting makes no sense.
+    pub async fn start(self) -> anyhow::Result<Server> {
+        let Self { mut profile, shards, mut program, endpoints } = self;
+        let mut messages = HashMap::new();
+        for (endpoint, handlers) in endpoints {
+            messages.insert(profile.endpoints.len(), Arc::new(handlers));
+            profile.endpoints.push(endpoint);
+        }
+        program.messages = messages;
+        let metrics = Arc::new(Metrics::default());
+        let running = crate::app::start(Arc::new(profile), program, metrics, shards).await?;
+        Ok(Server { running: Arc::new(running) })
+    }
+
+    fn socket_io(&mut self) -> &mut SocketIoEndpoint {
+        let endpoints = self.profile.endpoints.iter_mut();
+        let mut socket_io = endpoints.filter_map(|endpoint| match endpoint {
+            Endpoint::SocketIo(endpoint) => Some(endpoint),
+            Endpoint::Json(_) => None,
+        });
+        socket_io.next().expect("the profile has an endpoint of Socket.IO")
+    }
+}
