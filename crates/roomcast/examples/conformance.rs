@@ -45,7 +45,7 @@ async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let builder = Server::builder().listen(&format!("127.0.0.1:{}", options.port))?.shards(options.shards);
     // Suites connect and drop as fast as they can, which is no crowd to be spread over time.
-    let builder = builder.origins(Origins::Any).configure(|profile: &mut Profile| profile.drain.delay = Duration::ZERO);
+    let builder = builder.origins(Origins::Any);
     let server = match options.suite {
         Suite::EngineIo => {
             builder.heartbeat(Duration::from_millis(300), Duration::from_millis(200)).engine_io("/engine.io", echo())

@@ -27,7 +27,7 @@ use crate::presence::Presence;
 use crate::shard::admission::Admission;
 use crate::shard::front::Shared;
 use crate::shard::ids::NodeId;
-use crate::shard::inbox::{Message, inbox};
+use crate::shard::inbox::{Message, Numbers, inbox};
 use crate::shard::{self, Outside};
 use crate::source;
 use crate::supervisor::Link;
@@ -197,7 +197,11 @@ impl Running {
             inbox.send(Message::Drain { spread_ms: spread.as_millis() as u64 });
         }
         let closed_by = Instant::now() + spread + settings.timeout / 8;
-        while gateway.numbers().await.connections > 0 && Instant::now() < closed_by {
+        while Instant::now() < closed_by {
+            let Numbers { sockets, to_drain, .. } = gateway.numbers().await;
+            if sockets + to_drain == 0 {
+                break;
+            }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         acceptor.stop();

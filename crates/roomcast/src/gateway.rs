@@ -77,6 +77,7 @@ impl Gateway {
             connections: sum.connections + part.connections,
             sockets: sum.sockets + part.sockets,
             queued_bytes: sum.queued_bytes + part.queued_bytes,
+            to_drain: sum.to_drain + part.to_drain,
         })
     }
 

@@ -43,7 +43,7 @@ impl Refused {
 }
 
 /// An event of a client's.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Event {
     /// Its name.
     pub name: String,
@@ -63,8 +63,11 @@ impl Event {
     }
 
     /// Answers, if the client asked for an answer that was not given yet.
-    pub fn answer(&mut self, args: impl IntoArgs) -> Result<(), super::Error> {
-        self.answer.take().map_or(Ok(()), |answer| answer.send(args))
+    ///
+    /// # Errors
+    /// The arguments are no JSON, or the gateway is overloaded.
+    pub fn answer(&self, args: impl IntoArgs) -> Result<(), super::Error> {
+        self.answer.as_ref().map_or(Ok(()), |answer| answer.send(args))
     }
 }
 
@@ -74,12 +77,12 @@ pub trait FromEvent: Sized {
     ///
     /// # Errors
     /// An argument is of another type; the error names it.
-    fn from_event(event: &mut Event) -> Result<Self, ArgsError>;
+    fn from_event(event: &Event) -> Result<Self, ArgsError>;
 }
 
 impl FromEvent for Event {
-    fn from_event(event: &mut Event) -> Result<Self, ArgsError> {
-        Ok(Self { name: event.name.clone(), args: event.args.clone(), answer: event.answer.take() })
+    fn from_event(event: &Event) -> Result<Self, ArgsError> {
+        Ok(event.clone())
     }
 }
 
@@ -107,7 +110,7 @@ impl<T: IntoReply, E: Display> IntoReply for Result<T, E> {
 macro_rules! takes {
     ($([$($generic:ident),*] $type:ty;)+) => {$(
         impl<$($generic: serde::de::DeserializeOwned),*> FromEvent for $type {
-            fn from_event(event: &mut Event) -> Result<Self, ArgsError> {
+            fn from_event(event: &Event) -> Result<Self, ArgsError> {
                 event.args.read()
             }
         }
@@ -227,9 +230,9 @@ where
     Fut: Future<Output = R> + Send + 'static,
     R: IntoReply,
 {
-    move |socket, mut event| match A::from_event(&mut event) {
+    move |socket, event| match A::from_event(&event) {
         Ok(taken) => {
-            let answer = event.answer.take();
+            let answer = event.answer;
             let under_way = handler(socket.clone(), taken);
             Box::pin(async move {
                 match under_way.await.into_reply() {
@@ -245,7 +248,7 @@ where
             })
         }
         Err(error) => {
-            socket.tell_failure(event.answer.take(), ErrorCode::BadField, error.to_string());
+            socket.tell_failure(event.answer, ErrorCode::BadField, error.to_string());
             Box::pin(std::future::ready(()))
         }
     }

@@ -208,7 +208,7 @@ impl Socket {
     }
 
     pub(crate) fn tell_failure(&self, answer: Option<Answer>, code: ErrorCode, message: String) {
-        let ack = answer.map(|answer| answer.number);
+        let ack = answer.and_then(|answer| answer.take());
         let _ = self.act(Act::Fail { ack, code, message });
     }
 
@@ -218,19 +218,33 @@ impl Socket {
     }
 }
 
-/// The way to answer an event, once.
-#[derive(Debug)]
+/// The way to answer an event, once: whoever of its clones is first.
+#[derive(Debug, Clone)]
 pub struct Answer {
-    pub(crate) socket: Socket,
-    pub(crate) number: u64,
+    socket: Socket,
+    number: u64,
+    given: Arc<AtomicBool>,
 }
 
 impl Answer {
-    /// Answers.
+    pub(crate) fn new(socket: Socket, number: u64) -> Self {
+        Self { socket, number, given: Arc::default() }
+    }
+
+    /// Answers, if that was not done yet.
     ///
     /// # Errors
     /// The arguments are no JSON, or the gateway is overloaded.
-    pub fn send(self, args: impl IntoArgs) -> Result<(), Error> {
-        self.socket.act(Act::Answer { ack: self.number, payload: payload(args)? })
+    pub fn send(&self, args: impl IntoArgs) -> Result<(), Error> {
+        let payload = payload(args)?;
+        match self.take() {
+            Some(ack) => self.socket.act(Act::Answer { ack, payload }),
+            None => Ok(()),
+        }
+    }
+
+    /// The number to answer, for the first who asks.
+    fn take(&self) -> Option<u64> {
+        (!self.given.swap(true, Ordering::AcqRel)).then_some(self.number)
     }
 }

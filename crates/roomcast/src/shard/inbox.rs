@@ -212,6 +212,8 @@ pub struct Numbers {
     pub sockets: usize,
     /// Bytes waiting for blocked clients.
     pub queued_bytes: usize,
+    /// Connections that a drain has yet to close.
+    pub to_drain: usize,
 }
 
 /// The sending side of a shard's inbox. Cheap to clone.

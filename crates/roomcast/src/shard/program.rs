@@ -150,7 +150,7 @@ impl Shard {
         let event = Event {
             name: name.to_owned(),
             args: Args(payload),
-            answer: ack.map(|number| Answer { socket: socket.clone(), number }),
+            answer: ack.map(|number| Answer::new(socket.clone(), number)),
         };
         let reaction = handler(socket.clone(), event);
         self.react(Some(&socket), reaction);

@@ -26,6 +26,7 @@ impl Shard {
                     connections: self.open,
                     sockets: self.sockets.count(),
                     queued_bytes: self.queued_bytes,
+                    to_drain: self.drain.as_ref().map_or(0, |drain| drain.keys.len() - drain.closed),
                 });
             }
             Query::Users(reply) => {
