@@ -113,6 +113,8 @@ close_codes! {
     Silent = 4408 "silent" true,
     /// A newer connection of the same user took the place.
     Replaced = 4409 "replaced" false,
+    /// A message was begun and not finished in time.
+    TooLong = 4410 "message took too long" true,
 }
 
 #[cfg(test)]

@@ -59,6 +59,7 @@ async fn main() -> anyhow::Result<()> {
         Suite::SocketIoClient => socket_io_client::server(builder),
         Suite::Java => java::server(builder),
         Suite::Autobahn => builder
+            .deflate(0)
             .message_bytes(32 << 20)
             .configure(|profile: &mut Profile| profile.limits.send_queue_bytes = 64 << 20)
             .websocket("/", echo()),

@@ -62,9 +62,10 @@ fn websocket_frames() {
         [masked(0x01, b"a\xc3"), masked(0x89, b"p"), masked(0x80, b"\xa9b"), masked(0x88, b"\x03\xe8")].concat();
     check(&[&masked(0x81, b"hello"), &fragments, &long], |bytes, noise| {
         let mut parser = ws::Parser::default();
+        let mut feed = ws::Feed { max_message: MAX_MESSAGE, inflater: &mut ws::Inflater::default() };
         let mut delivered = 0;
         for piece in bytes.chunks(1 + noise.next(20)) {
-            let fed = parser.feed(&mut piece.to_vec(), MAX_MESSAGE, &mut |incoming| {
+            let fed = parser.feed(&mut piece.to_vec(), &mut feed, &mut |incoming| {
                 let (ws::Incoming::Text(_)
                 | ws::Incoming::Binary(_)
                 | ws::Incoming::Ping(_)

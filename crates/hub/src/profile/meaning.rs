@@ -184,6 +184,7 @@ fn endpoint(written: &Section, namespaces: &mut Vec<Box<str>>, findings: &mut Fi
             upgrade_timeout: written.time("upgrade_timeout"),
             polling: offered("polling"),
             websocket: offered("websocket"),
+            deflate: written.switch("deflate"),
         }))
     } else {
         let mut paths = Vec::new();
@@ -202,6 +203,7 @@ fn endpoint(written: &Section, namespaces: &mut Vec<Box<str>>, findings: &mut Fi
         let heartbeat = written.section("heartbeat").unwrap_or(&nothing);
         Some(Endpoint::Json(JsonEndpoint {
             paths,
+            deflate: written.switch("deflate"),
             envelope: if written.text("envelope") == Some("data") { Envelope::Data } else { Envelope::Flat },
             heartbeat: Heartbeat {
                 every: heartbeat.time("every"),
@@ -314,6 +316,15 @@ fn limits(written: &Section) -> Limits {
         send_queue_bytes: written.size("send_queue"),
         rooms_per_connection: written.count("rooms_per_connection").unwrap_or_default(),
         commands_waiting: written.count("commands_waiting").unwrap_or_default(),
+        deflate_threshold_bytes: written.size("deflate_threshold"),
+        timeouts: Timeouts {
+            head: written.time("head_timeout"),
+            body: written.time("body_timeout"),
+            keep_alive: written.time("keep_alive"),
+            message: written.time("message_timeout"),
+            write: written.time("write_timeout"),
+            close: written.time("close_timeout"),
+        },
     }
 }
 

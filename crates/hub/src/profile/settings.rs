@@ -138,6 +138,8 @@ pub struct SocketIoEndpoint {
     pub polling: bool,
     /// Whether WebSocket is offered.
     pub websocket: bool,
+    /// Whether messages are compressed for clients that offer it.
+    pub deflate: bool,
 }
 
 /// Where the fields of a plain message stand.
@@ -154,6 +156,8 @@ pub enum Envelope {
 pub struct JsonEndpoint {
     /// Its paths, each with the namespace that it leads to.
     pub paths: Vec<(String, NamespaceId)>,
+    /// Whether messages are compressed for clients that offer it.
+    pub deflate: bool,
     /// Where the fields of a message stand.
     pub envelope: Envelope,
     /// How the life of a connection is watched.
@@ -285,6 +289,27 @@ pub struct Limits {
     pub rooms_per_connection: u32,
     /// Commands of one connection that may wait.
     pub commands_waiting: u32,
+    /// From what size on a message is compressed, in bytes.
+    pub deflate_threshold_bytes: u64,
+    /// How long a client may take for what it began.
+    pub timeouts: Timeouts,
+}
+
+/// The times of `[limits]`: how long a client may take for what it began, so that none holds anything for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// The head of a request.
+    pub head: Duration,
+    /// The body of a request.
+    pub body: Duration,
+    /// Nothing at all between two requests of one connection.
+    pub keep_alive: Duration,
+    /// A WebSocket message.
+    pub message: Duration,
+    /// Taking something of what waits for it.
+    pub write: Duration,
+    /// Its side of a WebSocket's close.
+    pub close: Duration,
 }
 
 /// `[drain]`: how the gateway goes.

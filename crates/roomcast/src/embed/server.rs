@@ -132,6 +132,13 @@ impl Builder {
         self
     }
 
+    /// Compresses messages from this size on for clients that offer it (permessage-deflate).
+    pub fn deflate(mut self, threshold_bytes: u64) -> Self {
+        self.socket_io().deflate = true;
+        self.profile.limits.deflate_threshold_bytes = threshold_bytes;
+        self
+    }
+
     /// The pages that may connect.
     pub fn origins(mut self, origins: Origins) -> Self {
         self.profile.origins = origins;
@@ -168,10 +175,11 @@ impl Builder {
         self
     }
 
-    /// WebSockets at this path, with nothing in between.
+    /// WebSockets at this path, with nothing in between, and with the compression that Socket.IO has at the time of the call.
     pub fn websocket(mut self, path: &str, messages: Messages) -> Self {
         let endpoint = JsonEndpoint {
             paths: vec![(path.to_owned(), NamespaceId(0))],
+            deflate: self.socket_io().deflate,
             envelope: Envelope::Flat,
             heartbeat: Heartbeat { every: Duration::from_secs(25), silent: 2, send: None },
         };

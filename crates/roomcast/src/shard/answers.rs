@@ -12,14 +12,11 @@ use hyper::body::Incoming;
 /// Bytes of a refused body that are read and dropped before the connection is closed.
 const DISCARD_MAX_BYTES: usize = 16 * 1024 * 1024;
 
-/// How long a client may take to send the body of a POST.
-pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// The body of an answer: bytes at hand, or what the backend runtime gives.
 pub(super) type Body = Either<Full<Bytes>, axum::body::Body>;
 
 /// Reads a body that is refused, within bounds: a client reads the answer only once it has sent everything.
-pub(super) async fn discard(mut body: Incoming) {
+pub(super) async fn discard(mut body: Incoming, within: Duration) {
     let reading = async {
         let mut left = DISCARD_MAX_BYTES;
         while let Some(Ok(frame)) = body.frame().await {
@@ -29,7 +26,7 @@ pub(super) async fn discard(mut body: Incoming) {
         }
     };
     // What is still on its way after that meets a closed connection.
-    let _ = tokio::time::timeout(BODY_TIMEOUT, reading).await;
+    let _ = tokio::time::timeout(within, reading).await;
 }
 
 /// Cross-origin rules for one request (the WHATWG Fetch standard, "CORS protocol").

@@ -46,6 +46,8 @@ pub struct Connection {
     pub bucket: Bucket,
     /// How many errors it may cause.
     pub errors: Bucket,
+    /// A message has begun to come in: until when it must be whole.
+    pub message_until_ms: Option<u64>,
     /// The close frame is out, or will be with what is queued: until when to wait for the client's.
     pub closing_until_ms: Option<u64>,
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use hub::emission::{Emission, Target};
 use hub::names::NamespaceId;
 use hub::sockets::Sockets;
+use wire::ws::Deflater;
 
 use super::connection::Connection;
 use super::outbox::Outbox;
@@ -84,6 +85,8 @@ impl Shard {
         let mut notes = Notes {
             slots: &mut self.slots,
             overflow: &mut self.overflow,
+            deflater: &mut self.deflater,
+            deflate_threshold_bytes: self.outside.gateway.profile.limits.deflate_threshold_bytes as usize,
             frames: [None; Encoding::COUNT],
             namespace: self.namespaces.name(namespace),
             connections: &self.connections,
@@ -123,6 +126,12 @@ impl Shard {
         if self.slots.is_arena_full() {
             self.flush_all();
         }
+        let frame = if self.slots.encoding(slot).is_deflated() {
+            let threshold_bytes = self.outside.gateway.profile.limits.deflate_threshold_bytes as usize;
+            self.deflater.frames(&frame, threshold_bytes)
+        } else {
+            frame
+        };
         let frame = self.slots.add_frame(frame);
         if !self.slots.note_urgent(slot, frame) {
             self.flush(slot);
@@ -160,6 +169,7 @@ impl Shard {
                 let outbox = Outbox::new(frames, sent_of_first);
                 self.queued_bytes += outbox.bytes();
                 self.connection(slot).outbox = Some(Box::new(outbox));
+                self.await_writing(slot);
                 self.check_queue(slot);
             }
             Flushed::Queue(frames) => self.queue(slot, frames),
@@ -186,16 +196,31 @@ impl Shard {
         }
     }
 
+    /// What waits must move within the time that a client has for it.
+    fn await_writing(&mut self, slot: u32) {
+        let within_ms = self.outside.gateway.profile.limits.timeouts.write.as_millis() as u64;
+        let until_ms = self.clock.now_ms().saturating_add(within_ms);
+        if let Some(outbox) = &mut self.connection(slot).outbox {
+            outbox.until_ms = Some(until_ms);
+            self.arm(slot);
+        }
+    }
+
     /// The socket may have room again: writes what waits.
     pub(super) fn write_outbox(&mut self, slot: u32) {
         let Some(mut outbox) = self.connection(slot).outbox.take() else { return };
+        let mut has_moved = false;
         while !outbox.is_empty() {
             match self.slots.write(slot, &outbox.parts()) {
                 Ok(0) => {
                     self.connection(slot).outbox = Some(outbox);
+                    if has_moved {
+                        self.await_writing(slot);
+                    }
                     return;
                 }
                 Ok(written) => {
+                    has_moved = true;
                     outbox.advance(written);
                     self.queued_bytes -= written;
                 }
@@ -241,6 +266,8 @@ impl Shard {
 struct Notes<'a> {
     slots: &'a mut Slots,
     overflow: &'a mut Vec<(u32, Flushed)>,
+    deflater: &'a mut Deflater,
+    deflate_threshold_bytes: usize,
     frames: [Option<u16>; Encoding::COUNT],
     namespace: &'a str,
     connections: &'a [Option<Box<Connection>>],
@@ -289,9 +316,20 @@ impl Notes<'_> {
     }
 
     fn encode(&mut self, encoding: Encoding) -> u16 {
-        let Emission { event, payload, sending, .. } = self.emission;
-        let frame = encode::event(encoding, self.namespace, event, payload, sending.ack);
-        let frame = self.slots.add_frame(frame);
+        let frame = if encoding.is_deflated() {
+            let plain = match self.frames[encoding.plain() as usize] {
+                Some(plain) => plain,
+                None => self.encode(encoding.plain()),
+            };
+            let bytes = self.slots.frame(plain);
+            let deflated = self.deflater.frames(bytes, self.deflate_threshold_bytes);
+            // Compressing makes a frame smaller or leaves it alone.
+            if deflated.len() < bytes.len() { self.slots.add_frame(deflated) } else { plain }
+        } else {
+            let Emission { event, payload, sending, .. } = self.emission;
+            let frame = encode::event(encoding, self.namespace, event, payload, sending.ack);
+            self.slots.add_frame(frame)
+        };
         self.frames[encoding as usize] = Some(frame);
         frame
     }

@@ -1,4 +1,5 @@
-//! Events, answers and errors as the bytes of each encoding. Pure; the only place where the hub's words meet the wire's.
+//! Events, answers and errors as the bytes of each encoding. Pure; the only place where the hub's words meet the wire's. What is
+//! compressed is encoded here as what is not: the write path makes frames smaller.
 
 use bytes::Bytes;
 use hub::codes::ErrorCode;
@@ -22,10 +23,18 @@ pub fn message(encoding: Encoding, message: Message) -> Bytes {
     match (encoding, message) {
         (Encoding::Polling, Message::Text(text)) => [b"4", text.as_bytes()].concat().into(),
         (Encoding::Polling, Message::Binary(data)) => pack(Bytes::new(), &[data]),
-        (Encoding::SocketIo | Encoding::Flat | Encoding::Data, Message::Text(text)) => {
-            ws::text_frame(&[b"4", text.as_bytes()].concat())
-        }
-        (Encoding::SocketIo | Encoding::Flat | Encoding::Data, Message::Binary(data)) => ws::binary_frame(&data),
+        (
+            Encoding::SocketIo
+            | Encoding::Flat
+            | Encoding::Data
+            | Encoding::SocketIoDeflated
+            | Encoding::FlatDeflated
+            | Encoding::DataDeflated,
+            message,
+        ) => match message {
+            Message::Text(text) => ws::text_frame(&[b"4", text.as_bytes()].concat()),
+            Message::Binary(data) => ws::binary_frame(&data),
+        },
     }
 }
 
@@ -38,9 +47,15 @@ fn named_event(encoding: Encoding, namespace: &str, event: &str, payload: &Paylo
     let attachments = payload.attachments.len();
     let packet = Outbound::Event { namespace, event, arguments: &payload.json, ack, attachments, offset: None };
     match encoding {
-        Encoding::SocketIo | Encoding::Polling => socket_io(encoding, &packet, &payload.attachments),
-        Encoding::Flat => ws::text_frame(&wire::json::encode(Envelope::Flat, event, &payload.json)),
-        Encoding::Data => ws::text_frame(&wire::json::encode(Envelope::Data, event, &payload.json)),
+        Encoding::SocketIo | Encoding::SocketIoDeflated | Encoding::Polling => {
+            socket_io(encoding, &packet, &payload.attachments)
+        }
+        Encoding::Flat | Encoding::FlatDeflated => {
+            ws::text_frame(&wire::json::encode(Envelope::Flat, event, &payload.json))
+        }
+        Encoding::Data | Encoding::DataDeflated => {
+            ws::text_frame(&wire::json::encode(Envelope::Data, event, &payload.json))
+        }
     }
 }
 
@@ -49,7 +64,12 @@ pub fn socket_io(encoding: Encoding, packet: &Outbound<'_>, attachments: &[Bytes
     let text = packet.message();
     match encoding {
         Encoding::Polling => pack(text, attachments),
-        Encoding::SocketIo | Encoding::Flat | Encoding::Data => ws::event_frames(&text, attachments),
+        Encoding::SocketIo
+        | Encoding::Flat
+        | Encoding::Data
+        | Encoding::SocketIoDeflated
+        | Encoding::FlatDeflated
+        | Encoding::DataDeflated => ws::event_frames(&text, attachments),
     }
 }
 

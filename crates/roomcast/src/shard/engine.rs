@@ -13,7 +13,7 @@ use super::connection::{Bucket, Connection, Protocol, SocketIo};
 use super::inbox::ConnectionKey;
 use super::poll::{Adopted, Handshake, PollKind, PollReply, PollRequest, Role};
 use super::slots::{Encoding, Way};
-use super::{CLOSE_WAIT_MS, Doom, ERRORS_PER_MINUTE, Shard, encode};
+use super::{Doom, ERRORS_PER_MINUTE, Shard, encode};
 use crate::embed;
 
 /// The settings of an endpoint's sessions; those of a plain endpoint are not looked at.
@@ -163,6 +163,7 @@ impl Shard {
             ended: false,
             bucket: Bucket::full(per_minute, self.clock.now_ms()),
             errors: Bucket::full(ERRORS_PER_MINUTE, self.clock.now_ms()),
+            message_until_ms: None,
             closing_until_ms: None,
         }
     }
@@ -184,9 +185,9 @@ impl Shard {
 
     /// A WebSocket whose handshake is over.
     pub(super) fn adopt(&mut self, adopted: Adopted) {
-        let Adopted { socket, leftover, role } = adopted;
+        let Adopted { socket, leftover, deflate, role } = adopted;
         let key = match role {
-            Role::Upgrade { sid } => {
+            Role::Upgrade { sid, .. } => {
                 let Some(main) = self.sessions.get(&sid).copied() else { return };
                 if self.session(main, |session, context| session.probe_started(context)) == ProbeVerdict::Close {
                     // The other socket goes on; this one is told at once that it is not wanted.
@@ -213,7 +214,12 @@ impl Shard {
                 self.open_json(handshake, address, endpoint, namespace)
             }
         };
-        if self.slots.attach(key, socket, self.slots.encoding(key.slot)).is_err() {
+        let mut encoding = self.slots.encoding(key.slot);
+        if let Some(deflate) = deflate {
+            self.connection(key.slot).parser = ws::Parser::inflating();
+            encoding = if deflate.compresses() { encoding.deflated() } else { encoding };
+        }
+        if self.slots.attach(key, socket, encoding).is_err() {
             return self.doomed.push((key, Doom::Broken));
         }
         if let Protocol::SocketIo(_) = self.connection(key.slot).protocol {
@@ -408,7 +414,7 @@ impl Shard {
         let Some(probe) = self.socket_io(slot).probe.take() else { return };
         let main = self.slots.key(slot);
         self.flush(probe.slot);
-        if self.slots.move_socket(probe, main, Encoding::SocketIo).is_err() {
+        if self.slots.move_socket(probe, main, self.slots.encoding(probe.slot)).is_err() {
             return self.doomed.push((main, Doom::Broken));
         }
         self.migrated = Some((probe, main));
@@ -438,7 +444,7 @@ impl Shard {
     /// Nothing more goes out but what is queued; then the sending side ends, and the client has a while to end its own.
     pub(super) fn start_closing(&mut self, slot: u32) {
         self.slots.set_way(slot, Way::Closed);
-        let until = self.clock.now_ms() + CLOSE_WAIT_MS;
+        let until = self.clock.now_ms() + self.outside.gateway.profile.limits.timeouts.close.as_millis() as u64;
         let connection = self.connection(slot);
         connection.closing_until_ms = Some(until);
         if connection.outbox.is_none() {

@@ -17,25 +17,23 @@ use hub::names::NamespaceId;
 use hub::profile::{Endpoint, Profile};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tower::ServiceExt;
 use wire::engine::{self, Known, Query, Refusal, Revision, Transport, Transports, Verdict};
-use wire::ws::UpgradeHeaders;
+use wire::ws::{Deflate, UpgradeHeaders};
 
 use super::MESSAGES_PER_READ;
 use super::admission::Admission;
-use super::answers::{BODY_TIMEOUT, Body, Cors, discard, empty, text, unavailable, uncached, with_type};
+use super::answers::{Body, Cors, discard, empty, text, unavailable, uncached, with_type};
 use super::ids::NodeId;
 use super::inbox::{Inbox, Message};
+use super::patience::Patient;
 use super::poll::{Adopted, Handshake, PollKind, PollReply, PollRequest, Role};
 use crate::embed;
 use crate::embed::Program;
 use crate::metrics::Metrics;
-
-/// How long a client may take to send the head of a request; also how long an idle connection is kept.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// Bytes of a request's head.
 const HEAD_MAX_BYTES: usize = 16 * 1024;
@@ -83,15 +81,23 @@ impl Front {
             .and_then(|()| stream.set_nodelay(true))
             .and_then(|()| TcpStream::from_std(stream));
         let Ok(stream) = stream else { return };
+        let timeouts = self.shared.profile.limits.timeouts;
+        let (stream, stage) = Patient::new(stream, &timeouts);
         let service = service_fn(move |request| {
             let front = self.clone();
-            async move { Ok::<_, Infallible>(front.answer(request, peer.ip()).await) }
+            let stage = stage.clone();
+            async move {
+                stage.head_is_whole();
+                let response = front.answer(request, peer.ip()).await;
+                stage.answered();
+                Ok::<_, Infallible>(response)
+            }
         });
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
+            .header_read_timeout(timeouts.keep_alive)
             .max_buf_size(HEAD_MAX_BYTES)
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(stream, service)
             .with_upgrades();
         if let Err(error) = connection.await {
             tracing::trace!(%peer, %error, "an HTTP connection ended");
@@ -220,6 +226,10 @@ impl Front {
         }
     }
 
+    fn body_timeout(&self) -> Duration {
+        self.shared.profile.limits.timeouts.body
+    }
+
     /// The shard of a session of ours.
     fn owner(&self, sid: &str) -> Option<usize> {
         self.shared.node.shard_of(sid).filter(|shard| *shard < self.shared.inboxes.len())
@@ -287,7 +297,7 @@ impl Front {
             request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
         if declared.is_some_and(|length| length > limit) {
             let response = self.ask(owner, sid, PollKind::PostTooLarge).await;
-            discard(request.into_body()).await;
+            discard(request.into_body(), self.body_timeout()).await;
             return response;
         }
         let mut started = None;
@@ -306,7 +316,7 @@ impl Front {
                     }
                 }
                 started = Some(guard);
-                tokio::time::timeout(BODY_TIMEOUT, body).await
+                tokio::time::timeout(self.body_timeout(), body).await
             }
         };
         let body = match collected {
@@ -359,7 +369,7 @@ impl Front {
         };
         let (owner, role) = match (verdict, query.sid().zip(owner)) {
             (Verdict::Probe, Some((sid, owner))) => match self.request(owner, sid, PollKind::Upgrade).await {
-                Some(PollReply::Ok) => (owner, Role::Upgrade { sid: sid.into() }),
+                Some(PollReply::Ok) => (owner, Role::Upgrade { sid: sid.into(), endpoint }),
                 Some(PollReply::UnknownSession) => {
                     return text(StatusCode::BAD_REQUEST, Refusal::SessionUnknown.message());
                 }
@@ -451,13 +461,14 @@ impl Front {
                 return response;
             }
         };
+        let deflate = self.deflate(headers, &role);
         let upgrade = hyper::upgrade::on(request);
         let inbox = self.shared.inboxes[owner].clone();
         tokio::task::spawn_local(async move {
             let Ok(upgraded) = upgrade.await else { return };
-            let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
+            let Ok(parts) = upgraded.downcast::<Patient>() else { return };
             let Ok(socket) = parts.io.into_inner().into_std() else { return };
-            let adopted = Adopted { socket: OwnedFd::from(socket), leftover: parts.read_buf, role };
+            let adopted = Adopted { socket: OwnedFd::from(socket), leftover: parts.read_buf, deflate, role };
             inbox.send(Message::Adopt(Box::new(adopted)));
         });
         let mut response = Response::new(Either::Left(Full::default()));
@@ -472,14 +483,37 @@ impl Front {
         if let Some(protocol) = protocol {
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
         }
+        if let Some(deflate) = deflate {
+            headers.insert(
+                header::SEC_WEBSOCKET_EXTENSIONS,
+                HeaderValue::try_from(deflate.answer()).expect("a name and numbers are a header value"),
+            );
+        }
         response
+    }
+
+    /// Compression, where the endpoint has it and the client offers it.
+    fn deflate(&self, headers: &HeaderMap, role: &Role) -> Option<Deflate> {
+        let endpoint = match role {
+            Role::SocketIo { endpoint, .. } | Role::Upgrade { endpoint, .. } | Role::Json { endpoint, .. } => *endpoint,
+        };
+        let has_it = match &self.shared.profile.endpoints[endpoint] {
+            Endpoint::SocketIo(endpoint) => endpoint.deflate,
+            Endpoint::Json(endpoint) => endpoint.deflate,
+        };
+        let offers = headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS).iter().filter_map(|value| value.to_str().ok());
+        if has_it { offers.filter_map(Deflate::negotiate).next() } else { None }
     }
 
     /// Everything that is no session, on the backend runtime.
     async fn ops(&self, request: Request<Incoming>) -> Response<Body> {
         let router = self.shared.ops.clone();
         let answer = self.shared.backend.spawn(async move { router.oneshot(request.map(axum::body::Body::new)).await });
-        match answer.await {
+        // Twice, since what is asked for may itself wait for as long as a body may take.
+        let Ok(answer) = tokio::time::timeout(2 * self.body_timeout(), answer).await else {
+            return text(StatusCode::REQUEST_TIMEOUT, "The request took too long");
+        };
+        match answer {
             Ok(Ok(response)) => response.map(Either::Right),
             Ok(Err(never)) => match never {},
             Err(_) => empty(StatusCode::INTERNAL_SERVER_ERROR),

@@ -7,8 +7,8 @@ use wire::socketio::Outbound;
 
 use super::connection::{Pending, Protocol, Purpose};
 use super::inbox::ConnectionKey;
-use super::slots::Encoding;
-use super::{Shard, encode};
+use super::slots::{Encoding, Way};
+use super::{Doom, Shard, encode};
 
 impl Shard {
     /// The socket leaves its rooms and namespace, and others are told.
@@ -73,7 +73,7 @@ impl Shard {
 
     pub(super) fn send_disconnect(&mut self, key: SocketKey) {
         let (slot, namespace) = self.place(key);
-        if matches!(self.slots.encoding(slot), Encoding::SocketIo | Encoding::Polling) {
+        if matches!(self.slots.encoding(slot).plain(), Encoding::SocketIo | Encoding::Polling) {
             let name = self.namespaces.name(namespace);
             let frame = encode::socket_io(self.slots.encoding(slot), &Outbound::Disconnect { namespace: name }, &[]);
             self.send(slot, frame);
@@ -101,7 +101,7 @@ impl Shard {
                     self.sessions.remove(sid);
                 }
                 if let Some(probe) = io.probe {
-                    self.doomed.push((probe, super::Doom::Broken));
+                    self.doomed.push((probe, Doom::Broken));
                 }
             }
             Protocol::Json(_) => {}
@@ -144,17 +144,35 @@ impl Shard {
             let at = if socket.warned { expiry_ms } else { expiry_ms.saturating_sub(warn_ms) };
             Some(now.saturating_add(at.saturating_sub(unix_ms)))
         });
-        of_tokens.chain(of_protocol).chain(connection.closing_until_ms).min()
+        // One that is closing already has the time for that alone.
+        let of_writing = connection.outbox.as_ref().and_then(|outbox| outbox.until_ms);
+        let of_transport =
+            connection.closing_until_ms.or([of_writing, connection.message_until_ms].into_iter().flatten().min());
+        of_tokens.chain(of_protocol).chain(of_transport).min()
     }
 
     /// A deadline of the connection may be reached: does what is due.
     pub(super) fn deadline_reached(&mut self, slot: u32) {
         let now = self.clock.now_ms();
+        let key = self.slots.key(slot);
         let connection = self.connection(slot);
         if connection.closing_until_ms.is_some_and(|until| until <= now) {
             return self.end(slot, "closed");
         }
-        let key = self.slots.key(slot);
+        if connection.closing_until_ms.is_none() {
+            if connection.outbox.as_ref().is_some_and(|outbox| outbox.until_ms.is_some_and(|until| until <= now)) {
+                self.slots.set_way(slot, Way::Closed);
+                return self.doomed.push((key, Doom::Slow));
+            }
+            if connection.message_until_ms.is_some_and(|until| until <= now) {
+                connection.message_until_ms = None;
+                let doom = match connection.protocol {
+                    Protocol::SocketIo(_) | Protocol::Json(_) => Doom::Close(CloseCode::TooLong),
+                    Protocol::Probe(_) => Doom::Broken,
+                };
+                return self.doomed.push((key, doom));
+            }
+        }
         match &mut self.connection(slot).protocol {
             Protocol::SocketIo(io) => {
                 if io.enter_until_ms.is_some_and(|until| until <= now) {

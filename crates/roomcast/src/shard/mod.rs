@@ -17,6 +17,7 @@ pub mod ids;
 pub mod inbox;
 mod leave;
 mod outbox;
+mod patience;
 mod plain;
 pub mod poll;
 mod program;
@@ -37,7 +38,7 @@ use hub::rooms::Watch;
 use hub::sockets::{Moment, Output, Sockets};
 use tokio::io::Interest as Readable;
 use tokio::io::unix::AsyncFd;
-use wire::ws::Flow;
+use wire::ws::{Deflater, Feed, Flow, Incoming, Inflater};
 
 use self::clock::Clock;
 use self::connection::{Connection, Protocol};
@@ -67,9 +68,6 @@ const MESSAGES_PER_READ: usize = 64;
 
 /// Errors that a connection may be told of in a minute; ten times as many end it.
 const ERRORS_PER_MINUTE: u32 = 100;
-
-/// How long to wait for the client's side of a close, and for a blocked socket to take the close frame.
-const CLOSE_WAIT_MS: u64 = 5_000;
 
 /// How often a draining shard closes some of its connections.
 const DRAIN_STEP_MS: u64 = 20;
@@ -129,6 +127,10 @@ struct Shard {
     unread: VecDeque<ConnectionKey>,
     more_ready: bool,
     scratch: Vec<u8>,
+    /// Compresses for all connections: none keeps a state of its own.
+    deflater: Deflater,
+    /// Inflates for all connections.
+    inflater: Inflater,
     outputs: Vec<Output>,
     engine_outputs: Vec<wire::engine::Output>,
     /// The settings of each endpoint's sessions.
@@ -233,6 +235,8 @@ pub fn spawn(
             unread: VecDeque::new(),
             more_ready: false,
             scratch: vec![0; SCRATCH_BYTES],
+            deflater: Deflater::default(),
+            inflater: Inflater::default(),
             outputs: Vec::new(),
             engine_outputs: Vec::new(),
             settings,
@@ -441,20 +445,25 @@ impl Shard {
 
     /// Takes bytes of a WebSocket apart and hands its messages to its dialect.
     fn feed(&mut self, key: ConnectionKey, input: &mut [u8]) {
-        let max_bytes = self.outside.gateway.profile.limits.message_bytes as usize;
         let connection = self.connection(key.slot);
         if connection.closing_until_ms.is_some() && self.slots.way(key.slot) == Way::Closed {
             return;
         }
         let mut parser = std::mem::take(&mut self.connection(key.slot).parser);
         let mut helping = MESSAGES_PER_READ;
-        let result = parser.feed(input, max_bytes, &mut |incoming| {
+        let mut finished = false;
+        let mut inflater = std::mem::take(&mut self.inflater);
+        let max_message = self.outside.gateway.profile.limits.message_bytes as usize;
+        let mut feed = Feed { max_message, inflater: &mut inflater };
+        let result = parser.feed(input, &mut feed, &mut |incoming| {
             helping -= 1;
+            finished |= matches!(incoming, Incoming::Text(_) | Incoming::Binary(_));
             match self.incoming(key, incoming) {
                 Flow::Continue if helping > 0 => Flow::Continue,
                 Flow::Continue | Flow::Stop => Flow::Stop,
             }
         });
+        self.inflater = inflater;
         let mut owner = key;
         if let Some((probe, main)) = self.migrated.take() {
             self.end(probe.slot, "upgraded");
@@ -463,7 +472,9 @@ impl Shard {
         if !self.slots.is_current(owner) {
             return;
         }
+        let is_within_message = parser.is_within_message();
         self.connection(owner.slot).parser = parser;
+        self.await_message(owner.slot, is_within_message, finished);
         match result {
             Ok(taken) if taken < input.len() => {
                 self.connection(owner.slot).unfed = Some(input[taken..].into());
@@ -471,6 +482,19 @@ impl Shard {
             }
             Ok(_) => {}
             Err(violation) => self.violated(owner.slot, &violation),
+        }
+    }
+
+    /// A message that has begun must end within the time that a client has for it. `finished`: the one before it just did.
+    fn await_message(&mut self, slot: u32, is_within_message: bool, finished: bool) {
+        let within_ms = self.outside.gateway.profile.limits.timeouts.message.as_millis() as u64;
+        let until_ms = self.clock.now_ms().saturating_add(within_ms);
+        let connection = self.connection(slot);
+        if !is_within_message {
+            connection.message_until_ms = None;
+        } else if finished || connection.message_until_ms.is_none() {
+            connection.message_until_ms = Some(until_ms);
+            self.arm(slot);
         }
     }
 

@@ -15,13 +15,15 @@ pub struct Outbox {
     /// Bytes of the first frame that went out already.
     sent_of_first: usize,
     bytes: usize,
+    /// Until when the client must have taken something of it, once its socket is full.
+    pub until_ms: Option<u64>,
 }
 
 impl Outbox {
     /// A queue whose first frame went out up to `sent_of_first`.
     pub fn new(frames: Vec<Bytes>, sent_of_first: usize) -> Self {
         let bytes = frames.iter().map(Bytes::len).sum::<usize>() - sent_of_first;
-        Self { frames: frames.into(), sent_of_first, bytes }
+        Self { frames: frames.into(), sent_of_first, bytes, until_ms: None }
     }
 
     /// Appends a frame.

@@ -91,6 +91,8 @@ pub struct Adopted {
     pub socket: OwnedFd,
     /// What came with the handshake already.
     pub leftover: Bytes,
+    /// Compression, where it was agreed upon.
+    pub deflate: Option<wire::ws::Deflate>,
     /// What it is to become.
     pub role: Role,
 }
@@ -110,6 +112,8 @@ pub enum Role {
     Upgrade {
         /// The session.
         sid: Box<str>,
+        /// Which endpoint of the profile it came to.
+        endpoint: usize,
     },
     /// A plain JSON connection.
     Json {

@@ -414,7 +414,7 @@ impl Shard {
 /// Whether a client of this encoding can answer.
 pub(super) fn is_socket_io(encoding: Encoding) -> bool {
     match encoding {
-        Encoding::SocketIo | Encoding::Polling => true,
-        Encoding::Flat | Encoding::Data => false,
+        Encoding::SocketIo | Encoding::SocketIoDeflated | Encoding::Polling => true,
+        Encoding::Flat | Encoding::FlatDeflated | Encoding::Data | Encoding::DataDeflated => false,
     }
 }

@@ -40,7 +40,7 @@ pub enum Way {
     Closed,
 }
 
-/// Which form of an event the connection wants; each is encoded at most once an event.
+/// Which form of an event the connection wants; each is encoded at most once an event, and compressed at most once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
     /// Socket.IO in WebSocket frames.
@@ -51,11 +51,43 @@ pub enum Encoding {
     Flat,
     /// `{type, data}` in WebSocket frames.
     Data,
+    /// [`Self::SocketIo`], compressed from a threshold on.
+    SocketIoDeflated,
+    /// [`Self::Flat`], compressed from a threshold on.
+    FlatDeflated,
+    /// [`Self::Data`], compressed from a threshold on.
+    DataDeflated,
 }
 
 impl Encoding {
     /// How many there are.
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 7;
+
+    /// What is compressed for this one: itself where nothing is.
+    pub fn plain(self) -> Self {
+        match self {
+            Self::SocketIo | Self::SocketIoDeflated => Self::SocketIo,
+            Self::Polling => Self::Polling,
+            Self::Flat | Self::FlatDeflated => Self::Flat,
+            Self::Data | Self::DataDeflated => Self::Data,
+        }
+    }
+
+    /// The same, compressed.
+    pub fn deflated(self) -> Self {
+        match self {
+            Self::SocketIo | Self::SocketIoDeflated => Self::SocketIoDeflated,
+            // HTTP has a compression of its own.
+            Self::Polling => Self::Polling,
+            Self::Flat | Self::FlatDeflated => Self::FlatDeflated,
+            Self::Data | Self::DataDeflated => Self::DataDeflated,
+        }
+    }
+
+    /// Whether its frames are compressed.
+    pub fn is_deflated(self) -> bool {
+        self != self.plain()
+    }
 }
 
 /// One connection's place: 64 bytes, one cache line.
@@ -271,6 +303,11 @@ impl Slots {
         self.arena_bytes += frame.len();
         self.arena.push(frame);
         (self.arena.len() - 1) as u16
+    }
+
+    /// A frame of the arena.
+    pub fn frame(&self, frame: u16) -> &Bytes {
+        &self.arena[usize::from(frame)]
     }
 
     /// Whether the tick must be flushed before more is noted. Leaves room for one event in every encoding.

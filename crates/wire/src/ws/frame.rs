@@ -1,5 +1,6 @@
 //! The header of a client's frame, the rules that it must keep, and the mask. Knows nothing of messages.
 
+use super::deflate::RESERVED_1;
 use super::encode::{MAX_CONTROL_PAYLOAD, Opcode};
 use super::parser::Violation;
 
@@ -10,6 +11,8 @@ pub(super) const MAX_HEADER: usize = 14;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) last: bool,
+    /// The message that begins here is compressed.
+    pub(super) compressed: bool,
     pub(super) opcode: Opcode,
     pub(super) payload_len: u64,
     pub(super) mask: [u8; 4],
@@ -17,16 +20,20 @@ pub(super) struct Header {
 
 impl Header {
     /// Reads a header from the beginning of `bytes`, and tells its length. None if there is not all of it; what can be refused
-    /// is refused without waiting for the rest.
-    pub(super) fn read(bytes: &[u8]) -> Result<Option<(Self, usize)>, Violation> {
+    /// is refused without waiting for the rest. `inflates`: compression was agreed.
+    pub(super) fn read(bytes: &[u8], inflates: bool) -> Result<Option<(Self, usize)>, Violation> {
         let &[first, second, ref rest @ ..] = bytes else {
             return Ok(None);
         };
         let last = first & 0x80 != 0;
-        if first & 0x70 != 0 {
+        let opcode = Opcode::from_number(first & 0x0f);
+        let compressed = first & RESERVED_1 != 0;
+        // Whether a message is compressed is said in its first frame, and of no control frame (RFC 7692, section 6.1).
+        let may_be_compressed = inflates && matches!(opcode, Some(Opcode::Text | Opcode::Binary));
+        if first & 0x30 != 0 || (compressed && !may_be_compressed) {
             return Err(Violation::protocol("reserved bit set"));
         }
-        let opcode = Opcode::from_number(first & 0x0f).ok_or(Violation::protocol("reserved opcode"))?;
+        let opcode = opcode.ok_or(Violation::protocol("reserved opcode"))?;
         if second & 0x80 == 0 {
             return Err(Violation::protocol("frame not masked"));
         }
@@ -59,7 +66,7 @@ impl Header {
         let Some((mask, payload)) = rest.split_first_chunk::<4>() else {
             return Ok(None);
         };
-        Ok(Some((Self { last, opcode, payload_len, mask: *mask }, bytes.len() - payload.len())))
+        Ok(Some((Self { last, compressed, opcode, payload_len, mask: *mask }, bytes.len() - payload.len())))
     }
 }
 

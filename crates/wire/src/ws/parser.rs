@@ -3,6 +3,7 @@
 //! A frame that is whole in the input is delivered out of it; only what is cut, by the network or into fragments, is copied. Text is
 //! checked as it comes, so that a message that is no UTF-8 is refused at its first bad byte.
 
+use super::deflate::Inflater;
 use super::encode::Opcode;
 use super::frame::{Header, MAX_HEADER, unmask};
 
@@ -54,8 +55,12 @@ impl Violation {
         Self { code: 1007, reason: "text is not UTF-8" }
     }
 
-    fn too_big() -> Self {
+    pub(super) fn too_big() -> Self {
         Self { code: 1009, reason: "message too big" }
+    }
+
+    pub(super) fn not_deflate() -> Self {
+        Self { code: 1007, reason: "compressed data is damaged" }
     }
 }
 
@@ -63,9 +68,20 @@ impl Violation {
 ///
 /// Between messages it holds no memory beside itself. A message that came in pieces is kept until it is whole: at most
 /// `max_message` bytes of it, in a buffer that grows with what has come (so at most twice that), never with what a header announces.
+/// A compressed one is kept as it came, and inflated when it is whole.
 #[derive(Debug, Default)]
 pub struct Parser {
     state: State,
+    inflates: bool,
+}
+
+/// What a parser borrows from its owner while it is fed.
+#[derive(Debug)]
+pub struct Feed<'a> {
+    /// The largest message, in bytes, inflated.
+    pub max_message: usize,
+    /// Inflates compressed messages; idle where none was agreed upon.
+    pub inflater: &'a mut Inflater,
 }
 
 #[derive(Debug, Default)]
@@ -102,8 +118,9 @@ enum PartialFrame {
 #[derive(Debug)]
 struct Message {
     text: bool,
+    compressed: bool,
     data: Vec<u8>,
-    /// How many bytes of a text are known to be UTF-8; behind them is at most the beginning of one character.
+    /// How many bytes of an uncompressed text are known to be UTF-8; behind them is at most the beginning of one character.
     checked: usize,
 }
 
@@ -114,21 +131,34 @@ struct Step {
 }
 
 impl Parser {
+    /// The parser of a connection for which permessage-deflate was agreed.
+    pub fn inflating() -> Self {
+        Self { state: State::Idle, inflates: true }
+    }
+
+    /// Whether it is within a frame or a fragmented message, of which more must come.
+    pub fn is_within_message(&self) -> bool {
+        match self.state {
+            State::Partial(_) => true,
+            State::Idle | State::Closed => false,
+        }
+    }
+
     /// Takes bytes from the socket, unmasks them in place, and delivers every message that they complete.
     ///
     /// Returns how many bytes of `input` were taken: all of them, unless `out` said [`Flow::Stop`]; then the rest is as it
     /// came and may be fed again, here or to another owner's parser. After a close frame everything is taken and ignored.
-    /// A message larger than `max_message` bytes is a violation as soon as a header announces it.
+    /// A message larger than `feed.max_message` bytes is a violation as soon as a header announces it, or it comes out of the inflater.
     /// After a violation the parser must not be fed again.
     pub fn feed(
         &mut self,
         input: &mut [u8],
-        max_message: usize,
+        feed: &mut Feed<'_>,
         out: &mut dyn FnMut(Incoming<'_>) -> Flow,
     ) -> Result<usize, Violation> {
         let mut taken = 0;
         while taken < input.len() {
-            let step = self.step(&mut input[taken..], max_message, out)?;
+            let step = self.step(&mut input[taken..], feed, out)?;
             taken += step.taken;
             if step.flow == Flow::Stop {
                 break;
@@ -141,7 +171,7 @@ impl Parser {
     fn step(
         &mut self,
         input: &mut [u8],
-        max_message: usize,
+        feed: &mut Feed<'_>,
         out: &mut dyn FnMut(Incoming<'_>) -> Flow,
     ) -> Result<Step, Violation> {
         let mut partial = match std::mem::take(&mut self.state) {
@@ -154,14 +184,14 @@ impl Parser {
         };
         let frame = partial.as_mut().map(|partial| std::mem::take(&mut partial.frame)).unwrap_or_default();
         let step = match frame {
-            PartialFrame::None => self.begin_frame(input, 0, &[], &mut partial, max_message, out)?,
+            PartialFrame::None => self.begin_frame(input, 0, &[], &mut partial, feed, out)?,
             PartialFrame::Header { mut bytes, len } => {
                 let fresh = input.len().min(MAX_HEADER - len);
                 bytes[len..len + fresh].copy_from_slice(&input[..fresh]);
-                self.begin_frame(input, len, &bytes[..len + fresh], &mut partial, max_message, out)?
+                self.begin_frame(input, len, &bytes[..len + fresh], &mut partial, feed, out)?
             }
             PartialFrame::Data { header, received } => {
-                self.continue_data(header, received, input, &mut partial, out)?
+                self.continue_data(header, received, input, &mut partial, feed, out)?
             }
             PartialFrame::Control { header, payload } => {
                 self.continue_control(header, payload, input, &mut partial, out)?
@@ -182,11 +212,11 @@ impl Parser {
         saved: usize,
         head: &[u8],
         partial: &mut Option<Box<Partial>>,
-        max_message: usize,
+        feed: &mut Feed<'_>,
         out: &mut dyn FnMut(Incoming<'_>) -> Flow,
     ) -> Result<Step, Violation> {
         let head = if saved == 0 { &input[..input.len().min(MAX_HEADER)] } else { head };
-        let Some((header, header_len)) = Header::read(head)? else {
+        let Some((header, header_len)) = Header::read(head, self.inflates)? else {
             // A header that is not whole is shorter than the longest one, so it has used up the input.
             let mut bytes = [0; MAX_HEADER];
             bytes[..head.len()].copy_from_slice(head);
@@ -195,7 +225,7 @@ impl Parser {
             return Ok(Step { taken: len - saved, flow: Flow::Continue });
         };
         let message = partial.as_ref().and_then(|partial| partial.message.as_ref());
-        check_sequence(&header, message, max_message)?;
+        check_sequence(&header, message, feed.max_message)?;
         let header_len = header_len - saved;
         let rest = &mut input[header_len..];
         if (rest.len() as u64) < header.payload_len {
@@ -205,7 +235,7 @@ impl Parser {
             if header.opcode.is_control() {
                 partial.frame = PartialFrame::Control { header, payload: rest.to_vec() };
             } else {
-                message_of(partial, header.opcode).append(rest)?;
+                message_of(partial, &header).append(rest)?;
                 partial.frame = PartialFrame::Data { header, received: taken as u64 };
             }
             return Ok(Step { taken: header_len + taken, flow: Flow::Continue });
@@ -215,14 +245,17 @@ impl Parser {
         let taken = header_len + payload.len();
         let flow = match header.opcode {
             Opcode::Close | Opcode::Ping | Opcode::Pong => self.deliver_control(header.opcode, payload, out)?,
+            Opcode::Text | Opcode::Binary if header.last && header.compressed => {
+                deliver_inflated(header.opcode == Opcode::Text, payload, feed, out)?
+            }
             Opcode::Text if header.last => {
                 out(Incoming::Text(simdutf8::basic::from_utf8(payload).map_err(|_| Violation::not_utf8())?))
             }
             Opcode::Binary if header.last => out(Incoming::Binary(payload)),
             Opcode::Text | Opcode::Binary | Opcode::Continuation => {
                 let partial = partial.get_or_insert_default();
-                message_of(partial, header.opcode).append(payload)?;
-                if header.last { deliver_message(partial, out)? } else { Flow::Continue }
+                message_of(partial, &header).append(payload)?;
+                if header.last { deliver_message(partial, feed, out)? } else { Flow::Continue }
             }
         };
         Ok(Step { taken, flow })
@@ -235,19 +268,20 @@ impl Parser {
         received: u64,
         input: &mut [u8],
         partial: &mut Option<Box<Partial>>,
+        feed: &mut Feed<'_>,
         out: &mut dyn FnMut(Incoming<'_>) -> Flow,
     ) -> Result<Step, Violation> {
         let partial = partial.get_or_insert_default();
         let piece = piece_of(input, header.payload_len - received);
         let taken = piece.len();
         unmask(piece, header.mask, received);
-        message_of(partial, header.opcode).append(piece)?;
+        message_of(partial, &header).append(piece)?;
         let received = received + taken as u64;
         let flow = if received < header.payload_len {
             partial.frame = PartialFrame::Data { header, received };
             Flow::Continue
         } else if header.last {
-            deliver_message(partial, out)?
+            deliver_message(partial, feed, out)?
         } else {
             Flow::Continue
         };
@@ -300,7 +334,7 @@ impl Parser {
 impl Message {
     fn append(&mut self, piece: &[u8]) -> Result<(), Violation> {
         self.data.extend_from_slice(piece);
-        if !self.text {
+        if !self.text || self.compressed {
             return Ok(());
         }
         match simdutf8::compat::from_utf8(&self.data[self.checked..]) {
@@ -323,22 +357,53 @@ fn check_sequence(header: &Header, message: Option<&Message>, max_message: usize
             return Err(Violation::protocol("new message within a fragmented one"));
         }
     };
-    // The length's first bit is clear and a message is no longer than memory, so the sum fits.
-    if so_far + header.payload_len > max_message as u64 { Err(Violation::too_big()) } else { Ok(()) }
+    // What cannot be compressed gets a little longer by the attempt; more than a quarter it never does.
+    let compressed = header.compressed || message.is_some_and(|message| message.compressed);
+    let allowance = if compressed { max_message / 4 + 64 } else { 0 };
+    // The length's first bit is clear and a message is no longer than memory, so the sums fit.
+    if so_far + header.payload_len > max_message as u64 + allowance as u64 {
+        return Err(Violation::too_big());
+    }
+    Ok(())
 }
 
 /// The message that a data frame belongs to; the first frame's opcode says what it is.
-fn message_of(partial: &mut Partial, opcode: Opcode) -> &mut Message {
-    partial.message.get_or_insert_with(|| Message { text: opcode == Opcode::Text, data: Vec::new(), checked: 0 })
+fn message_of<'a>(partial: &'a mut Partial, header: &Header) -> &'a mut Message {
+    partial.message.get_or_insert_with(|| Message {
+        text: header.opcode == Opcode::Text,
+        compressed: header.compressed,
+        data: Vec::new(),
+        checked: 0,
+    })
 }
 
-fn deliver_message(partial: &mut Partial, out: &mut dyn FnMut(Incoming<'_>) -> Flow) -> Result<Flow, Violation> {
+fn deliver_message(
+    partial: &mut Partial,
+    feed: &mut Feed<'_>,
+    out: &mut dyn FnMut(Incoming<'_>) -> Flow,
+) -> Result<Flow, Violation> {
     let message = partial.message.take().expect("the frame that ends a message has just been added to it");
+    if message.compressed {
+        return deliver_inflated(message.text, &message.data, feed, out);
+    }
     if !message.text {
         return Ok(out(Incoming::Binary(&message.data)));
     }
     // The second look at checked text costs little beside its copying, and catches a character that was cut at the end.
     Ok(out(Incoming::Text(simdutf8::basic::from_utf8(&message.data).map_err(|_| Violation::not_utf8())?)))
+}
+
+fn deliver_inflated(
+    text: bool,
+    compressed: &[u8],
+    feed: &mut Feed<'_>,
+    out: &mut dyn FnMut(Incoming<'_>) -> Flow,
+) -> Result<Flow, Violation> {
+    let data = feed.inflater.inflate(compressed, feed.max_message)?;
+    if !text {
+        return Ok(out(Incoming::Binary(data)));
+    }
+    Ok(out(Incoming::Text(simdutf8::basic::from_utf8(data).map_err(|_| Violation::not_utf8())?)))
 }
 
 fn piece_of(input: &mut [u8], wanted: u64) -> &mut [u8] {

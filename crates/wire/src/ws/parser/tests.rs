@@ -19,11 +19,15 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 
 /// Feeds the bytes in pieces of `piece_len` and notes what comes, a violation last.
 fn run(bytes: &[u8], piece_len: usize, max_message: usize) -> Vec<String> {
-    let mut parser = Parser::default();
+    run_with(Parser::default(), bytes, piece_len, max_message)
+}
+
+fn run_with(mut parser: Parser, bytes: &[u8], piece_len: usize, max_message: usize) -> Vec<String> {
+    let mut feed = Feed { max_message, inflater: &mut Inflater::default() };
     let mut seen = Vec::new();
     for piece in bytes.chunks(piece_len) {
         let mut piece = piece.to_vec();
-        let fed = parser.feed(&mut piece, max_message, &mut |incoming| {
+        let fed = parser.feed(&mut piece, &mut feed, &mut |incoming| {
             seen.push(told(incoming));
             Flow::Continue
         });
@@ -141,12 +145,63 @@ fn a_message_over_the_bound_is_refused_by_its_header() {
     assert_eq!(run(&huge, 14, usize::MAX >> 2), ["1009 message too big"]);
 }
 
+/// As [`check`], with compression agreed.
+fn check_inflating(frames: &[Vec<u8>], expected: &[&str]) {
+    let bytes = frames.concat();
+    for piece_len in [bytes.len().max(1), 1, 2, 3, 5, 7, 13] {
+        assert_eq!(run_with(Parser::inflating(), &bytes, piece_len, 100), expected, "in pieces of {piece_len}");
+    }
+}
+
+#[test]
+fn compressed_messages_come_inflated_whole_or_in_fragments() {
+    const HELLO: [u8; 7] = [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
+    check_inflating(&[frame(0xc1, &HELLO), frame(0xc2, &HELLO)], &["text Hello", "binary [72, 101, 108, 108, 111]"]);
+    check_inflating(&[frame(0x41, &HELLO[..3]), frame(0x80, &HELLO[3..])], &["text Hello"]);
+    check_inflating(
+        &[frame(0x41, b""), frame(0x89, b"p"), frame(0x00, &HELLO), frame(0x80, b""), frame(0x81, b"plain")],
+        &["ping p", "text Hello", "text plain"],
+    );
+    check_inflating(&[frame(0xc1, &[0x00])], &["text "]);
+    check(&[frame(0xc1, &HELLO)], &["1002 reserved bit set"]);
+}
+
+#[test]
+fn the_mark_of_compression_stands_in_the_first_frame_of_a_message_alone() {
+    check_inflating(&[frame(0x01, b"a"), frame(0xc0, b"b")], &["1002 reserved bit set"]);
+    check_inflating(&[frame(0x41, &[0xf2]), frame(0xc0, &[0])], &["1002 reserved bit set"]);
+    for first in [0xc8, 0xc9, 0xca, 0xa1, 0x91, 0xc3] {
+        check_inflating(&[frame(first, b"")], &["1002 reserved bit set"]);
+    }
+}
+
+#[test]
+fn a_message_is_bounded_by_what_it_inflates_to() {
+    let mut deflater = super::super::Deflater::default();
+    let mut compressed = |len: usize| {
+        let ours = deflater.frames(&super::super::text_frame(&vec![b'a'; len]), 1);
+        frame(ours[0], &ours[2..])
+    };
+    check_inflating(&[compressed(100)], &[&format!("text {}", "a".repeat(100))]);
+    check_inflating(&[compressed(101)], &["1009 message too big"]);
+    check_inflating(&[compressed(10_000)], &["1009 message too big"]);
+    // One whose compressed form is over any bound that a message within it can need.
+    check_inflating(&[frame(0x41, &[0; 100]), frame(0x00, &[0; 100])[..6].to_vec()], &["1009 message too big"]);
+}
+
+#[test]
+fn what_inflates_to_no_text_is_refused() {
+    check_inflating(&[frame(0xc1, &[0x00, 0x01, 0x00, 0xfe, 0xff, 0xff, 0x00])], &["1007 text is not UTF-8"]);
+    check_inflating(&[frame(0xc1, b"hello")], &["1007 compressed data is damaged"]);
+}
+
 #[test]
 fn after_a_stop_the_rest_is_as_it_came() {
     let second = frame(0x81, b"second");
     let mut input = [frame(0x81, b"first"), second.clone()].concat();
     let mut parser = Parser::default();
-    let taken = parser.feed(&mut input, MAX, &mut |_| Flow::Stop).expect("good frames");
+    let mut feed = Feed { max_message: MAX, inflater: &mut Inflater::default() };
+    let taken = parser.feed(&mut input, &mut feed, &mut |_| Flow::Stop).expect("good frames");
     assert_eq!(&input[taken..], second);
     assert_eq!(run(&input[taken..], MAX, MAX), ["text second"], "another owner's parser can go on");
 }
@@ -156,7 +211,8 @@ fn an_idle_parser_holds_no_memory() {
     assert!(size_of::<Parser>() <= 48);
     let mut parser = Parser::default();
     for byte in [frame(0x01, b"ab"), frame(0x80, b"cd"), frame(0x89, b"ef")].concat() {
-        parser.feed(&mut [byte], MAX, &mut |_| Flow::Continue).expect("good frames");
+        let mut feed = Feed { max_message: MAX, inflater: &mut Inflater::default() };
+        parser.feed(&mut [byte], &mut feed, &mut |_| Flow::Continue).expect("good frames");
     }
     assert!(matches!(parser.state, State::Idle));
 }

@@ -1,0 +1,142 @@
+//! A TCP connection that loses its patience: the head of a request and the reading of an answer have their time, however few bytes
+//! a client sends or takes to look alive. Knows nothing of requests but when one begins and ends; bodies are timed by who reads them.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hub::profile::Timeouts;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+/// The connection, for hyper.
+pub struct Patient {
+    stream: TokioIo<TcpStream>,
+    stage: Stage,
+    head: Timer,
+    write: Timer,
+}
+
+/// What is expected of the client at present; shared with the service that answers it.
+#[derive(Clone)]
+pub struct Stage(Arc<AtomicU8>);
+
+/// The rest of a head: its time runs.
+const HEAD: u8 = 0;
+/// An answer is on its way; what the client sends meanwhile is timed elsewhere.
+const ANSWER: u8 = 1;
+/// The first byte of the next request, for which hyper's own time-out waits.
+const IDLE: u8 = 2;
+
+impl Stage {
+    /// The head of a request is whole.
+    pub fn head_is_whole(&self) {
+        self.0.store(ANSWER, Ordering::Relaxed);
+    }
+
+    /// The answer is there: what comes now is the next request.
+    pub fn answered(&self) {
+        self.0.store(IDLE, Ordering::Relaxed);
+    }
+}
+
+impl Patient {
+    /// A connection whose first head must be whole in time from now on, and its stage.
+    pub fn new(stream: TcpStream, timeouts: &Timeouts) -> (Self, Stage) {
+        let stage = Stage(Arc::new(AtomicU8::new(HEAD)));
+        let (head, write) = (Timer::new(timeouts.head), Timer::new(timeouts.write));
+        (Self { stream: TokioIo::new(stream), stage: stage.clone(), head, write }, stage)
+    }
+
+    /// The connection itself.
+    pub fn into_inner(self) -> TcpStream {
+        self.stream.into_inner()
+    }
+
+    /// Writes, and waits for the client to take something for so long.
+    fn write(
+        &mut self,
+        context: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut TokioIo<TcpStream>>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        match write(Pin::new(&mut self.stream), context) {
+            Poll::Ready(written) => {
+                self.write.stop();
+                Poll::Ready(written)
+            }
+            Poll::Pending => self.write.run(context).map(Err),
+        }
+    }
+}
+
+impl Read for Patient {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let patient = self.get_mut();
+        match Pin::new(&mut patient.stream).poll_read(context, buffer) {
+            Poll::Ready(read) => {
+                if patient.stage.0.compare_exchange(IDLE, HEAD, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                    patient.head.stop();
+                }
+                Poll::Ready(read)
+            }
+            Poll::Pending if patient.stage.0.load(Ordering::Relaxed) == HEAD => patient.head.run(context).map(Err),
+            Poll::Pending => {
+                patient.head.stop();
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Write for Patient {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.get_mut().write(context, |stream, context| stream.poll_write(context, bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().write(context, |stream, context| stream.poll_write_vectored(context, parts))
+    }
+}
+
+/// A time that runs from when it is first waited for until it is stopped.
+struct Timer {
+    within: Duration,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Timer {
+    fn new(within: Duration) -> Self {
+        Self { within, sleep: None }
+    }
+
+    fn stop(&mut self) {
+        self.sleep = None;
+    }
+
+    /// Ready once the time is over.
+    fn run(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.within)));
+        sleep.as_mut().poll(context).map(|()| io::ErrorKind::TimedOut.into())
+    }
+}
