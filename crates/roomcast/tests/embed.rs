@@ -402,6 +402,50 @@ async fn the_program_disconnects_and_learns_why_clients_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_volatile_event_is_for_those_who_can_take_it_at_once() {
+    let server = serve(1, a_chat()).await;
+    let url = format!("http://{}/socket.io/?EIO=4&transport=polling", server.address());
+    let http = reqwest::Client::new();
+    let get = async |url: &str| {
+        let answer = http.get(url).send().await.expect("an answer");
+        answer.text().await.expect("text")
+    };
+    let open = get(&url).await;
+    let open: Value = serde_json::from_str(open.trim_start_matches('0')).expect("JSON");
+    let url = format!("{url}&sid={}", open["sid"].as_str().expect("an id"));
+    let posted = http.post(&url).body("40").send().await.expect("an answer");
+    assert_eq!(posted.text().await.expect("text"), "ok");
+    assert!(get(&url).await.starts_with("40{"));
+
+    assert_eq!(server.of("/").volatile().deliver("dropped", ()).await, Ok(0), "no poll waits");
+    assert_eq!(server.of("/").deliver("kept", ()).await, Ok(1));
+    assert_eq!(get(&url).await, r#"42["kept"]"#);
+    let reached = async {
+        while server.of("/").volatile().deliver("in time", ()).await != Ok(1) {
+            tokio::task::yield_now().await;
+        }
+    };
+    let (polled, ()) = tokio::join!(get(&url), reached);
+    assert_eq!(polled, r#"42["in time"]"#);
+
+    let (mut client, id) = Client::enter(server.address(), "/").await;
+    let bytes = "x".repeat(64 * 1024);
+    let mut taken = 0;
+    while server.to(&id).volatile().deliver("v", (&bytes,)).await == Ok(1) {
+        taken += 1;
+    }
+    assert!(taken > 0);
+    for _ in 0..taken {
+        assert!(client.packet().await.starts_with(r#"42["v","x"#));
+    }
+    while server.to(&id).volatile().deliver("again", ()).await != Ok(1) {
+        tokio::task::yield_now().await;
+    }
+    client.hears(r#"42["again"]"#).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_handler_that_panics_takes_nobody_with_it() {
     let namespace = a_chat().on("panic", async |_: Socket, ()| -> () { panic!("a bug of the program's") });
     let server = serve(1, namespace).await;
