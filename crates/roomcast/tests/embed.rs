@@ -349,6 +349,9 @@ async fn namespaces_of_a_pattern_are_apart_and_there_while_someone_is_in() {
         let mut stranger = Client::open(server.address()).await;
         stranger.say("40/play-1,").await;
         stranger.hears(r#"44/play-1,{"message":"Invalid namespace"}"#).await;
+        let endless = format!("/game-{}", "x".repeat(255));
+        stranger.say(&format!("40{endless},")).await;
+        stranger.hears(&format!(r#"44{endless},{{"message":"Invalid namespace"}}"#)).await;
         server.stop().await;
     }
 }
@@ -448,8 +451,20 @@ async fn a_volatile_event_is_for_those_who_can_take_it_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handler_that_panics_takes_nobody_with_it() {
     let namespace = a_chat().on("panic", async |_: Socket, ()| -> () { panic!("a bug of the program's") });
-    let server = serve(1, namespace).await;
+    let guarded = Namespace::new().admit(async |handshake| {
+        let (now,) = (handshake.auth::<Value>().unwrap_or_default()["now"] == true,);
+        if !now {
+            tokio::task::yield_now().await;
+        }
+        panic!("a bug of the program's")
+    });
+    let server = Server::builder().shards(1).namespace("/", namespace).namespace("/guarded", guarded);
+    let server = server.start().await.expect("a free port");
     let (mut client, _) = Client::enter(server.address(), "/").await;
+    for auth in [r#"{"now":true}"#, "{}"] {
+        client.say(&format!("40/guarded,{auth}")).await;
+        client.hears(r#"44/guarded,{"message":"Internal server error"}"#).await;
+    }
     client.say(r#"42["panic"]"#).await;
     client.say(r#"420["rooms"]"#).await;
     client.hears("430[[]]").await;

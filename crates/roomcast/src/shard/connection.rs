@@ -7,6 +7,7 @@ use hub::names::NamespaceId;
 use hub::profile::Envelope;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
+use wire::engine::Phase;
 
 use super::inbox::ConnectionKey;
 use super::outbox::Outbox;
@@ -77,6 +78,15 @@ pub enum Purpose {
 }
 
 impl Connection {
+    /// Whether nothing more can be said on it.
+    pub fn is_over(&self) -> bool {
+        self.closing_until_ms.is_some()
+            || match &self.protocol {
+                Protocol::SocketIo(io) => matches!(io.session.phase(), Phase::Closing | Phase::Closed),
+                Protocol::Json(_) | Protocol::Probe(_) => false,
+            }
+    }
+
     /// Whether a poll of the client's waits for packets.
     pub fn poll_waits(&self) -> bool {
         match &self.protocol {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hub::codes::{CloseCode, ErrorCode};
-use hub::names::{NamespaceId, UserId};
+use hub::names::{NamespaceId, UserId, check_name};
 use hub::profile::Access;
 use hub::rooms::SocketKey;
 use hub::rules::User;
@@ -17,6 +17,10 @@ use super::inbox::Message;
 use super::{Shard, encode, ids};
 use crate::auth::{Check, Identity, Refusal, Verdict};
 use crate::embed::Handshake;
+use crate::namespaces::Namespace;
+
+/// Namespaces of the program's that one connection may be in; any other is an invalid one to it.
+const NAMESPACES_MAX: usize = 1_000;
 
 /// What a client sends with its CONNECT packet. Anything else in it is for the application, of which there is none here.
 #[derive(Deserialize)]
@@ -37,7 +41,7 @@ impl Shard {
         let of_profile = of_profile.filter(|namespace| self.serves(slot, *namespace));
         let opened = match of_profile {
             Some(_) => None,
-            None => self.outside.program.namespace(name).and_then(|_| self.outside.gateway.namespaces.open(name)),
+            None => self.open_for_program(slot, name),
         };
         let Some(namespace) = of_profile.or(opened.as_ref().map(|opened| opened.id)) else {
             let packet = Outbound::ConnectError { namespace: name, message: "Invalid namespace", data: None };
@@ -62,6 +66,16 @@ impl Shard {
         };
         let kept = self.outside.program.namespace(name).and(auth).map(Box::from);
         self.authenticate(slot, namespace, token, kept);
+    }
+
+    /// The namespace of this name, where the program has handlers for it.
+    fn open_for_program(&mut self, slot: u32, name: &str) -> Option<Arc<Namespace>> {
+        let wanted = self.sockets.at(slot).len() + self.connection(slot).pending.len();
+        if check_name(name).is_err() || wanted >= NAMESPACES_MAX {
+            return None;
+        }
+        self.outside.program.namespace(name)?;
+        self.outside.gateway.namespaces.open(name)
     }
 
     /// Looks at the token of a client that wants in: its own, or that of its handshake.
@@ -129,6 +143,12 @@ impl Shard {
         };
         let Some(index) = pending.iter().position(waits) else { return };
         let Pending { purpose, auth, .. } = pending.swap_remove(index);
+        if self.connection(slot).is_over() {
+            return match purpose {
+                Purpose::Enter | Purpose::Admit(_) => self.namespaces.release(namespace),
+                Purpose::Refresh(_) => {}
+            };
+        }
         match (purpose, verdict) {
             (Purpose::Admit(_), _) => {}
             (Purpose::Enter, Verdict::Accepted(identity)) => self.admit(slot, namespace, identity, auth.as_deref()),

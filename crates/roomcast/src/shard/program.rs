@@ -2,11 +2,13 @@
 //! Knows no handler's purpose; rooms and events are the hub's as they are for rules.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use hub::codes::ErrorCode;
 use hub::emission::{Except, Payload, Sending, Target};
 use hub::names::NamespaceId;
@@ -42,19 +44,27 @@ impl Shard {
         let Some(admit) = &handlers.admit else {
             return self.enter(slot, namespace, identity, Some(handshake));
         };
-        let mut deciding = admit(handshake.clone());
+        let _runtime = self.outside.backend.enter();
+        let first = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            let mut deciding = admit(handshake.clone());
+            match deciding.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(verdict) => Decision::Made(verdict),
+                Poll::Pending => Decision::UnderWay(deciding),
+            }
+        }));
         let purpose = Purpose::Admit(Box::new((identity, handshake)));
         self.connection(slot).pending.push(Pending { namespace, purpose, auth: None });
-        let _runtime = self.outside.backend.enter();
-        match deciding.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(verdict) => self.admitted(slot, namespace, verdict),
-            Poll::Pending => {
+        match first {
+            Ok(Decision::Made(verdict)) => self.admitted(slot, namespace, verdict),
+            Ok(Decision::UnderWay(deciding)) => {
                 let (inbox, connection) = (self.own.clone(), self.slots.key(slot));
                 self.outside.backend.spawn(async move {
-                    let verdict = deciding.await;
+                    // Whatever becomes of it, the client is answered.
+                    let verdict = AssertUnwindSafe(deciding).catch_unwind().await.unwrap_or_else(|_| Err(undecided()));
                     inbox.send(Message::Admitted { connection, namespace, verdict });
                 });
             }
+            Err(_) => self.admitted(slot, namespace, Err(undecided())),
         }
     }
 
@@ -66,6 +76,7 @@ impl Shard {
         let Purpose::Admit(waiting) = pending.swap_remove(index).purpose else { return };
         let (identity, handshake) = *waiting;
         match verdict {
+            Ok(()) if self.connection(slot).is_over() => self.namespaces.release(namespace),
             Ok(()) => self.enter(slot, namespace, identity, Some(handshake)),
             Err(Refused { message, data }) => {
                 self.outside.gateway.metrics.refused.inc("program");
@@ -98,8 +109,7 @@ impl Shard {
         }
         self.program_sockets[key.index()] = Some(socket.clone());
         if let Some(connect) = &socket.0.handlers.connect {
-            let reaction = connect(socket.clone());
-            self.react(Some(&socket), reaction);
+            self.react(Some(&socket), || connect(socket.clone()));
             self.do_deeds(DEEDS_BATCH);
         }
     }
@@ -116,8 +126,7 @@ impl Shard {
         socket.0.connected.store(false, Ordering::Release);
         if let Some(disconnect) = &socket.0.handlers.disconnect {
             // What it does waits for the next turn: whoever ends a connection must not find another one ended meanwhile.
-            let reaction = disconnect(socket.clone(), reason);
-            self.react(None, reaction);
+            self.react(None, || disconnect(socket.clone(), reason));
         }
     }
 
@@ -152,8 +161,7 @@ impl Shard {
             args: Args(payload),
             answer: ack.map(|number| Answer::new(socket.clone(), number)),
         };
-        let reaction = handler(socket.clone(), event);
-        self.react(Some(&socket), reaction);
+        self.react(Some(&socket), || handler(socket.clone(), event));
         self.do_deeds(DEEDS_BATCH);
     }
 
@@ -199,8 +207,7 @@ impl Shard {
         let connection = Connection(Arc::new(Link { inbox: self.own.clone(), key, request, handlers }));
         self.connection(key.slot).program = Some(connection.clone());
         if let Some(open) = &connection.0.handlers.open {
-            let reaction = open(connection.clone());
-            self.react(None, reaction);
+            self.react(None, || open(connection.clone()));
             self.do_deeds(DEEDS_BATCH);
         }
     }
@@ -210,8 +217,7 @@ impl Shard {
         let Some(connection) = self.connection(slot).program.clone() else { return };
         self.outside.gateway.metrics.messages_received.inc();
         if let Some(handler) = &connection.0.handlers.message {
-            let reaction = handler(connection.clone(), message);
-            self.react(None, reaction);
+            self.react(None, || handler(connection.clone(), message));
             self.do_deeds(DEEDS_BATCH);
         }
     }
@@ -220,19 +226,23 @@ impl Shard {
     pub(super) fn close_messages(&mut self, slot: u32, reason: &'static str) {
         let Some(connection) = self.connection(slot).program.take() else { return };
         if let Some(close) = &connection.0.handlers.close {
-            let reaction = close(connection.clone(), reason);
-            self.react(None, reaction);
+            self.react(None, || close(connection.clone(), reason));
         }
     }
 
     /// Runs a handler as far as it goes without waiting; the rest of it goes on elsewhere.
-    fn react(&mut self, socket: Option<&Socket>, mut reaction: Reaction) {
+    fn react(&mut self, socket: Option<&Socket>, handler: impl FnOnce() -> Reaction) {
         let _runtime = self.outside.backend.enter();
-        let mut context = Context::from_waker(Waker::noop());
-        let first = std::panic::catch_unwind(AssertUnwindSafe(|| reaction.as_mut().poll(&mut context)));
+        let first = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            let mut reaction = handler();
+            match reaction.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(()) => None,
+                Poll::Pending => Some(reaction),
+            }
+        }));
         match first {
-            Ok(Poll::Ready(())) => {}
-            Ok(Poll::Pending) => {
+            Ok(None) => {}
+            Ok(Some(reaction)) => {
                 let socket = socket.cloned();
                 if let Some(socket) = &socket {
                     socket.0.reactions.fetch_add(1, Ordering::Relaxed);
@@ -409,6 +419,17 @@ impl Shard {
             }
         }
     }
+}
+
+/// How far a program is with its decision on a client.
+enum Decision {
+    Made(Result<(), Refused>),
+    UnderWay(Pin<Box<dyn Future<Output = Result<(), Refused>> + Send>>),
+}
+
+/// What a client is told when the program panicked over it.
+fn undecided() -> Refused {
+    Refused::new("Internal server error")
 }
 
 /// Whether a client of this encoding can answer.
