@@ -289,7 +289,7 @@ fn settings_are_those_of_the_system() {
         (3002, "0.0.0.0", "websocket-gateway")
     );
     assert_eq!(profile.auth.access, Access::Token);
-    assert_eq!(profile.origins, Origins::Any);
+    assert_eq!(profile.cors.origins, Origins::Any);
     assert_eq!(profile.log.dir.as_deref(), Some("logs"));
     assert_eq!(profile.log.file_bytes, 5_000_000);
     assert_eq!((profile.drain.delay, profile.drain.timeout), (Duration::ZERO, Duration::from_secs(8)));
@@ -339,7 +339,10 @@ fn the_environment_of_the_system_is_understood() {
     };
     assert_eq!((&**host, *port, &**user, password.reveal(), &**vhost), ("rabbitmq", 5672, "guest", "p/w@%", "/"));
     assert_eq!(rabbitmq.exchange, "other");
-    assert_eq!(profile.origins, Origins::Listed(vec!["http://localhost:3000".into(), "https://hometrip.com".into()]));
+    assert_eq!(
+        profile.cors.origins,
+        Origins::Listed(vec!["http://localhost:3000".into(), "https://hometrip.com".into()])
+    );
     assert_eq!(profile.auth.access, Access::TokenOrAnonymous);
     assert_eq!(profile.auth.algorithms, ["HS256", "HS512"]);
     assert_eq!(profile.drain.delay, Duration::from_secs(5));

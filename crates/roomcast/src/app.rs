@@ -25,6 +25,7 @@ use crate::namespaces::Namespaces;
 use crate::ops::{self, Health, Part, Phase, Port, State};
 use crate::presence::Presence;
 use crate::shard::admission::Admission;
+use crate::shard::client_files::ClientFiles;
 use crate::shard::front::Shared;
 use crate::shard::ids::NodeId;
 use crate::shard::inbox::{Message, Numbers, inbox};
@@ -147,6 +148,7 @@ pub async fn start(
         admission: Admission::new(shards),
         ops: ops::router(gateway.clone(), health.clone(), port),
         backend: backend.clone(),
+        client_files: ClientFiles::of(&profile.endpoints)?,
         trusted_proxies: trusted_proxies(&profile)?,
         metrics: metrics.clone(),
         program: program.clone(),

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use wire::engine::{self, Context, Output, Payload, Query, Session, Settings};
+use wire::engine::{self, Context, Output, Payload, Polls, Query, Revision, Session, Settings};
 use wire::json::{self, Envelope};
 use wire::socketio::{self, Decoder};
 use wire::{raw, ws};
@@ -109,6 +109,8 @@ fn texts() {
             assert!(packet.ack_arguments().is_none_or(|list| list.len() <= text.len()));
         }
         assert!(Payload::new(&text).count() <= text.len() + 1);
+        assert!(Payload::counted(&text).count() <= text.len() + 1);
+        assert!(Payload::bytes(bytes).count() <= bytes.len() + 1);
         assert!(Query::parse(&text).pairs().count() <= text.len());
         for envelope in [Envelope::Flat, Envelope::Data] {
             match json::parse(&text, envelope) {
@@ -163,27 +165,42 @@ fn packets_with_attachments() {
 #[test]
 fn sessions() {
     let settings = Settings::default();
-    check(&[b"4hello", b"3", b"4a\x1e3\x1ebAQ==", b"1"], |bytes, _| {
+    let good: [&[u8]; 8] = [
+        b"4hello",
+        b"3",
+        b"4a\x1e3\x1ebAQ==",
+        b"1",
+        b"6:4hello6:b4AQ==1:2",
+        b"\x00\x04\xff4\xe2\x82\xac\x01\x02\xff\x04\x01",
+        b"d=6%3A4hello",
+        b"b4AQ==",
+    ];
+    check(&good, |bytes, _| {
         let text = String::from_utf8_lossy(bytes);
         let mut out = Vec::new();
         let mut context = Context { settings: &settings, now_ms: 0, out: &mut out };
 
-        let mut session = Session::websocket(&settings, 0);
-        session.websocket_text(&text, &mut context);
-        let closed = session.phase() == engine::Phase::Closed;
-        assert_eq!(context.out.contains(&Output::Forget), closed);
-
-        context.out.clear();
-        let mut session = Session::polling(&settings, 0);
-        assert_eq!(session.post_started(None, &mut context), Ok(()));
-        let mut messages = 0;
-        if let Ok(mut post) = session.post_body(bytes, &mut context) {
-            while session.next_message(&mut post, &mut context).is_some() {
-                messages += 1;
-            }
+        for revision in [Revision::Three, Revision::Four] {
+            let mut session = Session::websocket(&settings, revision, 0);
+            session.websocket_text(&text, &mut context);
+            session.websocket_binary(bytes, &mut context);
+            let closed = session.phase() == engine::Phase::Closed;
+            assert_eq!(context.out.contains(&Output::Forget), closed);
+            context.out.clear();
         }
-        assert!(messages <= bytes.len());
-        let closed = session.phase() == engine::Phase::Closed;
-        assert_eq!(context.out.contains(&Output::Forget), closed);
+        for (polls, binary) in [("EIO=4", false), ("EIO=3", false), ("EIO=3", true), ("EIO=4&j=0", false)] {
+            let mut session = Session::polling(&settings, Polls::of(&Query::parse(polls)), 0);
+            assert_eq!(session.post_started(binary, &mut context), Ok(()));
+            let mut messages = 0;
+            if let Ok(mut post) = session.post_body(bytes.to_vec().into(), binary, &mut context) {
+                while session.next_message(&mut post, &mut context).is_some() {
+                    messages += 1;
+                }
+            }
+            assert!(messages <= bytes.len());
+            let closed = session.phase() == engine::Phase::Closed;
+            assert_eq!(context.out.contains(&Output::Forget), closed);
+            context.out.clear();
+        }
     });
 }

@@ -14,7 +14,7 @@ pub(crate) struct Settings {
     /// Whether a key for tokens must be set.
     pub(crate) key_needed: bool,
     pub(crate) user: UserLimits,
-    pub(crate) origins: Origins,
+    pub(crate) cors: Cors,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) rabbitmq: Option<Rabbitmq>,
     pub(crate) redis: Option<RedisAddress>,
@@ -49,7 +49,7 @@ impl Settings {
             key_needed: section("auth").text("token") == Some("required") && auth.access == Access::Token,
             auth,
             user: UserLimits { connections: limit(section("user"), "connections") },
-            origins: origins(section("cors"), findings),
+            cors: cors(section("cors"), findings),
             endpoints,
             rabbitmq: section("source").section("rabbitmq").map(rabbitmq),
             redis: redis(section("redis")),
@@ -126,11 +126,20 @@ fn auth(written: &Section, findings: &mut Findings<'_>) -> Auth {
     }
 }
 
+fn cors(written: &Section, findings: &mut Findings<'_>) -> Cors {
+    let origins = origins(written, findings);
+    let listed = matches!(origins, Origins::Listed(_));
+    let credentials = if written.find("credentials").is_some() { written.switch("credentials") } else { listed };
+    Cors { origins, credentials }
+}
+
 fn origins(written: &Section, findings: &mut Findings<'_>) -> Origins {
     let mut listed = Vec::new();
     for origin in written.texts("origins") {
-        if origin == "*" {
-            return Origins::Any;
+        match origin.as_str() {
+            "*" => return Origins::Any,
+            "own" => return Origins::Own,
+            _ => {}
         }
         // Browsers send an origin without a slash at its end; people copy addresses with one.
         let origin = origin.trim_end_matches('/').to_ascii_lowercase();
@@ -151,7 +160,20 @@ fn endpoint(written: &Section, namespaces: &mut Vec<Box<str>>, findings: &mut Fi
     let foreign: &[&str] = if socket_io {
         &["paths", "envelope", "heartbeat"]
     } else {
-        &["namespaces", "transports", "ping_interval", "ping_timeout", "connect_timeout", "upgrade_timeout"]
+        &[
+            "namespaces",
+            "transports",
+            "ping_interval",
+            "ping_timeout",
+            "connect_timeout",
+            "upgrade_timeout",
+            "allow_eio3",
+            "trailing_slash",
+            "cookie",
+            "compress_polls",
+            "compress_polls_from",
+            "client_files",
+        ]
     };
     // Keys that hold a default stand where the table begins: only those that were written are told of.
     for entry in
@@ -185,6 +207,11 @@ fn endpoint(written: &Section, namespaces: &mut Vec<Box<str>>, findings: &mut Fi
             polling: offered("polling"),
             websocket: offered("websocket"),
             deflate: written.switch("deflate"),
+            allow_eio3: written.switch("allow_eio3"),
+            trailing_slash: written.switch("trailing_slash"),
+            cookie: written.section("cookie").map(|cookie| self::cookie(cookie, findings)),
+            compress_polls_from: written.switch("compress_polls").then(|| written.size("compress_polls_from")),
+            client_files: written.text("client_files").map(str::to_owned),
         }))
     } else {
         let mut paths = Vec::new();
@@ -211,6 +238,30 @@ fn endpoint(written: &Section, namespaces: &mut Vec<Box<str>>, findings: &mut Fi
                 send: heartbeat.find("send").map(plain_json),
             },
         }))
+    }
+}
+
+fn cookie(written: &Section, findings: &mut Findings<'_>) -> Cookie {
+    // RFC 6265, section 4.1.1: what would end the name or the attribute has no place in it.
+    for key in ["name", "path"] {
+        let text = written.text(key).unwrap_or_default();
+        let fits = |byte: u8| {
+            byte.is_ascii_graphic() && byte != b';' && (key == "path" || !b"=,\"\\()<>@:/[]?{}".contains(&byte))
+        };
+        if !text.bytes().all(fits) {
+            findings.problem(&written.place(key), format!("`{text}` cannot be the {key} of a cookie"));
+        }
+    }
+    Cookie {
+        name: written.text_or_empty("name"),
+        path: written.text_or_empty("path"),
+        http_only: written.switch("http_only"),
+        secure: written.switch("secure"),
+        same_site: match written.text("same_site") {
+            Some("strict") => SameSite::Strict,
+            Some("none") => SameSite::None,
+            Some(_) | None => SameSite::Lax,
+        },
     }
 }
 

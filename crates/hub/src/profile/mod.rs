@@ -37,7 +37,7 @@ pub struct Profile {
     /// `[user]`.
     pub user: UserLimits,
     /// `[cors]`.
-    pub origins: Origins,
+    pub cors: Cors,
     /// `[[endpoint]]`, at least one.
     pub endpoints: Vec<Endpoint>,
     /// `[source.rabbitmq]`; `None` where the profile has no such source.
@@ -107,7 +107,7 @@ impl Profile {
             service: settings.service,
             auth: settings.auth,
             user: settings.user,
-            origins: settings.origins,
+            cors: settings.cors,
             endpoints: settings.endpoints,
             rabbitmq: settings.rabbitmq,
             redis: settings.redis,

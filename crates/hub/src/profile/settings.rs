@@ -101,11 +101,22 @@ pub struct UserLimits {
     pub connections: Option<u32>,
 }
 
-/// `[cors]`: the pages that may connect.
+/// `[cors]`: the pages that may connect, and what they may send along.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cors {
+    /// The pages.
+    pub origins: Origins,
+    /// Whether they may send cookies and the like.
+    pub credentials: bool,
+}
+
+/// The pages that may connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origins {
     /// Every page.
     Any,
+    /// Pages of the gateway's own origin: nothing is said of any other.
+    Own,
     /// Pages of these origins.
     Listed(Vec<String>),
 }
@@ -140,6 +151,42 @@ pub struct SocketIoEndpoint {
     pub websocket: bool,
     /// Whether messages are compressed for clients that offer it.
     pub deflate: bool,
+    /// Whether clients of Engine.IO 3 (`socket.io-client` 1 and 2) are let in.
+    pub allow_eio3: bool,
+    /// Whether the path ends with a slash.
+    pub trailing_slash: bool,
+    /// The cookie that the answer to a polling handshake sets.
+    pub cookie: Option<Cookie>,
+    /// The size from which answers to polls are compressed, in bytes; `None` for never.
+    pub compress_polls_from: Option<u64>,
+    /// The folder of the client's files.
+    pub client_files: Option<String>,
+}
+
+/// A cookie that holds a session's id, for balancers that go by one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cookie {
+    /// Its name.
+    pub name: String,
+    /// The path that it is for.
+    pub path: String,
+    /// Whether scripts may not read it.
+    pub http_only: bool,
+    /// Whether it goes over TLS alone.
+    pub secure: bool,
+    /// With which requests from other sites it goes.
+    pub same_site: SameSite,
+}
+
+/// With which requests from other sites a cookie goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SameSite {
+    /// With none.
+    Strict,
+    /// With those that open a page.
+    Lax,
+    /// With all.
+    None,
 }
 
 /// Where the fields of a plain message stand.

@@ -141,7 +141,8 @@ impl Builder {
 
     /// The pages that may connect.
     pub fn origins(mut self, origins: Origins) -> Self {
-        self.profile.origins = origins;
+        self.profile.cors.credentials = matches!(origins, Origins::Listed(_));
+        self.profile.cors.origins = origins;
         self
     }
 

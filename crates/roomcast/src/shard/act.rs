@@ -6,8 +6,8 @@ use hub::names::NamespaceId;
 use hub::rooms::SocketKey;
 use hub::rules::{Reply, Request};
 use hub::sockets::Output;
-use wire::engine::CloseReason;
-use wire::socketio::{Decoded, Kind, Outbound};
+use wire::engine::{CloseReason, Revision};
+use wire::socketio::{Address, Decoded, Kind, Outbound};
 
 use super::connection::Rate;
 use super::inbox::Message;
@@ -22,12 +22,16 @@ impl Shard {
     /// A Socket.IO packet of a client's.
     pub(super) fn packet(&mut self, slot: u32, decoded: &Decoded<'_>) {
         let packet = &decoded.packet;
+        let address = match self.socket_io(slot).session.known().revision {
+            Revision::Four => Address { namespace: &packet.namespace, query: None },
+            Revision::Three => Address::of(&packet.namespace),
+        };
         if packet.kind == Kind::Connect {
-            return self.connect(slot, &packet.namespace, packet.data.as_deref());
+            return self.connect(slot, &address, packet.data.as_deref());
         }
         let keys = self.sockets.at(slot).iter().copied();
         let mut of_name =
-            keys.filter(|key| self.namespaces.name(self.sockets.get(*key).namespace) == &*packet.namespace);
+            keys.filter(|key| self.namespaces.name(self.sockets.get(*key).namespace) == address.namespace);
         let Some(key) = of_name.next() else {
             // As Node: whoever speaks in a namespace that it is not in breaks the protocol.
             return self.close_engine(slot, CloseReason::ParseError, None, "");

@@ -6,8 +6,11 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Either, Full};
-use hub::profile::Origins;
+use hub::profile::{Cookie, Cors, Origins, SameSite};
 use hyper::body::Incoming;
+use wire::engine::PollBody;
+
+use super::ids::SessionId;
 
 /// Bytes of a refused body that are read and dropped before the connection is closed.
 const DISCARD_MAX_BYTES: usize = 16 * 1024 * 1024;
@@ -30,49 +33,79 @@ pub(super) async fn discard(mut body: Incoming, within: Duration) {
 }
 
 /// Cross-origin rules for one request (the WHATWG Fetch standard, "CORS protocol").
-pub(super) struct Cors<'a> {
-    pub(super) origins: &'a Origins,
-    pub(super) origin: Option<&'a HeaderValue>,
+pub(super) struct CrossOrigin<'a> {
+    rules: &'a Cors,
+    origin: Option<HeaderValue>,
+    host: Option<HeaderValue>,
 }
 
-impl Cors<'_> {
+impl<'a> CrossOrigin<'a> {
+    /// The rules for a request with these headers.
+    pub(super) fn of(rules: &'a Cors, headers: &HeaderMap) -> Self {
+        Self { rules, origin: headers.get(header::ORIGIN).cloned(), host: headers.get(header::HOST).cloned() }
+    }
+
     /// Whether a page of this origin may connect. A client without an Origin is no browser.
     pub(super) fn allows(&self) -> bool {
-        match (self.origins, self.origin) {
+        match (&self.rules.origins, &self.origin) {
             (Origins::Any, _) | (_, None) => true,
             (Origins::Listed(origins), Some(origin)) => {
                 origins.iter().any(|listed| listed.as_bytes() == origin.as_bytes())
+            }
+            (Origins::Own, Some(origin)) => {
+                let authority = origin.to_str().ok().and_then(|origin| Some(origin.split_once("://")?.1));
+                authority
+                    .zip(self.host.as_ref())
+                    .is_some_and(|(authority, host)| authority.as_bytes() == host.as_bytes())
             }
         }
     }
 
     pub(super) fn apply(&self, headers: &mut HeaderMap) {
-        match (self.origins, self.origin) {
-            (Origins::Any, _) => {
+        match &self.rules.origins {
+            Origins::Own => return,
+            Origins::Any => {
                 headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
             }
-            (Origins::Listed(_), origin) => {
-                headers.append(header::VARY, HeaderValue::from_static("Origin"));
-                if let Some(origin) = origin.filter(|_| self.allows()) {
+            Origins::Listed(_) => {
+                add_vary(headers, "Origin");
+                if let Some(origin) = self.origin.as_ref().filter(|_| self.allows()) {
                     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-                    headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
                 }
             }
         }
+        if self.rules.credentials {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        }
     }
 
-    pub(super) fn preflight(&self, wanted: Option<HeaderValue>) -> Response<Body> {
+    /// The answer to an OPTIONS, whatever else it asks; none where nothing is said of other origins.
+    pub(super) fn preflight(&self, headers: &HeaderMap) -> Option<Response<Body>> {
+        if self.rules.origins == Origins::Own {
+            return None;
+        }
         let mut response = empty(StatusCode::NO_CONTENT);
+        let wanted = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
         let headers = response.headers_mut();
         self.apply(headers);
         headers
             .insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET,HEAD,PUT,PATCH,POST,DELETE"));
-        headers.append(header::VARY, HeaderValue::from_static("Access-Control-Request-Headers"));
+        add_vary(headers, "Access-Control-Request-Headers");
         if let Some(wanted) = wanted {
             headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted);
         }
-        response
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        Some(response)
     }
+}
+
+/// Adds a field to those that an answer depends on, all in one line as Node writes them.
+fn add_vary(headers: &mut HeaderMap, field: &str) {
+    let fields = match headers.get(header::VARY).and_then(|value| value.to_str().ok()) {
+        Some(before) => format!("{before}, {field}"),
+        None => field.to_owned(),
+    };
+    headers.insert(header::VARY, HeaderValue::try_from(fields).expect("names of fields are a header value"));
 }
 
 pub(super) fn empty(status: StatusCode) -> Response<Body> {
@@ -86,6 +119,26 @@ pub(super) fn with_type(status: StatusCode, content_type: &'static str, body: By
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
+}
+
+/// The body of an answer to a poll.
+pub(super) fn poll_body(body: PollBody) -> Response<Body> {
+    let content_type = if body.binary { "application/octet-stream" } else { "text/plain; charset=UTF-8" };
+    uncached(with_type(StatusCode::OK, content_type, body.bytes))
+}
+
+/// The value of a `Set-Cookie` that holds a session's id.
+pub(super) fn session_cookie(cookie: &Cookie, sid: SessionId) -> HeaderValue {
+    let mut text = format!("{}={sid}; Path={}", cookie.name, cookie.path);
+    for (is_set, attribute) in [(cookie.http_only, "; HttpOnly"), (cookie.secure, "; Secure")] {
+        text.push_str(if is_set { attribute } else { "" });
+    }
+    text.push_str(match cookie.same_site {
+        SameSite::Strict => "; SameSite=Strict",
+        SameSite::Lax => "; SameSite=Lax",
+        SameSite::None => "; SameSite=None",
+    });
+    HeaderValue::try_from(text).expect("the profile checked what stands in a cookie")
 }
 
 pub(super) fn uncached(mut response: Response<Body>) -> Response<Body> {
@@ -106,4 +159,59 @@ pub(super) fn unavailable(reason: &str) -> Response<Body> {
     let mut response = with_type(StatusCode::SERVICE_UNAVAILABLE, "application/json", Bytes::from(body));
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The cross-origin headers of an answer to a page of `origin`, as `name: value` in lines.
+    fn check(origins: Origins, credentials: bool, origin: &'static str, allowed: bool, expected: &[&str]) {
+        let rules = Cors { origins, credentials };
+        let request = HeaderMap::from_iter([
+            (header::ORIGIN, HeaderValue::from_static(origin)),
+            (header::HOST, HeaderValue::from_static("own.example:3000")),
+        ]);
+        let cross_origin = CrossOrigin::of(&rules, &request);
+        assert_eq!(cross_origin.allows(), allowed, "{rules:?} {origin}");
+        let mut headers = HeaderMap::new();
+        cross_origin.apply(&mut headers);
+        let mut lines: Vec<String> =
+            headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().expect("text"))).collect();
+        lines.sort();
+        assert_eq!(lines, expected, "{rules:?} {origin}");
+    }
+
+    #[test]
+    fn pages_learn_whether_they_may_connect() {
+        let listed = || Origins::Listed(vec!["http://a".to_owned()]);
+        check(Origins::Any, false, "http://a", true, &["access-control-allow-origin: *"]);
+        check(
+            Origins::Any,
+            true,
+            "http://a",
+            true,
+            &["access-control-allow-credentials: true", "access-control-allow-origin: *"],
+        );
+        check(listed(), false, "http://a", true, &["access-control-allow-origin: http://a", "vary: Origin"]);
+        check(listed(), true, "http://b", false, &["access-control-allow-credentials: true", "vary: Origin"]);
+        check(Origins::Own, true, "http://own.example:3000", true, &[]);
+        check(Origins::Own, true, "http://a", false, &[]);
+        check(Origins::Own, true, "null", false, &[]);
+    }
+
+    #[test]
+    fn a_cookie_is_spelled_as_node_spells_it() {
+        let cookie = Cookie {
+            name: "io".to_owned(),
+            path: "/".to_owned(),
+            http_only: true,
+            secure: false,
+            same_site: SameSite::Lax,
+        };
+        let sid = SessionId::parse("AAAAAAAAAAAAAAAAAAAA").expect("an id");
+        assert_eq!(session_cookie(&cookie, sid), "io=AAAAAAAAAAAAAAAAAAAA; Path=/; HttpOnly; SameSite=Lax");
+        let cookie = Cookie { http_only: false, secure: true, same_site: SameSite::None, ..cookie };
+        assert_eq!(session_cookie(&cookie, sid), "io=AAAAAAAAAAAAAAAAAAAA; Path=/; Secure; SameSite=None");
+    }
 }

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use tokio::sync::oneshot;
 use wire::engine::Phase;
 
+use super::ids::SessionId;
 use super::inbox::ConnectionKey;
 use super::outbox::Outbox;
 use super::poll::{Handshake, PollReply};
@@ -112,10 +113,12 @@ pub struct SocketIo {
     pub session: wire::engine::Session,
     /// Packets with attachments under way.
     pub decoder: wire::socketio::Decoder,
-    /// The session's id; kept for those that poll, or did.
-    pub sid: Option<Box<str>>,
+    /// The session's id.
+    pub sid: SessionId,
     /// The GET that waits for packets.
     pub waiting_get: Option<oneshot::Sender<PollReply>>,
+    /// The POST whose body is still arriving: what breaks it off.
+    pub arriving_post: Option<oneshot::Sender<()>>,
     /// The WebSocket that may take the session over.
     pub probe: Option<ConnectionKey>,
     /// Until when the client must have entered a namespace.

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use hub::codes::ErrorCode;
 use hub::emission::Payload;
 use hub::names::EventName;
-use wire::engine::Outbound as EnginePacket;
+use wire::engine::{MESSAGE_BYTE, Outbound as EnginePacket};
 use wire::json::Envelope;
 use wire::socketio::Outbound;
 use wire::ws;
@@ -25,6 +25,7 @@ pub fn message(encoding: Encoding, message: Message) -> Bytes {
         (Encoding::Polling, Message::Binary(data)) => pack(Bytes::new(), &[data]),
         (
             Encoding::SocketIo
+            | Encoding::SocketIo3
             | Encoding::Flat
             | Encoding::Data
             | Encoding::SocketIoDeflated
@@ -33,6 +34,7 @@ pub fn message(encoding: Encoding, message: Message) -> Bytes {
             message,
         ) => match message {
             Message::Text(text) => ws::text_frame(&[b"4", text.as_bytes()].concat()),
+            Message::Binary(data) if encoding == Encoding::SocketIo3 => ws::binary_frame(&typed(&data)),
             Message::Binary(data) => ws::binary_frame(&data),
         },
     }
@@ -47,7 +49,7 @@ fn named_event(encoding: Encoding, namespace: &str, event: &str, payload: &Paylo
     let attachments = payload.attachments.len();
     let packet = Outbound::Event { namespace, event, arguments: &payload.json, ack, attachments, offset: None };
     match encoding {
-        Encoding::SocketIo | Encoding::SocketIoDeflated | Encoding::Polling => {
+        Encoding::SocketIo | Encoding::SocketIo3 | Encoding::SocketIoDeflated | Encoding::Polling => {
             socket_io(encoding, &packet, &payload.attachments)
         }
         Encoding::Flat | Encoding::FlatDeflated => {
@@ -64,13 +66,32 @@ pub fn socket_io(encoding: Encoding, packet: &Outbound<'_>, attachments: &[Bytes
     let text = packet.message();
     match encoding {
         Encoding::Polling => pack(text, attachments),
+        Encoding::SocketIo3 if !attachments.is_empty() => {
+            let typed: Vec<Bytes> = attachments.iter().map(|attachment| typed(attachment)).collect();
+            ws::event_frames(&text, &typed)
+        }
         Encoding::SocketIo
+        | Encoding::SocketIo3
         | Encoding::Flat
         | Encoding::Data
         | Encoding::SocketIoDeflated
         | Encoding::FlatDeflated
         | Encoding::DataDeflated => ws::event_frames(&text, attachments),
     }
+}
+
+/// A packet of a polling session as a WebSocket frame, for the session that moves to one.
+pub fn packet_frame(encoding: Encoding, packet: &EnginePacket) -> Bytes {
+    match packet {
+        EnginePacket::Text(text) => ws::text_frame(text),
+        EnginePacket::Binary(data) if encoding == Encoding::SocketIo3 => ws::binary_frame(&typed(data)),
+        EnginePacket::Binary(data) => ws::binary_frame(data),
+    }
+}
+
+/// A binary message of Engine.IO 3 behind the byte of its type.
+fn typed(data: &[u8]) -> Bytes {
+    [&[MESSAGE_BYTE], data].concat().into()
 }
 
 /// What stands in an answer that says what went wrong.
@@ -133,6 +154,18 @@ pub fn unpack(frame: Bytes) -> Vec<EnginePacket> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn binary_frames_of_engine_io_3_begin_with_their_type() {
+        let payload = Payload { json: Bytes::from_static(b"{}"), attachments: [Bytes::from_static(b"ab")].into() };
+        let event = EventName::parse("e").expect("a name");
+        let frames = |encoding| super::event(encoding, "/", &event, &payload, None);
+        assert!(frames(Encoding::SocketIo).ends_with(b"\x82\x02ab"));
+        assert!(frames(Encoding::SocketIo3).ends_with(b"\x82\x03\x04ab"));
+        let packet = EnginePacket::Binary(Bytes::from_static(b"ab"));
+        assert_eq!(packet_frame(Encoding::SocketIo3, &packet), b"\x82\x03\x04ab".as_slice());
+        assert_eq!(packet_frame(Encoding::SocketIo, &packet), b"\x82\x02ab".as_slice());
+    }
 
     #[test]
     fn a_packet_with_attachments_is_one_frame_on_its_way_to_a_poll() {

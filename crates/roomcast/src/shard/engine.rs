@@ -1,19 +1,25 @@
 //! Socket.IO connections: HTTP requests and WebSocket messages go into the Engine.IO session, and what it says is carried out.
 //! Knows nothing of what packets mean to a room: that is `act`.
 
+use std::os::fd::OwnedFd;
+
 use bytes::Bytes;
 use hub::codes::{CloseCode, ErrorCode};
 use hub::profile::{Endpoint, SocketIoEndpoint};
+use tokio::sync::oneshot;
 use wire::engine::{
-    self, CloseReason, Context, GetVerdict, OpenPacket, Output, PostAnswer, ProbeVerdict, Received, Refusal, Session,
+    self, CloseReason, Context, GetVerdict, OpenPacket, Output, Polls, Post, PostAnswer, ProbeVerdict, Received,
+    Refusal, Revision, Session,
 };
+use wire::socketio::Address;
 use wire::ws::{self, Flow, Incoming, Violation};
 
 use super::connection::{Bucket, Connection, Protocol, SocketIo};
-use super::inbox::ConnectionKey;
-use super::poll::{Adopted, Handshake, PollKind, PollReply, PollRequest, Role};
+use super::ids::SessionId;
+use super::inbox::{ConnectionKey, Message};
+use super::poll::{Adopted, Handshake, Named, PollKind, PollReply, PollRequest, Role};
 use super::slots::{Encoding, Way};
-use super::{Doom, ERRORS_PER_MINUTE, Shard, encode};
+use super::{Doom, ERRORS_PER_MINUTE, MESSAGES_PER_READ, Shard, encode};
 use crate::embed;
 
 /// The settings of an endpoint's sessions; those of a plain endpoint are not looked at.
@@ -31,19 +37,36 @@ pub(super) fn settings(endpoint: &Endpoint, max_payload: usize, send_queue_bytes
 impl Shard {
     /// A polling request, from whatever shard its TCP connection is on.
     pub(super) fn poll_request(&mut self, request: PollRequest) {
-        let PollRequest { sid, kind, reply } = request;
-        if let PollKind::Open { handshake, address, endpoint } = kind {
-            let open = self.open_polling(handshake, address, endpoint);
-            // A client that went away meanwhile is noticed by its missing polls.
-            let _ = reply.send(PollReply::Packets(open));
-            return;
+        match request {
+            PollRequest::Open { handshake, address, endpoint, polls, reply } => {
+                let opened = self.open_polling(handshake, address, endpoint, polls);
+                // A client that went away meanwhile is noticed by its missing polls.
+                let _ = reply.send(opened);
+            }
+            PollRequest::Session { named, kind, reply } => {
+                let slot = self.sessions.get(&named.sid).copied();
+                let Some(slot) = slot.filter(|slot| self.connection(*slot).endpoint == named.endpoint) else {
+                    let is_rest = matches!(kind, PollKind::PostRest(_));
+                    // As in Node a POST is answered as if nothing had happened, even if its own packets ended the session.
+                    let _ = reply.send(if is_rest { PollReply::Ok } else { PollReply::UnknownSession });
+                    return;
+                };
+                if engine::fits(self.socket_io(slot).session.known(), named.asked, named.upgrade) {
+                    self.session_request(slot, named, kind, reply);
+                } else {
+                    let _ = reply.send(PollReply::BadRequest);
+                }
+                if self.connections[slot as usize].is_some() {
+                    self.arm(slot);
+                }
+            }
         }
-        let Some(slot) = self.sessions.get(&sid).copied() else {
-            let _ = reply.send(PollReply::UnknownSession);
-            return;
-        };
+        self.settle();
+    }
+
+    fn session_request(&mut self, slot: u32, named: Named, kind: PollKind, reply: oneshot::Sender<PollReply>) {
+        // Whoever asked may have gone meanwhile: its end is told by a request of its own.
         match kind {
-            PollKind::Open { .. } => {}
             PollKind::Get => match self.session(slot, |session, context| session.get(context)) {
                 GetVerdict::Answer(packets) => drop(reply.send(PollReply::Packets(packets))),
                 GetVerdict::Wait => self.socket_io(slot).waiting_get = Some(reply),
@@ -54,56 +77,102 @@ impl Shard {
                 self.socket_io(slot).waiting_get = None;
                 self.session(slot, |session, context| session.get_aborted(context));
             }
-            PollKind::PostStarted { binary } => {
-                let content_type = binary.then_some("application/octet-stream");
-                let started = self.session(slot, |session, context| session.post_started(content_type, context));
+            PollKind::PostStarted { binary, abort } => {
+                let started = self.session(slot, |session, context| session.post_started(binary, context));
+                if started.is_ok() {
+                    self.socket_io(slot).arriving_post = Some(abort);
+                }
                 let _ = reply.send(started.map_or_else(post_reply, |()| PollReply::Ok));
             }
-            PollKind::Post { body, started } => {
-                let started = if started {
-                    Ok(())
-                } else {
-                    self.session(slot, |session, context| session.post_started(None, context))
-                };
-                let answer = started.map_or_else(|answer| answer, |()| self.post(slot, &body));
-                let _ = reply.send(post_reply(answer));
+            PollKind::Post { body, binary, started } => {
+                self.socket_io(slot).arriving_post.take_if(|_| started);
+                let post = self.session(slot, |session, context| {
+                    if !started {
+                        session.post_started(binary, context)?;
+                    }
+                    session.post_body(body, binary, context)
+                });
+                match post {
+                    Ok(post) => self.post(slot, named, post, reply),
+                    Err(answer) => drop(reply.send(post_reply(answer))),
+                }
             }
+            PollKind::PostRest(post) => self.post(slot, named, post, reply),
             PollKind::PostTooLarge => {
+                self.socket_io(slot).arriving_post = None;
                 let answer = self.session(slot, |session, _| session.post_too_large());
                 let _ = reply.send(post_reply(answer));
             }
-            PollKind::PostAborted => self.session(slot, |session, context| session.post_aborted(context)),
-            PollKind::Upgrade => {
-                let on_polling = self.socket_io(slot).session.transport() == engine::Transport::Polling;
-                let _ = reply.send(if on_polling { PollReply::Ok } else { PollReply::BadRequest });
+            PollKind::PostAborted => {
+                self.socket_io(slot).arriving_post = None;
+                self.session(slot, |session, context| session.post_aborted(context));
+            }
+            PollKind::Fits => drop(reply.send(PollReply::Ok)),
+        }
+    }
+
+    /// A helping of a POST's messages; the rest comes when others have had their turn.
+    fn post(&mut self, slot: u32, named: Named, mut post: Post, reply: oneshot::Sender<PollReply>) {
+        for _ in 0..MESSAGES_PER_READ {
+            // What a message sets off may have ended the connection.
+            if self.connections[slot as usize].is_none() {
+                break;
+            }
+            match self.session(slot, |session, context| session.next_message(&mut post, context)) {
+                Some(received) => self.received(slot, received),
+                None => return drop(reply.send(PollReply::Ok)),
             }
         }
-        if self.connections[slot as usize].is_some() {
-            self.arm(slot);
-        }
-        self.settle();
+        let rest = PollRequest::Session { named, kind: PollKind::PostRest(post), reply };
+        self.own.send(Message::Poll(rest));
     }
 
-    fn open_polling(&mut self, handshake: Box<Handshake>, address: std::net::IpAddr, endpoint: usize) -> Bytes {
+    fn open_polling(
+        &mut self,
+        handshake: Box<Handshake>,
+        address: std::net::IpAddr,
+        endpoint: usize,
+        polls: Polls,
+    ) -> PollReply {
         let now = self.clock.now_ms();
         let key = self.slots.open(Encoding::Polling);
-        let session = Session::polling(&self.settings[endpoint], now);
-        let sid = self.node.session_id(self.index, self.clock.random());
-        self.sessions.insert(sid.clone(), key.slot);
-        let open = self.open_packet(&sid, endpoint, true);
-        self.open_socket_io(key, session, Some(sid), handshake, address, endpoint);
+        let revision = polls.revision();
+        let session = Session::polling(&self.settings[endpoint], polls, now);
+        let sid = self.session_id(key.slot, revision);
+        let body = session.opened(self.open_packet(sid, endpoint, true));
+        self.open_socket_io(key, session, sid, handshake, address, endpoint);
         self.open_messages(key);
-        open.into()
+        self.enter_unasked(key.slot, revision);
+        PollReply::Opened { body, sid }
     }
 
-    fn open_packet(&self, sid: &str, endpoint: usize, polling: bool) -> String {
+    fn session_id(&mut self, slot: u32, revision: Revision) -> SessionId {
+        match revision {
+            Revision::Four => self.node.session_id(self.index, self.clock.random()),
+            Revision::Three => self.node.open_session_id(self.index, slot, self.clock.random()),
+        }
+    }
+
+    /// Clients of Engine.IO 3 are let into the main namespace without asking, where there is one.
+    fn enter_unasked(&mut self, slot: u32, revision: Revision) {
+        const MAIN: Address<'_> = Address { namespace: "/", query: None };
+        let of_profile = self.outside.gateway.profile.rules.namespace(MAIN.namespace);
+        let is_there = of_profile.is_some_and(|main| self.serves(slot, main))
+            || self.outside.program.namespace(MAIN.namespace).is_some();
+        let endpoint = self.connection(slot).endpoint;
+        if revision == Revision::Three && is_there && !self.outside.program.messages.contains_key(&endpoint) {
+            self.connect(slot, &MAIN, None);
+        }
+    }
+
+    fn open_packet(&self, sid: SessionId, endpoint: usize, polling: bool) -> String {
         let settings = &self.settings[endpoint];
         let websocket = matches!(
             &self.outside.gateway.profile.endpoints[endpoint],
             Endpoint::SocketIo(SocketIoEndpoint { websocket: true, .. })
         );
         engine::open_packet(&OpenPacket {
-            sid,
+            sid: &sid.to_string(),
             upgrades: polling && websocket,
             ping_interval_ms: settings.ping_interval_ms,
             ping_timeout_ms: settings.ping_timeout_ms,
@@ -115,7 +184,7 @@ impl Shard {
         &mut self,
         key: ConnectionKey,
         session: Session,
-        sid: Option<Box<str>>,
+        sid: SessionId,
         handshake: Box<Handshake>,
         address: std::net::IpAddr,
         endpoint: usize,
@@ -130,11 +199,13 @@ impl Shard {
             decoder: wire::socketio::Decoder::default(),
             sid,
             waiting_get: None,
+            arriving_post: None,
             probe: None,
             // Below Socket.IO there is nothing to enter.
             enter_until_ms: (!self.outside.program.messages.contains_key(&endpoint))
                 .then_some(now + connect_timeout_ms),
         };
+        self.sessions.insert(sid, key.slot);
         self.open(key, self.new_connection(Protocol::SocketIo(Box::new(io)), handshake, address, endpoint));
         self.arm(key.slot);
     }
@@ -168,21 +239,6 @@ impl Shard {
         }
     }
 
-    /// The messages of a POST, one after the other.
-    fn post(&mut self, slot: u32, body: &[u8]) -> PostAnswer {
-        let mut post = match self.session(slot, |session, context| session.post_body(body, context)) {
-            Ok(post) => post,
-            Err(answer) => return answer,
-        };
-        while self.connections[slot as usize].is_some() {
-            match self.session(slot, |session, context| session.next_message(&mut post, context)) {
-                Some(received) => self.received(slot, received),
-                None => break,
-            }
-        }
-        PostAnswer::Ok
-    }
-
     /// A WebSocket whose handshake is over.
     pub(super) fn adopt(&mut self, adopted: Adopted) {
         let Adopted { socket, leftover, deflate, role } = adopted;
@@ -190,11 +246,11 @@ impl Shard {
             Role::Upgrade { sid, .. } => {
                 let Some(main) = self.sessions.get(&sid).copied() else { return };
                 if self.session(main, |session, context| session.probe_started(context)) == ProbeVerdict::Close {
-                    // The other socket goes on; this one is told at once that it is not wanted.
-                    let _ = rustix::net::send(&socket, &ws::close_frame(None, ""), rustix::net::SendFlags::NOSIGNAL);
-                    return;
+                    // The other socket goes on.
+                    return turn_away(&socket);
                 }
-                let key = self.slots.open(Encoding::SocketIo);
+                let revision = self.socket_io(main).session.known().revision;
+                let key = self.slots.open(websocket_encoding(revision));
                 let address = self.connection(main).address;
                 let endpoint = self.connection(main).endpoint;
                 self.socket_io(main).probe = Some(key);
@@ -204,12 +260,14 @@ impl Shard {
                 self.arm(main);
                 key
             }
-            Role::SocketIo { handshake, address, endpoint } => {
-                let key = self.slots.open(Encoding::SocketIo);
-                let session = Session::websocket(&self.settings[endpoint], self.clock.now_ms());
-                self.open_socket_io(key, session, None, handshake, address, endpoint);
+            Role::SocketIo { handshake, address, endpoint, revision } => {
+                let key = self.slots.open(websocket_encoding(revision));
+                let session = Session::websocket(&self.settings[endpoint], revision, self.clock.now_ms());
+                let sid = self.session_id(key.slot, revision);
+                self.open_socket_io(key, session, sid, handshake, address, endpoint);
                 key
             }
+            Role::Unwanted => return turn_away(&socket),
             Role::Json { handshake, address, endpoint, namespace } => {
                 self.open_json(handshake, address, endpoint, namespace)
             }
@@ -222,12 +280,13 @@ impl Shard {
         if self.slots.attach(key, socket, encoding).is_err() {
             return self.doomed.push((key, Doom::Broken));
         }
-        if let Protocol::SocketIo(_) = self.connection(key.slot).protocol {
-            let sid = self.node.session_id(self.index, self.clock.random());
+        if let Protocol::SocketIo(io) = &self.connection(key.slot).protocol {
+            let (sid, revision) = (io.sid, io.session.known().revision);
             let endpoint = self.connection(key.slot).endpoint;
-            let open = self.open_packet(&sid, endpoint, false);
+            let open = self.open_packet(sid, endpoint, false);
             self.send(key.slot, ws::text_frame(open.as_bytes()));
             self.open_messages(key);
+            self.enter_unasked(key.slot, revision);
         }
         self.start_json(key);
         if !leftover.is_empty() && self.slots.is_current(key) {
@@ -380,8 +439,12 @@ impl Shard {
                     let _ = reply.send(PollReply::Packets(packets));
                 }
             }
-            // The request learns it from the answer to its body: the session is closed by then.
-            Output::AbortPost => {}
+            Output::AbortPost => {
+                if let Some(abort) = self.socket_io(slot).arriving_post.take() {
+                    // A POST that broke off by itself needs no breaking.
+                    let _ = abort.send(());
+                }
+            }
             Output::WriteMain(text) => self.send(slot, ws::text_frame(text.as_bytes())),
             Output::WriteProbe(text) => {
                 if let Some(probe) = self.socket_io(slot).probe {
@@ -398,9 +461,8 @@ impl Shard {
             // Its sockets leave when nobody is in the middle of something with them.
             Output::Closed(reason) => self.closed.push((self.slots.key(slot), reason)),
             Output::Forget => {
-                if let Some(sid) = self.socket_io(slot).sid.take() {
-                    self.sessions.remove(&sid);
-                }
+                let sid = self.socket_io(slot).sid;
+                self.sessions.remove(&sid);
                 if let Some(probe) = self.socket_io(slot).probe.take() {
                     self.doomed.push((probe, Doom::Broken));
                 }
@@ -414,7 +476,8 @@ impl Shard {
         let Some(probe) = self.socket_io(slot).probe.take() else { return };
         let main = self.slots.key(slot);
         self.flush(probe.slot);
-        if self.slots.move_socket(probe, main, self.slots.encoding(probe.slot)).is_err() {
+        let encoding = self.slots.encoding(probe.slot);
+        if self.slots.move_socket(probe, main, encoding).is_err() {
             return self.doomed.push((main, Doom::Broken));
         }
         self.migrated = Some((probe, main));
@@ -423,11 +486,7 @@ impl Shard {
             self.connection(slot).outbox = Some(outbox);
         }
         for packet in buffered {
-            let frame = match packet {
-                engine::Outbound::Text(text) => ws::text_frame(&text),
-                engine::Outbound::Binary(data) => ws::binary_frame(&data),
-            };
-            self.send(slot, frame);
+            self.send(slot, encode::packet_frame(encoding, &packet));
         }
     }
 
@@ -508,6 +567,20 @@ impl Shard {
         }
         self.start_closing(slot);
     }
+}
+
+/// The form of events on a WebSocket.
+fn websocket_encoding(revision: Revision) -> Encoding {
+    match revision {
+        Revision::Four => Encoding::SocketIo,
+        Revision::Three => Encoding::SocketIo3,
+    }
+}
+
+/// Tells a WebSocket at once that it is not wanted; it ends when it is dropped.
+fn turn_away(socket: &OwnedFd) {
+    // A client that has gone meanwhile needs no telling.
+    let _ = rustix::net::send(socket, &ws::close_frame(None, ""), rustix::net::SendFlags::NOSIGNAL);
 }
 
 fn post_reply(answer: PostAnswer) -> PollReply {

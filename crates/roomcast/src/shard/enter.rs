@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use hub::codes::{CloseCode, ErrorCode};
-use hub::names::{NamespaceId, UserId, check_name};
+use hub::names::{NamespaceId, SocketId, UserId, check_name};
 use hub::profile::Access;
 use hub::rooms::SocketKey;
 use hub::rules::User;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use wire::engine::CloseReason;
-use wire::socketio::Outbound;
+use wire::engine::{CloseReason, Query, Revision};
+use wire::socketio::{Address, Outbound};
 
 use super::connection::{Pending, Protocol, Purpose};
 use super::inbox::Message;
@@ -36,7 +36,8 @@ struct RefreshArguments {
 
 impl Shard {
     /// A client asks to be let into a namespace.
-    pub(super) fn connect(&mut self, slot: u32, name: &str, auth: Option<&str>) {
+    pub(super) fn connect(&mut self, slot: u32, address: &Address<'_>, auth: Option<&str>) {
+        let name = address.namespace;
         let of_profile = self.outside.gateway.profile.rules.namespace(name);
         let of_profile = of_profile.filter(|namespace| self.serves(slot, *namespace));
         let opened = match of_profile {
@@ -64,7 +65,11 @@ impl Shard {
             }
             Some(Err(_)) => None,
         };
-        let kept = self.outside.program.namespace(name).and(auth).map(Box::from);
+        // Clients of Socket.IO 4 have no payload: what they say of themselves stands in the namespace's query.
+        let query = address.query.map(Query::parse);
+        let token = token.or_else(|| query.as_ref()?.value("token").map(str::to_owned));
+        let auth = auth.map(Box::from).or_else(|| Some(query?.to_json().into_boxed_str()));
+        let kept = self.outside.program.namespace(name).and(auth);
         self.authenticate(slot, namespace, token, kept);
     }
 
@@ -200,8 +205,12 @@ impl Shard {
     ) {
         match self.connection(slot).protocol {
             Protocol::SocketIo(_) => {
-                let name = self.namespaces.name(namespace);
-                let packet = Outbound::ConnectError { namespace: name, message, data: data.map(str::as_bytes) };
+                let revision = self.socket_io(slot).session.known().revision;
+                let (name, data) = (self.namespaces.name(namespace), data.map(str::as_bytes));
+                let packet = match revision {
+                    Revision::Four => Outbound::ConnectError { namespace: name, message, data },
+                    Revision::Three => Outbound::Error4 { namespace: name, message, data },
+                };
                 let frame = encode::socket_io(self.slots.encoding(slot), &packet, &[]);
                 self.send(slot, frame);
             }
@@ -229,14 +238,18 @@ impl Shard {
         let now_unix_secs = self.clock.unix_ms() / 1000;
         let expires_at_unix_secs =
             expires_at_unix_secs.map(|at| if at <= now_unix_secs { at.saturating_add(leeway_secs) } else { at });
-        let id = ids::socket_id(self.index, slot, self.clock.random());
+        let id = self.socket_id(slot, namespace);
         let user = Arc::new(user);
         let key = self.sockets.enter(slot, namespace, id, user.clone(), expires_at_unix_secs);
         self.outside.gateway.metrics.sockets.inc();
         if let Protocol::SocketIo(io) = &mut self.connection(slot).protocol {
             io.enter_until_ms = None;
+            let revision = io.session.known().revision;
             let name = self.namespaces.name(namespace);
-            let packet = Outbound::Connect { namespace: name, sid: id.as_str(), pid: None };
+            let packet = match revision {
+                Revision::Four => Outbound::Connect { namespace: name, sid: id.as_str(), pid: None },
+                Revision::Three => Outbound::Connect4 { namespace: name },
+            };
             let frame = encode::socket_io(self.slots.encoding(slot), &packet, &[]);
             self.send(slot, frame);
         }
@@ -250,6 +263,20 @@ impl Shard {
         self.with_sockets(|sockets, moment, watch, out| sockets.welcome(key, moment, watch, out));
         self.arm(slot);
         self.take_up(key, handshake);
+    }
+
+    /// A public id. The clients of Engine.IO 3 know theirs in the main namespace: their session's. In others they make one up of both,
+    /// which is no id here.
+    fn socket_id(&mut self, slot: u32, namespace: NamespaceId) -> SocketId {
+        let is_main = self.namespaces.name(namespace) == "/";
+        match &self.connection(slot).protocol {
+            Protocol::SocketIo(io) if io.session.known().revision == Revision::Three && is_main => {
+                io.sid.to_socket_id()
+            }
+            Protocol::SocketIo(_) | Protocol::Json(_) | Protocol::Probe(_) => {
+                ids::socket_id(self.index, slot, self.clock.random())
+            }
+        }
     }
 
     /// Where a user may have only so many connections, the oldest ones go, on whichever shard they are.

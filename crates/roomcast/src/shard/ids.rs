@@ -1,6 +1,8 @@
 //! The ids that name a place: session ids hold their shard and node, socket ids their shard and slot, so that finding either needs no table.
 //! Takes its randomness as an argument.
 
+use std::fmt;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hub::names::SocketId;
@@ -11,20 +13,60 @@ const ID_BYTES: usize = 15;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NodeId(pub [u8; 3]);
 
+/// The id of an Engine.IO session: 20 characters of `A-Za-z0-9_-`. A secret between us and the client.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionId([u8; ID_BYTES]);
+
+impl SessionId {
+    /// Takes 20 characters of the alphabet; anything else is no session's id.
+    pub fn parse(text: &str) -> Option<Self> {
+        decode(text).map(Self)
+    }
+
+    /// The id as a socket's public id: that is what it is to clients of Engine.IO 3, see [`NodeId::open_session_id`].
+    pub fn to_socket_id(self) -> SocketId {
+        SocketId::parse(&self.to_string()).expect("15 bytes are 20 characters of the alphabet")
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
+    }
+}
+
+impl fmt::Debug for SessionId {
+    /// Not the id itself, which is a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionId(…)")
+    }
+}
+
 impl NodeId {
-    /// An Engine.IO session id of a shard: shard (1 byte), node (3), random (11), in base64url. It is a secret between us and the client.
-    pub fn session_id(self, shard: usize, random: [u8; 11]) -> Box<str> {
+    /// The id of a session of a shard: shard (1 byte), node (3), random (11).
+    pub fn session_id(self, shard: usize, random: [u8; 11]) -> SessionId {
         let mut bytes = [0; ID_BYTES];
         bytes[0] = shard as u8;
         bytes[1..4].copy_from_slice(&self.0);
         bytes[4..].copy_from_slice(&random);
-        URL_SAFE_NO_PAD.encode(bytes).into()
+        SessionId(bytes)
     }
 
-    /// The shard of a session id of this node.
-    pub fn shard_of(self, session_id: &str) -> Option<usize> {
-        let bytes = decode(session_id)?;
-        (bytes[1..4] == self.0).then_some(usize::from(bytes[0]))
+    /// The id of a session of Engine.IO 3, whose clients take it for the public id of their socket. It is therefore built as one:
+    /// shard (1 byte), slot (4), node (3), random (7).
+    pub fn open_session_id(self, shard: usize, slot: u32, random: [u8; 7]) -> SessionId {
+        let mut bytes = [0; ID_BYTES];
+        bytes[0] = shard as u8;
+        bytes[1..5].copy_from_slice(&slot.to_be_bytes());
+        bytes[5..8].copy_from_slice(&self.0);
+        bytes[8..].copy_from_slice(&random);
+        SessionId(bytes)
+    }
+
+    /// The shard of a session of this node, in either form.
+    pub fn shard_of(self, id: SessionId) -> Option<usize> {
+        let SessionId(bytes) = id;
+        (bytes[1..4] == self.0 || bytes[5..8] == self.0).then_some(usize::from(bytes[0]))
     }
 }
 
@@ -57,9 +99,14 @@ mod tests {
     fn ids_name_their_place() {
         let node = NodeId([1, 2, 3]);
         let sid = node.session_id(63, [9; 11]);
-        assert_eq!((sid.len(), node.shard_of(&sid)), (20, Some(63)));
-        assert_eq!(NodeId([1, 2, 4]).shard_of(&sid), None, "another run of the node");
-        assert_eq!(node.shard_of("__proto__"), None);
+        assert_eq!((sid.to_string().len(), node.shard_of(sid)), (20, Some(63)));
+        assert_eq!(SessionId::parse(&sid.to_string()), Some(sid));
+        assert_eq!(NodeId([1, 2, 4]).shard_of(sid), None, "another run of the node");
+        for text in ["__proto__", "constructor", "", "AAAAAAAAAAAAAAAAAAA=", "AAAAAAAAAAAAAAAAAAAAA"] {
+            assert_eq!(SessionId::parse(text), None, "{text}");
+        }
         assert_eq!(place_of(socket_id(2, 70_000, [5; 10]).as_str()), Some((2, 70_000)));
+        let sid = node.open_session_id(2, 70_000, [9; 7]);
+        assert_eq!((node.shard_of(sid), place_of(sid.to_socket_id().as_str())), (Some(2), Some((2, 70_000))));
     }
 }

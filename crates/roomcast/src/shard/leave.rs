@@ -7,7 +7,7 @@ use wire::socketio::Outbound;
 
 use super::connection::{Pending, Protocol, Purpose};
 use super::inbox::ConnectionKey;
-use super::slots::{Encoding, Way};
+use super::slots::Way;
 use super::{Doom, Shard, encode};
 
 impl Shard {
@@ -73,7 +73,7 @@ impl Shard {
 
     pub(super) fn send_disconnect(&mut self, key: SocketKey) {
         let (slot, namespace) = self.place(key);
-        if matches!(self.slots.encoding(slot).plain(), Encoding::SocketIo | Encoding::Polling) {
+        if matches!(self.connection(slot).protocol, Protocol::SocketIo(_)) {
             let name = self.namespaces.name(namespace);
             let frame = encode::socket_io(self.slots.encoding(slot), &Outbound::Disconnect { namespace: name }, &[]);
             self.send(slot, frame);
@@ -97,9 +97,7 @@ impl Shard {
         match connection.protocol {
             Protocol::SocketIo(io) => {
                 is_counted |= matches!(io.session.phase(), Phase::Closing | Phase::Closed);
-                if let Some(sid) = &io.sid {
-                    self.sessions.remove(sid);
-                }
+                self.sessions.remove(&io.sid);
                 if let Some(probe) = io.probe {
                     self.doomed.push((probe, Doom::Broken));
                 }

@@ -6,7 +6,9 @@
 mod act;
 pub mod admission;
 mod answers;
+pub mod client_files;
 mod clock;
+mod compress;
 mod connection;
 mod deliver;
 mod encode;
@@ -110,8 +112,8 @@ struct Shard {
     program_sockets: Vec<Option<embed::Socket>>,
     /// The program's deeds are being done.
     is_doing: bool,
-    /// Sessions that poll, or did, by their id.
-    sessions: HashMap<Box<str>, u32>,
+    /// Sessions by their id.
+    sessions: HashMap<ids::SessionId, u32>,
     /// Events that are not noted yet; their bytes count in the inbox.
     events: VecDeque<Arc<Event>>,
     /// Events of this tick: kept until everything is flushed, as dropping the last one completes it.

@@ -7,6 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hub::names::NamespaceId;
 use tokio::sync::oneshot;
+use wire::engine::{Known, PollBody, Polls, Post, Revision};
+
+use super::ids::SessionId;
 
 use crate::embed;
 
@@ -21,18 +24,8 @@ pub struct Handshake {
     pub request: Option<Arc<embed::Request>>,
 }
 
-/// A polling request for a session of the shard.
-pub struct PollRequest {
-    /// The session; empty for a handshake.
-    pub sid: Box<str>,
-    /// What is asked.
-    pub kind: PollKind,
-    /// The answer. A sender that is dropped stands for 400.
-    pub reply: oneshot::Sender<PollReply>,
-}
-
-/// What a polling request asks.
-pub enum PollKind {
+/// A polling request for the shard.
+pub enum PollRequest {
     /// A new session.
     Open {
         /// Who the client says it is.
@@ -41,7 +34,37 @@ pub enum PollKind {
         address: IpAddr,
         /// Which endpoint of the profile it came to.
         endpoint: usize,
+        /// How its polls are written.
+        polls: Polls,
+        /// The answer.
+        reply: oneshot::Sender<PollReply>,
     },
+    /// For a session of the shard.
+    Session {
+        /// What the request says of its session.
+        named: Named,
+        /// What is asked.
+        kind: PollKind,
+        /// The answer. A sender that is dropped stands for 400.
+        reply: oneshot::Sender<PollReply>,
+    },
+}
+
+/// A session as a request names it. Its owner knows whether the request fits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Named {
+    /// The session.
+    pub sid: SessionId,
+    /// Which endpoint of the profile the request came to.
+    pub endpoint: usize,
+    /// The transport and revision that the request is for.
+    pub asked: Known,
+    /// Whether the request asks for a WebSocket.
+    pub upgrade: bool,
+}
+
+/// What a polling request asks.
+pub enum PollKind {
     /// GET: packets, as soon as there are any.
     Get,
     /// The GET that is pending was dropped by its client.
@@ -50,27 +73,40 @@ pub enum PollKind {
     PostStarted {
         /// Whether its body is said to be binary.
         binary: bool,
+        /// Told when the connection of the POST is to be broken off.
+        abort: oneshot::Sender<()>,
     },
     /// POST: its body is here.
     Post {
         /// The body.
         body: Bytes,
+        /// Whether it is said to be binary.
+        binary: bool,
         /// Whether [`PollKind::PostStarted`] went before.
         started: bool,
     },
+    /// POST: what is left of its body after a helping of messages. The shard asks itself, so that others have their turn in between.
+    PostRest(Post),
     /// POST: its body will never be complete.
     PostAborted,
     /// POST: its body is over the limit.
     PostTooLarge,
-    /// May a WebSocket take the session over?
-    Upgrade,
+    /// Is there such a session, and does the request fit it?
+    Fits,
 }
 
 /// The answer to a polling request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PollReply {
-    /// 200, `text/plain; charset=UTF-8`: packets, or the handshake.
-    Packets(Bytes),
+    /// 200: the session is open.
+    Opened {
+        /// The handshake's answer.
+        body: PollBody,
+        /// The session's id, for a cookie.
+        sid: SessionId,
+    },
+    /// 200: packets.
+    Packets(PollBody),
     /// 200, `text/html`: `ok`.
     Ok,
     /// No such session.
@@ -81,8 +117,6 @@ pub enum PollReply {
     Gone,
     /// 413, empty.
     TooLarge,
-    /// 503: the node is full or ending.
-    Unavailable,
 }
 
 /// A WebSocket whose handshake is over, on its way to its shard.
@@ -107,14 +141,18 @@ pub enum Role {
         address: IpAddr,
         /// Which endpoint of the profile it came to.
         endpoint: usize,
+        /// The revision that it speaks.
+        revision: Revision,
     },
     /// The next transport of a polling session.
     Upgrade {
         /// The session.
-        sid: Box<str>,
+        sid: SessionId,
         /// Which endpoint of the profile it came to.
         endpoint: usize,
     },
+    /// Nothing: it is told so by a close frame.
+    Unwanted,
     /// A plain JSON connection.
     Json {
         /// Who the client says it is.

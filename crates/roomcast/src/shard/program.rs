@@ -435,7 +435,7 @@ fn undecided() -> Refused {
 /// Whether a client of this encoding can answer.
 pub(super) fn is_socket_io(encoding: Encoding) -> bool {
     match encoding {
-        Encoding::SocketIo | Encoding::SocketIoDeflated | Encoding::Polling => true,
+        Encoding::SocketIo | Encoding::SocketIo3 | Encoding::SocketIoDeflated | Encoding::Polling => true,
         Encoding::Flat | Encoding::FlatDeflated | Encoding::Data | Encoding::DataDeflated => false,
     }
 }

@@ -45,6 +45,8 @@ pub enum Way {
 pub enum Encoding {
     /// Socket.IO in WebSocket frames.
     SocketIo,
+    /// The same for Engine.IO 3, where binary frames begin with their type.
+    SocketIo3,
     /// Socket.IO packets for a polling session.
     Polling,
     /// `{type, …}` in WebSocket frames.
@@ -61,12 +63,13 @@ pub enum Encoding {
 
 impl Encoding {
     /// How many there are.
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = 8;
 
     /// What is compressed for this one: itself where nothing is.
     pub fn plain(self) -> Self {
         match self {
             Self::SocketIo | Self::SocketIoDeflated => Self::SocketIo,
+            Self::SocketIo3 => Self::SocketIo3,
             Self::Polling => Self::Polling,
             Self::Flat | Self::FlatDeflated => Self::Flat,
             Self::Data | Self::DataDeflated => Self::Data,
@@ -77,6 +80,8 @@ impl Encoding {
     pub fn deflated(self) -> Self {
         match self {
             Self::SocketIo | Self::SocketIoDeflated => Self::SocketIoDeflated,
+            // Old clients offer it and need it not.
+            Self::SocketIo3 => Self::SocketIo3,
             // HTTP has a compression of its own.
             Self::Polling => Self::Polling,
             Self::Flat | Self::FlatDeflated => Self::FlatDeflated,

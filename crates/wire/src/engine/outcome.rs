@@ -3,9 +3,7 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
-
-use super::{Outbound, Refusal};
+use super::{Outbound, PollBody, Refusal};
 
 /// What all sessions of a gateway share.
 #[derive(Clone, Debug)]
@@ -51,8 +49,8 @@ pub struct Context<'a> {
 /// What the driver is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Answer the GET that is waiting with 200 and this payload.
-    AnswerGet(Bytes),
+    /// Answer the GET that is waiting with 200 and this body.
+    AnswerGet(PollBody),
     /// Break the connection of the POST whose body is still arriving.
     AbortPost,
     /// Write this text message to the session's WebSocket.
@@ -142,8 +140,8 @@ pub enum Received<'a> {
 /// What becomes of the GET that just arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GetVerdict {
-    /// Answer it with 200 and this payload.
-    Answer(Bytes),
+    /// Answer it with 200 and this body.
+    Answer(PollBody),
     /// Keep it until [`Output::AnswerGet`].
     Wait,
     /// 400 with an empty body: another GET was waiting. The session is closed.

@@ -1,5 +1,4 @@
-//! Engine.IO packets: the text of one, and the payloads of long-polling that join several with 0x1e.
-//! Knows no session.
+//! Engine.IO packets: the text of one, in and out. Knows no session, and nothing of the payloads that join several.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,8 +8,8 @@ use base64::alphabet;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use bytes::Bytes;
 
-/// Stands between the packets of a polling payload.
-pub const SEPARATOR: char = '\u{1e}';
+/// The type of a message where it stands as a byte: before the bytes of a binary message in revision 3.
+pub const MESSAGE_BYTE: u8 = 4;
 
 /// One packet as a peer wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +39,10 @@ pub enum PacketError {
     Empty,
     /// The first character names no packet type.
     UnknownType,
+    /// A packet of a payload of revision 3 without a length, or not as long as it says.
+    Length,
+    /// A packet that says it is text, and is not UTF-8.
+    NotUtf8,
 }
 
 impl fmt::Display for PacketError {
@@ -47,6 +50,8 @@ impl fmt::Display for PacketError {
         formatter.write_str(match self {
             Self::Empty => "empty Engine.IO packet",
             Self::UnknownType => "unknown Engine.IO packet type",
+            Self::Length => "Engine.IO packet that is not as long as it says",
+            Self::NotUtf8 => "Engine.IO packet of text that is not UTF-8",
         })
     }
 }
@@ -100,62 +105,13 @@ pub enum Outbound {
 }
 
 impl Outbound {
-    /// How many bytes the packet takes in a polling payload, without a separator.
+    /// How many bytes the packet takes in a polling payload of revision 4, without a separator.
     pub fn polling_len(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
             Self::Binary(data) => 1 + data.len().div_ceil(3) * 4,
         }
     }
-}
-
-/// The packets of a polling payload, one after the other. The reader stops at the first error. An empty payload, and a separator
-/// at the end, is an empty packet and so an error.
-///
-/// A payload has no more packets than bytes, so the bound on the body is the bound on their number.
-#[derive(Clone, Debug)]
-pub struct Payload<'a> {
-    rest: Option<&'a str>,
-}
-
-impl<'a> Payload<'a> {
-    /// A reader of the payload's text.
-    pub fn new(text: &'a str) -> Self {
-        Self { rest: Some(text) }
-    }
-}
-
-impl<'a> Iterator for Payload<'a> {
-    type Item = Result<Packet<'a>, PacketError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let text = self.rest.take()?;
-        let (first, rest) = match text.split_once(SEPARATOR) {
-            Some((first, rest)) => (first, Some(rest)),
-            None => (text, None),
-        };
-        let packet = Packet::parse(first);
-        if packet.is_ok() {
-            self.rest = rest;
-        }
-        Some(packet)
-    }
-}
-
-/// A polling payload of these packets.
-pub fn encode_payload<'a>(packets: impl IntoIterator<Item = &'a Outbound>) -> Bytes {
-    let mut out = Vec::new();
-    for (index, packet) in packets.into_iter().enumerate() {
-        out.reserve(1 + packet.polling_len());
-        if index > 0 {
-            out.push(SEPARATOR as u8);
-        }
-        match packet {
-            Outbound::Text(text) => out.extend_from_slice(text),
-            Outbound::Binary(data) => write_binary(data, &mut out),
-        }
-    }
-    out.into()
 }
 
 /// What the first packet tells a client about its session.
@@ -182,13 +138,13 @@ pub fn open_packet(open: &OpenPacket<'_>) -> String {
     )
 }
 
-fn write_binary(data: &[u8], out: &mut Vec<u8>) {
+pub(super) fn write_binary(data: &[u8], out: &mut Vec<u8>) {
     out.push(b'b');
     out.extend_from_slice(STANDARD.encode(data).as_bytes());
 }
 
 /// Base64 as Node's `Buffer.from(text, "base64")` reads it: either alphabet, with or without padding, other characters skipped.
-fn decode_base64(text: &str) -> Vec<u8> {
+pub(super) fn decode_base64(text: &str) -> Vec<u8> {
     const LENIENT: GeneralPurpose = GeneralPurpose::new(
         &alphabet::STANDARD,
         GeneralPurposeConfig::new()
@@ -217,7 +173,6 @@ fn decode_base64(text: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     #[test]
     fn a_packet_is_its_type_and_payload() {
@@ -261,24 +216,6 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_is_packets_and_separators() {
-        let read = |text| Payload::new(text).collect::<Vec<_>>();
-        assert_eq!(
-            read("4a\u{1e}2\u{1e}bAQ=="),
-            [Ok(Packet::Message("a")), Ok(Packet::Ping("")), Ok(Packet::Binary(vec![1].into()))]
-        );
-        assert_eq!(read(""), [Err(PacketError::Empty)]);
-        assert_eq!(read("4a\u{1e}"), [Ok(Packet::Message("a")), Err(PacketError::Empty)]);
-        assert_eq!(read("4a\u{1e}7\u{1e}4b"), [Ok(Packet::Message("a")), Err(PacketError::UnknownType)]);
-        let packets = [
-            Outbound::Text(Bytes::from_static(b"4a")),
-            Outbound::Binary(Bytes::from_static(&[1])),
-            Outbound::Text(Bytes::from_static(b"2")),
-        ];
-        assert_eq!(encode_payload(&packets), "4a\u{1e}bAQ==\u{1e}2");
-    }
-
-    #[test]
     fn the_open_packet_is_spelled_as_node_spells_it() {
         let open = OpenPacket {
             sid: "abc",
@@ -291,28 +228,5 @@ mod tests {
             r#"0{"sid":"abc","upgrades":["websocket"],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}"#;
         assert_eq!(open_packet(&open), expected);
         assert!(open_packet(&OpenPacket { upgrades: false, ..open }).contains(r#""upgrades":[],"#));
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_written_is_read(messages in prop::collection::vec((any::<bool>(), "[^\u{1e}]{0,20}"), 1..6)) {
-            let packets: Vec<Outbound> = messages.iter().map(|(text, data)| match text {
-                true => Outbound::Text(format!("4{data}").into()),
-                false => Outbound::Binary(data.clone().into()),
-            }).collect();
-            let payload = encode_payload(&packets);
-            let text = std::str::from_utf8(&payload).expect("UTF-8");
-            prop_assert_eq!(text.len(), packets.iter().map(Outbound::polling_len).sum::<usize>() + packets.len() - 1);
-            let expected: Vec<_> = messages.iter().map(|(text, data)| Ok(match text {
-                true => Packet::Message(data),
-                false => Packet::Binary(data.as_bytes().into()),
-            })).collect();
-            prop_assert_eq!(Payload::new(text).collect::<Vec<_>>(), expected);
-        }
-
-        #[test]
-        fn no_payload_panics(text in "[0-9b\u{1e}A=é]{0,40}|.{0,40}") {
-            prop_assert!(Payload::new(&text).count() <= text.len() + 1);
-        }
     }
 }

@@ -3,10 +3,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
-
-use super::packet::encode_payload;
-use super::{Context, Outbound, Output, Settings};
+use super::{Context, Outbound, Output, PollBody, Polls, Settings};
 
 /// How many packets a GET is answered with at most: python-engineio gives up on a payload of more than 16.
 pub(super) const MAX_PACKETS_PER_GET: usize = 16;
@@ -25,6 +22,8 @@ pub(super) struct Polling {
     packets: VecDeque<Outbound>,
     /// What the waiting packets count for, each with its place in the queue, so that many small ones are bounded too.
     buffered_bytes: usize,
+    /// How its polls are written.
+    pub(super) polls: Polls,
     pub(super) get_waits: bool,
     pub(super) post_arrives: bool,
     pub(super) probe: Option<Probe>,
@@ -39,6 +38,11 @@ pub(super) struct Probe {
 }
 
 impl Polling {
+    /// Nothing waits, nothing is open.
+    pub(super) fn new(polls: Polls) -> Self {
+        Self { polls, ..Self::default() }
+    }
+
     /// Whether one more message is within the bound.
     pub(super) fn fits(&self, packet: &Outbound, settings: &Settings) -> bool {
         self.buffered_bytes + weight(packet) <= settings.max_buffered_bytes
@@ -54,12 +58,12 @@ impl Polling {
     }
 
     /// The answer to a GET: the first packets, at most 16, and no more than `max_payload` bytes unless the first alone has more.
-    pub(super) fn take_payload(&mut self, max_payload: usize) -> Option<Bytes> {
+    pub(super) fn take_payload(&mut self, max_payload: usize) -> Option<PollBody> {
         let mut payload_len = 0;
         let mut count = 0;
         for packet in self.packets.iter().take(MAX_PACKETS_PER_GET) {
             let separator_len = usize::from(count > 0);
-            payload_len += separator_len + packet.polling_len();
+            payload_len += separator_len + self.polls.len_at_most(packet);
             if count > 0 && payload_len > max_payload {
                 break;
             }
@@ -68,7 +72,7 @@ impl Polling {
         if count == 0 {
             return None;
         }
-        let payload = encode_payload(self.packets.iter().take(count));
+        let payload = self.polls.body(self.packets.iter().take(count));
         if count == self.packets.len() {
             // An idle client keeps no memory for its busiest moment.
             self.packets = VecDeque::new();
@@ -114,7 +118,7 @@ impl Polling {
         {
             *noop_at_ms = context.now_ms + NOOP_INTERVAL_MS;
             if std::mem::take(&mut self.get_waits) {
-                context.out.push(Output::AnswerGet(Bytes::from_static(NOOP.as_bytes())));
+                context.out.push(Output::AnswerGet(self.polls.control(&[NOOP])));
             }
         }
     }
@@ -147,6 +151,7 @@ mod tests {
             lengths.iter().for_each(|len| polling.push(text(*len)));
             let mut answers = Vec::new();
             while let Some(payload) = polling.take_payload(100) {
+                let payload = payload.bytes;
                 answers.push(payload.split(|byte| *byte == 0x1e).count());
                 assert!(payload.len() <= 100 || answers.last() == Some(&1), "only a lone packet may be longer");
             }

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::json::write_string;
+
 /// How a session carries packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
@@ -52,6 +54,24 @@ impl<'a> Query<'a> {
     /// All parameters in order, repeated ones as often as they came.
     pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.pairs.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
+    }
+
+    /// All parameters as a JSON object of texts, in order; of a name that came twice the last value stands.
+    pub fn to_json(&self) -> String {
+        let mut out = b"{".to_vec();
+        for (index, (name, value)) in self.pairs().enumerate() {
+            if self.pairs.iter().skip(index + 1).any(|later| later.0 == name) {
+                continue;
+            }
+            if out.len() > 1 {
+                out.push(b',');
+            }
+            write_string(name, &mut out);
+            out.push(b':');
+            write_string(value, &mut out);
+        }
+        out.push(b'}');
+        String::from_utf8(out).expect("strings are written as UTF-8")
     }
 
     /// `EIO`.
@@ -125,6 +145,8 @@ mod tests {
         check("absent", None);
         assert_eq!(query.pairs().count(), 9);
         assert_eq!(query.sid(), None, "an empty sid is none");
+        assert_eq!(Query::parse("a=1&b=\"&a=%32").to_json(), r#"{"b":"\"","a":"2"}"#);
+        assert_eq!(Query::parse("").to_json(), "{}");
     }
 
     #[test]

@@ -7,20 +7,20 @@ use bytes::Bytes;
 
 use super::outcome::{CloseReason, Context, GetVerdict, Output, Phase, PostAnswer, ProbeVerdict, Received, Settings};
 use super::polling::{NOOP, NOOP_INTERVAL_MS, Polling, Probe};
-use super::{Outbound, Packet, Payload, Refusal, Transport};
+use super::{Known, Outbound, Packet, PacketError, Payload, PollBody, Polls, Refusal, Revision, Transport};
 
 /// Packets of our own, as they stand on the wire.
 const CLOSE: &str = "1";
 const PING: &str = "2";
+const PONG: &str = "3";
 const PROBE_PONG: &str = "3probe";
-/// What the GET after a close is answered with, as in Node.
-const NOOP_AND_CLOSE: &str = "6\u{1e}1";
 
 /// One session. Small on a WebSocket: what polling needs is kept in a box that the upgrade frees.
 #[derive(Debug)]
 pub struct Session {
     state: State,
     heartbeat: Heartbeat,
+    revision: Revision,
 }
 
 #[derive(Debug)]
@@ -39,30 +39,63 @@ enum State {
 enum Heartbeat {
     PingDue(u64),
     PongDue(u64),
+    /// Revision 3: the client pings, and must have done so by then.
+    PingAwaited(u64),
     Stopped,
 }
 
 /// The body of a POST, of which [`Session::next_message`] takes one message at a time.
 #[derive(Debug)]
-pub struct Post<'a> {
-    packets: Payload<'a>,
+pub struct Post {
+    body: Body,
+    /// Where the packets begin that are not read yet; nowhere once the body is used up.
+    at: Option<usize>,
+}
+
+#[derive(Debug)]
+enum Body {
+    Text(String),
+    Bytes(Bytes),
+}
+
+impl Heartbeat {
+    /// The heartbeat of a session that opened, or was heard of, at this moment.
+    fn start(revision: Revision, settings: &Settings, now_ms: u64) -> Self {
+        match revision {
+            Revision::Four => Self::PingDue(now_ms + settings.ping_interval_ms),
+            Revision::Three => Self::PingAwaited(now_ms + settings.ping_interval_ms + settings.ping_timeout_ms),
+        }
+    }
 }
 
 impl Session {
-    /// A session opened by a GET on polling, which the driver answers with the open packet.
-    pub fn polling(settings: &Settings, now_ms: u64) -> Self {
-        Self {
-            state: State::Polling(Box::default()),
-            heartbeat: Heartbeat::PingDue(now_ms + settings.ping_interval_ms),
-        }
+    /// A session opened by a GET on polling, which the driver answers with [`Session::opened`].
+    pub fn polling(settings: &Settings, polls: Polls, now_ms: u64) -> Self {
+        let revision = polls.revision();
+        let heartbeat = Heartbeat::start(revision, settings, now_ms);
+        Self { state: State::Polling(Box::new(Polling::new(polls))), heartbeat, revision }
     }
 
     /// A session opened directly on a WebSocket, to which the driver writes the open packet.
-    pub fn websocket(settings: &Settings, now_ms: u64) -> Self {
-        Self { state: State::WebSocket, heartbeat: Heartbeat::PingDue(now_ms + settings.ping_interval_ms) }
+    pub fn websocket(settings: &Settings, revision: Revision, now_ms: u64) -> Self {
+        Self { state: State::WebSocket, heartbeat: Heartbeat::start(revision, settings, now_ms), revision }
     }
 
-    /// How messages to the client travel at present; also what [`super::verify`] asks of a known session.
+    /// The answer to the GET that opened the session: its open packet.
+    pub fn opened(&self, open_packet: String) -> PollBody {
+        let packet = [Outbound::Text(open_packet.into())];
+        match &self.state {
+            State::Polling(polling) | State::Closing { polling, .. } => polling.polls.body(&packet),
+            State::WebSocket | State::Closed => Polls::default().body(&packet),
+        }
+    }
+
+    /// What [`super::verify`] asks of a known session.
+    pub fn known(&self) -> Known {
+        Known { transport: self.transport(), revision: self.revision }
+    }
+
+    /// How messages to the client travel at present.
     pub fn transport(&self) -> Transport {
         match &self.state {
             State::Polling(_) | State::Closing { .. } | State::Closed => Transport::Polling,
@@ -98,9 +131,11 @@ impl Session {
             State::Closing { polling, .. } => match polling.take_payload(context.settings.max_payload) {
                 Some(payload) => GetVerdict::Answer(payload),
                 None => {
+                    // Both packets, as Node has them.
+                    let body = polling.polls.control(&[NOOP, CLOSE]);
                     self.state = State::Closed;
                     context.out.push(Output::Forget);
-                    GetVerdict::Answer(Bytes::from_static(NOOP_AND_CLOSE.as_bytes()))
+                    GetVerdict::Answer(body)
                 }
             },
             State::WebSocket => GetVerdict::Refuse(Refusal::BadRequest),
@@ -118,14 +153,13 @@ impl Session {
         }
     }
 
-    /// The head of a POST arrived. After `Ok` read its body (at most `max_payload` bytes) and come back with one of
-    /// [`Session::post_body`], [`Session::post_too_large`], [`Session::post_aborted`].
-    pub fn post_started(&mut self, content_type: Option<&str>, context: &mut Context<'_>) -> Result<(), PostAnswer> {
+    /// The head of a POST arrived; `binary` if it says that its body is `application/octet-stream`. After `Ok` read the body (at most
+    /// `max_payload` bytes) and come back with one of [`Session::post_body`], [`Session::post_too_large`], [`Session::post_aborted`].
+    pub fn post_started(&mut self, binary: bool, context: &mut Context<'_>) -> Result<(), PostAnswer> {
         match &mut self.state {
             State::Polling(polling) => {
-                let binary =
-                    content_type.is_some_and(|value| value.trim().eq_ignore_ascii_case("application/octet-stream"));
-                if polling.post_arrives || binary {
+                // The payloads of revision 4 are text.
+                if polling.post_arrives || (binary && self.revision == Revision::Four) {
                     self.end(CloseReason::TransportError, CLOSE, context);
                     return Err(PostAnswer::BadRequest);
                 }
@@ -141,35 +175,46 @@ impl Session {
 
     /// The body of the POST is whole. After `Ok` take its messages with [`Session::next_message`] until there is none, then answer
     /// [`PostAnswer::Ok`], even if the session was closed over what it held.
-    pub fn post_body<'a>(&mut self, body: &'a [u8], context: &mut Context<'_>) -> Result<Post<'a>, PostAnswer> {
-        match &mut self.state {
-            State::Polling(polling) => polling.post_arrives = false,
-            State::Closing { .. } => {}
+    pub fn post_body(&mut self, body: Bytes, binary: bool, context: &mut Context<'_>) -> Result<Post, PostAnswer> {
+        let polls = match &mut self.state {
+            State::Polling(polling) | State::Closing { polling, .. } => {
+                polling.post_arrives = false;
+                &polling.polls
+            }
             State::WebSocket => return Err(PostAnswer::Refuse(Refusal::BadRequest)),
             State::Closed => return Err(PostAnswer::Refuse(Refusal::SessionUnknown)),
-        }
+        };
         if body.len() > context.settings.max_payload {
             return Err(PostAnswer::TooLarge);
         }
-        let Ok(text) = simdutf8::basic::from_utf8(body) else {
+        if binary {
+            return Ok(Post { body: Body::Bytes(body), at: Some(0) });
+        }
+        let Ok(text) = simdutf8::basic::from_utf8(&body) else {
             self.end(CloseReason::ParseError, CLOSE, context);
             return Err(PostAnswer::BadRequest);
         };
-        Ok(Post { packets: Payload::new(text) })
+        let text = polls.posted(text).map(Cow::into_owned);
+        // As in Node a form without the field holds no packet, not an empty one.
+        Ok(Post { at: text.as_ref().map(|_| 0), body: Body::Text(text.unwrap_or_default()) })
     }
 
     /// The next message of a POST. Control packets are dealt with on the way; none once the body is used up or the session closed.
-    pub fn next_message<'a>(&mut self, post: &mut Post<'a>, context: &mut Context<'_>) -> Option<Received<'a>> {
+    pub fn next_message<'a>(&mut self, post: &'a mut Post, context: &mut Context<'_>) -> Option<Received<'a>> {
+        let at = post.at.take()?;
+        let State::Polling(polling) = &self.state else { return None };
+        let (mut packets, length) = match &post.body {
+            Body::Text(text) => (polling.polls.read(&text[at..]), text.len()),
+            Body::Bytes(bytes) => (Payload::bytes(&bytes[at..]), bytes.len()),
+        };
         while let State::Polling(_) = self.state {
-            let received = match post.packets.next()? {
-                Ok(packet) => self.packet(packet, context),
-                Err(_) => {
-                    self.end(CloseReason::ParseError, CLOSE, context);
-                    None
+            match packets.next()?.map(|packet| self.packet(packet, context)) {
+                Ok(None) => {}
+                Ok(Some(received)) => {
+                    post.at = packets.unread().map(|unread| length - unread);
+                    return Some(received);
                 }
-            };
-            if received.is_some() {
-                return received;
+                Err(_) => self.end(CloseReason::ParseError, CLOSE, context),
             }
         }
         None
@@ -208,13 +253,13 @@ impl Session {
     /// A text message on the session's WebSocket, or on the one that probes.
     pub fn websocket_text<'a>(&mut self, text: &'a str, context: &mut Context<'_>) -> Option<Received<'a>> {
         match &mut self.state {
-            State::WebSocket => match Packet::parse(text) {
-                Ok(packet) => self.packet(packet, context),
-                Err(_) => {
-                    self.end(CloseReason::ParseError, CLOSE, context);
-                    None
-                }
-            },
+            State::WebSocket => {
+                let packet = match self.revision {
+                    Revision::Four => Packet::parse(text),
+                    Revision::Three => Packet::parse_3(text),
+                };
+                self.websocket_packet(packet, context)
+            }
             State::Polling(polling) => {
                 if let Some(probe) = &mut polling.probe {
                     match text {
@@ -238,7 +283,10 @@ impl Session {
     /// A binary message on the session's WebSocket, or on the one that probes.
     pub fn websocket_binary<'a>(&mut self, data: &'a [u8], context: &mut Context<'_>) -> Option<Received<'a>> {
         match &mut self.state {
-            State::WebSocket => Some(Received::Binary(Cow::Borrowed(data))),
+            State::WebSocket => match self.revision {
+                Revision::Four => Some(Received::Binary(Cow::Borrowed(data))),
+                Revision::Three => self.websocket_packet(Packet::parse_3_bytes(data), context),
+            },
             State::Polling(polling) => {
                 if polling.probe.take().is_some() {
                     context.out.push(Output::CloseProbe);
@@ -291,7 +339,7 @@ impl Session {
     /// When [`Session::on_timeout`] is to be called at the latest.
     pub fn next_deadline(&self) -> Option<u64> {
         let heartbeat = match self.heartbeat {
-            Heartbeat::PingDue(at_ms) | Heartbeat::PongDue(at_ms) => Some(at_ms),
+            Heartbeat::PingDue(at_ms) | Heartbeat::PongDue(at_ms) | Heartbeat::PingAwaited(at_ms) => Some(at_ms),
             Heartbeat::Stopped => None,
         };
         match &self.state {
@@ -318,10 +366,12 @@ impl Session {
         match self.heartbeat {
             Heartbeat::PingDue(at_ms) if at_ms <= context.now_ms => {
                 self.heartbeat = Heartbeat::PongDue(context.now_ms + context.settings.ping_timeout_ms);
-                self.ping(context);
+                self.control(PING, context);
             }
-            Heartbeat::PongDue(at_ms) if at_ms <= context.now_ms => self.end(CloseReason::PingTimeout, CLOSE, context),
-            Heartbeat::PingDue(_) | Heartbeat::PongDue(_) | Heartbeat::Stopped => {}
+            Heartbeat::PongDue(at_ms) | Heartbeat::PingAwaited(at_ms) if at_ms <= context.now_ms => {
+                self.end(CloseReason::PingTimeout, CLOSE, context);
+            }
+            Heartbeat::PingDue(_) | Heartbeat::PongDue(_) | Heartbeat::PingAwaited(_) | Heartbeat::Stopped => {}
         }
     }
 
@@ -347,28 +397,51 @@ impl Session {
         }
     }
 
+    fn websocket_packet<'a>(
+        &mut self,
+        packet: Result<Packet<'a>, PacketError>,
+        context: &mut Context<'_>,
+    ) -> Option<Received<'a>> {
+        match packet {
+            Ok(packet) => self.packet(packet, context),
+            Err(_) => {
+                self.end(CloseReason::ParseError, CLOSE, context);
+                None
+            }
+        }
+    }
+
     /// A packet on the session's transport.
     fn packet<'a>(&mut self, packet: Packet<'a>, context: &mut Context<'_>) -> Option<Received<'a>> {
-        match packet {
-            Packet::Message(text) => return Some(Received::Text(text)),
-            Packet::Binary(data) => return Some(Received::Binary(data)),
+        match (packet, self.revision) {
+            (Packet::Message(text), _) => return Some(Received::Text(text)),
+            (Packet::Binary(data), _) => return Some(Received::Binary(data)),
             // As in Node an unasked pong puts the next ping off, too: the client has just proved that it is there.
-            Packet::Pong(_) => self.heartbeat = Heartbeat::PingDue(context.now_ms + context.settings.ping_interval_ms),
-            Packet::Open(_) | Packet::Upgrade | Packet::Noop => {}
-            Packet::Close => self.end(CloseReason::TransportClose, NOOP, context),
-            // In revision 4 it is the server that asks.
-            Packet::Ping(_) => self.end(CloseReason::TransportError, CLOSE, context),
+            (Packet::Pong(_), Revision::Four) => {
+                self.heartbeat = Heartbeat::PingDue(context.now_ms + context.settings.ping_interval_ms);
+            }
+            (Packet::Ping(_), Revision::Three) => {
+                self.heartbeat = Heartbeat::start(Revision::Three, context.settings, context.now_ms);
+                self.control(PONG, context);
+            }
+            (Packet::Open(_) | Packet::Upgrade | Packet::Noop, _) => {}
+            (Packet::Close, _) => self.end(CloseReason::TransportClose, NOOP, context),
+            // In revision 4 it is the server that asks, in revision 3 the client.
+            (Packet::Ping(_), Revision::Four) | (Packet::Pong(_), Revision::Three) => {
+                self.end(CloseReason::TransportError, CLOSE, context);
+            }
         }
         None
     }
 
-    fn ping(&mut self, context: &mut Context<'_>) {
+    /// Sends a packet of our own, at once.
+    fn control(&mut self, packet: &'static str, context: &mut Context<'_>) {
         match &mut self.state {
             State::Polling(polling) => {
-                polling.push(Outbound::Text(Bytes::from_static(PING.as_bytes())));
+                polling.push(Outbound::Text(Bytes::from_static(packet.as_bytes())));
                 polling.flush(context);
             }
-            State::WebSocket => context.out.push(Output::WriteMain(PING)),
+            State::WebSocket => context.out.push(Output::WriteMain(packet)),
             State::Closing { .. } | State::Closed => {}
         }
     }
@@ -380,7 +453,7 @@ impl Session {
         };
         if polling.get_waits {
             // The client has paused its polling and does not look at it.
-            context.out.push(Output::AnswerGet(Bytes::from_static(CLOSE.as_bytes())));
+            context.out.push(Output::AnswerGet(polling.polls.control(&[CLOSE])));
         }
         context.out.push(Output::Upgraded { buffered: polling.take_all() });
         // A pong may have been lost between the transports: it is asked for again a full interval later.
@@ -394,7 +467,7 @@ impl Session {
         match &mut self.state {
             State::Polling(polling) => {
                 if polling.get_waits {
-                    context.out.push(Output::AnswerGet(Bytes::from_static(get_answer.as_bytes())));
+                    context.out.push(Output::AnswerGet(polling.polls.control(&[get_answer])));
                 }
                 polling.break_off(context);
                 self.closed(reason, context);

@@ -91,17 +91,19 @@ pub struct Known {
     pub revision: Revision,
 }
 
-/// Which transports the gateway offers.
+/// What the gateway offers beside revision 4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Transports {
+pub struct Offer {
     /// Long-polling.
     pub polling: bool,
     /// WebSocket.
     pub websocket: bool,
+    /// Revision 3, for old clients.
+    pub revision_3: bool,
 }
 
-impl Transports {
-    fn offer(self, transport: Transport) -> bool {
+impl Offer {
+    fn holds(self, transport: Transport) -> bool {
         match transport {
             Transport::Polling => self.polling,
             Transport::WebSocket => self.websocket,
@@ -141,41 +143,44 @@ pub enum Verdict {
     UpgradeAndClose,
     /// A method that the session does not serve: 500 with an empty body.
     MethodNotServed,
+    /// A WebSocket that does not ask for an upgrade, for a session: [`Refusal::BadRequest`].
+    WithoutUpgrade,
+}
+
+/// Whether a request that names the session fits it: its transport, unless it asks for an upgrade, and its revision.
+pub fn fits(session: Known, asked: Known, upgrade: bool) -> bool {
+    (upgrade || session.transport == asked.transport) && session.revision == asked.revision
 }
 
 /// Decides on a request. A CORS preflight is answered before this is asked.
-pub fn verify(request: &Request<'_>, transports: Transports) -> Result<Verdict, Refusal> {
-    let transport = request.query.transport().filter(|transport| transports.offer(*transport));
+pub fn verify(request: &Request<'_>, offer: Offer) -> Result<Verdict, Refusal> {
+    let transport = request.query.transport().filter(|transport| offer.holds(*transport));
     let transport = transport.ok_or(Refusal::TransportUnknown)?;
     if request.origin.is_some_and(|origin| origin.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t')) {
         return Err(Refusal::BadRequest);
     }
     match request.query.sid() {
         Some(_) => verify_known(request, transport),
-        None => verify_handshake(request, transport),
+        None => verify_handshake(request, transport, offer),
     }
 }
 
 fn verify_known(request: &Request<'_>, transport: Transport) -> Result<Verdict, Refusal> {
     let session = request.session.ok_or(Refusal::SessionUnknown)?;
-    if !request.upgrade && session.transport != transport {
-        return Err(Refusal::BadRequest);
-    }
-    if session.revision != request.query.revision() {
+    if !fits(session, Known { transport, revision: request.query.revision() }, request.upgrade) {
         return Err(Refusal::BadRequest);
     }
     match (transport, request.upgrade, request.method) {
         (Transport::WebSocket, true, Method::Get | Method::Post | Method::Other) => Ok(Verdict::Probe),
         (Transport::Polling, true, Method::Get | Method::Post | Method::Other) => Ok(Verdict::UpgradeAndClose),
-        // A session on a WebSocket that is asked for without an upgrade.
-        (Transport::WebSocket, false, Method::Get | Method::Post | Method::Other) => Err(Refusal::BadRequest),
+        (Transport::WebSocket, false, Method::Get | Method::Post | Method::Other) => Ok(Verdict::WithoutUpgrade),
         (Transport::Polling, false, Method::Get) => Ok(Verdict::Get),
         (Transport::Polling, false, Method::Post) => Ok(Verdict::Post),
         (Transport::Polling, false, Method::Other) => Ok(Verdict::MethodNotServed),
     }
 }
 
-fn verify_handshake(request: &Request<'_>, transport: Transport) -> Result<Verdict, Refusal> {
+fn verify_handshake(request: &Request<'_>, transport: Transport, offer: Offer) -> Result<Verdict, Refusal> {
     if request.method != Method::Get {
         return Err(Refusal::BadHandshakeMethod);
     }
@@ -187,6 +192,7 @@ fn verify_handshake(request: &Request<'_>, transport: Transport) -> Result<Verdi
     }
     match request.query.revision() {
         Revision::Four => {}
+        Revision::Three if offer.revision_3 => {}
         Revision::Three => return Err(Refusal::UnsupportedVersion),
     }
     match (transport, request.upgrade) {
@@ -199,7 +205,7 @@ fn verify_handshake(request: &Request<'_>, transport: Transport) -> Result<Verdi
 mod tests {
     use super::*;
 
-    const BOTH: Transports = Transports { polling: true, websocket: true };
+    const BOTH: Offer = Offer { polling: true, websocket: true, revision_3: false };
     const POLLING: Option<Known> = Some(Known { transport: Transport::Polling, revision: Revision::Four });
     const WEBSOCKET: Option<Known> = Some(Known { transport: Transport::WebSocket, revision: Revision::Four });
 
@@ -243,7 +249,7 @@ mod tests {
         check(Get, false, "EIO=4&transport=polling&sid=x", WEBSOCKET, Err(Refusal::BadRequest));
         check(Post, false, "EIO=4&transport=polling&sid=x", WEBSOCKET, Err(Refusal::BadRequest));
         check(Get, false, "EIO=4&transport=websocket&sid=x", POLLING, Err(Refusal::BadRequest));
-        check(Get, false, "EIO=4&transport=websocket&sid=x", WEBSOCKET, Err(Refusal::BadRequest));
+        check(Get, false, "EIO=4&transport=websocket&sid=x", WEBSOCKET, Ok(Verdict::WithoutUpgrade));
         check(Get, false, "transport=polling&sid=x", POLLING, Err(Refusal::BadRequest));
         check(Get, false, "EIO=3&transport=polling&sid=x", POLLING, Err(Refusal::BadRequest));
     }
@@ -258,7 +264,14 @@ mod tests {
         assert_eq!(verify(&Request { origin, ..request }, BOTH), Err(Refusal::BadRequest));
         let origin = Some("http://ä\t".as_bytes());
         assert_eq!(verify(&Request { origin, ..request }, BOTH), Err(Refusal::Forbidden));
-        assert_eq!(verify(&request, Transports { polling: false, websocket: true }), Err(Refusal::TransportUnknown));
+        let old = Offer { revision_3: true, ..BOTH };
+        for text in ["EIO=3&transport=polling", "transport=polling", "EIO=5&transport=polling"] {
+            let query = Query::parse(text);
+            let request = Request { query: &query, allowed: true, ..request };
+            assert_eq!(verify(&request, old), Ok(Verdict::Open(Transport::Polling)), "{text}");
+            assert_eq!(verify(&request, BOTH), Err(Refusal::UnsupportedVersion), "{text}");
+        }
+        assert_eq!(verify(&request, Offer { polling: false, ..BOTH }), Err(Refusal::TransportUnknown));
     }
 
     #[test]

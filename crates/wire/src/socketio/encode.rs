@@ -59,6 +59,20 @@ pub enum Outbound<'a> {
         /// The JSON of the error's `data`.
         data: Option<&'a [u8]>,
     },
+    /// `0` for a client of Socket.IO 4 (on Engine.IO 3), which works its socket's id out by itself.
+    Connect4 {
+        /// The namespace.
+        namespace: &'a str,
+    },
+    /// `4` for a client of Socket.IO 4: the error's data alone, or its message where it has none.
+    Error4 {
+        /// The namespace.
+        namespace: &'a str,
+        /// What went wrong.
+        message: &'a str,
+        /// The JSON of the error's `data`.
+        data: Option<&'a [u8]>,
+    },
 }
 
 impl Outbound<'_> {
@@ -116,6 +130,14 @@ impl Outbound<'_> {
                 }
                 out.push(b'}');
             }
+            Self::Connect4 { namespace } => write_head(b'0', 0, namespace, None, out),
+            Self::Error4 { namespace, message, data } => {
+                write_head(b'4', 0, namespace, None, out);
+                match data {
+                    Some(data) => out.extend_from_slice(data),
+                    None => write_string(message, out),
+                }
+            }
         }
     }
 
@@ -126,12 +148,12 @@ impl Outbound<'_> {
             Self::Connect { namespace, sid, pid } => {
                 HEAD + namespace.len() + sid.len() + pid.map_or(0, |pid| pid.len() + 9)
             }
-            Self::Disconnect { namespace } => HEAD + namespace.len(),
+            Self::Disconnect { namespace } | Self::Connect4 { namespace } => HEAD + namespace.len(),
             Self::Event { namespace, event, arguments, offset, .. } => {
                 HEAD + namespace.len() + event.len() + arguments.len() + offset.map_or(0, |offset| offset.len() + 3)
             }
             Self::Ack { namespace, arguments, .. } => HEAD + namespace.len() + arguments.len(),
-            Self::ConnectError { namespace, message, data } => {
+            Self::ConnectError { namespace, message, data } | Self::Error4 { namespace, message, data } => {
                 HEAD + namespace.len() + message.len() + data.map_or(0, <[u8]>::len)
             }
         }
@@ -177,6 +199,15 @@ mod tests {
         let error =
             Outbound::ConnectError { namespace: "/deny", message: "not authorized", data: Some(br#"{"code":42}"#) };
         check(error, r#"4/deny,{"message":"not authorized","data":{"code":42}}"#);
+    }
+
+    #[test]
+    fn clients_of_socket_io_4_get_their_own_spelling() {
+        check(Outbound::Connect4 { namespace: "/" }, "0");
+        check(Outbound::Connect4 { namespace: "/a" }, "0/a,");
+        let error = |data| Outbound::Error4 { namespace: "/deny", message: "no \"way\"", data };
+        check(error(None), r#"4/deny,"no \"way\"""#);
+        check(error(Some(br#"{"code":42}"#)), r#"4/deny,{"code":42}"#);
     }
 
     #[test]

@@ -160,13 +160,22 @@ pub(super) static USER: Table = Table {
 
 pub(super) static CORS: Table = Table {
     about: "",
-    keys: &[key(
-        "origins",
-        Words,
-        Default("${CORS_ORIGIN:-*}"),
-        "The origins of pages that may connect, over HTTP and WebSocket alike; `*` for every page.",
-        r#"origins = ["https://hometrip.com"]"#,
-    )],
+    keys: &[
+        key(
+            "origins",
+            Words,
+            Default("${CORS_ORIGIN:-*}"),
+            "The origins of pages that may connect, over HTTP and WebSocket alike; `*` for every page, `own` for the pages of the gateway's own origin alone.",
+            r#"origins = ["https://hometrip.com"]"#,
+        ),
+        key(
+            "credentials",
+            Switch,
+            May,
+            "Whether those pages may send cookies along; if it is not written, they may where `origins` lists them.",
+            "credentials = false",
+        ),
+    ],
 };
 
 pub(super) static ENDPOINT: Table = Table {
@@ -236,6 +245,48 @@ pub(super) static ENDPOINT: Table = Table {
             r#"transports = ["websocket"]"#,
         ),
         key(
+            "allow_eio3",
+            Switch,
+            Default("false"),
+            "`socket.io` alone: lets in clients of Engine.IO 3, that is `socket.io-client` 1 and 2.",
+            "allow_eio3 = true",
+        ),
+        key(
+            "trailing_slash",
+            Switch,
+            Default("true"),
+            "`socket.io` alone: whether clients write a slash at the end of the path, as they do unless told otherwise.",
+            "trailing_slash = false",
+        ),
+        key(
+            "cookie",
+            Kind::Table(&COOKIE),
+            May,
+            "`socket.io` alone: the cookie that the answer to a polling handshake sets; none if it is not written.",
+            r#"cookie = { name = "io" }"#,
+        ),
+        key(
+            "compress_polls",
+            Switch,
+            Default("true"),
+            "`socket.io` alone: whether answers to polls are compressed (gzip, deflate) where the client takes it.",
+            "compress_polls = false",
+        ),
+        key(
+            "compress_polls_from",
+            Size,
+            Default("1024"),
+            "`socket.io` alone: the size from which an answer to a poll is compressed.",
+            r#"compress_polls_from = "4KiB""#,
+        ),
+        key(
+            "client_files",
+            Text,
+            May,
+            "`socket.io` alone: a folder with `socket.io.js` and its siblings (`client-dist` or `dist` of the npm packages), served below the path.",
+            r#"client_files = "/srv/socket.io/dist""#,
+        ),
+        key(
             "envelope",
             Choice(&["flat", "data"]),
             Default("flat"),
@@ -250,6 +301,23 @@ pub(super) static ENDPOINT: Table = Table {
             "deflate = true",
         ),
         key("heartbeat", Kind::Table(&HEARTBEAT), Always, "`json` alone: how the life of a connection is watched.", ""),
+    ],
+};
+
+static COOKIE: Table = Table {
+    about: "It holds the session's id, so that a balancer can lead all requests of a session to one node.",
+    keys: &[
+        key("name", Name, Default("io"), "Its name.", r#"name = "io""#),
+        key("path", Text, Default("/"), "The path that it is for.", r#"path = "/""#),
+        key("http_only", Switch, Default("true"), "Whether scripts may not read it.", "http_only = true"),
+        key("secure", Switch, Default("false"), "Whether it goes over TLS alone.", "secure = true"),
+        key(
+            "same_site",
+            Choice(&["strict", "lax", "none"]),
+            Default("lax"),
+            "With which requests from other sites it goes.",
+            r#"same_site = "none""#,
+        ),
     ],
 };
 

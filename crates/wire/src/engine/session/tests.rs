@@ -5,6 +5,7 @@ mod driver;
 use driver::Driver;
 use proptest::prelude::*;
 
+use super::super::Query;
 use super::*;
 
 fn check(session: fn(&Settings, u64) -> Session, script: &[(&str, &str)]) {
@@ -15,11 +16,62 @@ fn check(session: fn(&Settings, u64) -> Session, script: &[(&str, &str)]) {
 }
 
 fn polling(script: &[(&str, &str)]) {
-    check(Session::polling, script);
+    check(|settings, now_ms| Session::polling(settings, Polls::default(), now_ms), script);
 }
 
 fn websocket(script: &[(&str, &str)]) {
-    check(Session::websocket, script);
+    check(|settings, now_ms| Session::websocket(settings, Revision::Four, now_ms), script);
+}
+
+fn polling_3(script: &[(&str, &str)]) {
+    check(|settings, now_ms| Session::polling(settings, Polls::of(&Query::parse("EIO=3")), now_ms), script);
+}
+
+fn websocket_3(script: &[(&str, &str)]) {
+    check(|settings, now_ms| Session::websocket(settings, Revision::Three, now_ms), script);
+}
+
+#[test]
+fn in_revision_3_packets_stand_behind_their_lengths() {
+    polling_3(&[
+        ("get", "wait"),
+        ("post 6:4hello2:4€10:b4AQIDBA==", "text hello; text €; binary \\x01\\x02\\x03\\x04; ok"),
+        ("post-bytes 00 02 ff 34 61 01 03 ff 04 01 02", "text a; binary \\x01\\x02; ok"),
+        ("send 4é", ""),
+        ("send 4b", ""),
+        ("flush", "GET 2:4é2:4b"),
+        ("send-binary xy", "true"),
+        ("get", "200 \u{1}\u{3}\u{fffd}\u{4}xy"),
+        ("post 3:4x", "ok; parse error; forget"),
+    ]);
+    polling_3(&[("get", "wait"), ("post 1:1", "ok; GET 1:6; transport close; forget")]);
+    polling_3(&[("close", "server shutting down"), ("get", "200 1:61:1; forget")]);
+}
+
+#[test]
+fn in_revision_3_the_client_pings() {
+    polling_3(&[
+        ("until 44999", ""),
+        ("get", "wait"),
+        ("post 1:2", "ok; GET 1:3"),
+        ("until 89998", ""),
+        ("until 90000", "@89999 ping timeout; forget"),
+    ]);
+    websocket_3(&[("ws 2", "write 3"), ("until 50000", "@45000 close 1005; ping timeout; forget")]);
+    websocket_3(&[("ws 3", "close 1005; transport error; forget")]);
+    polling_3(&[("post 1:3", "ok; transport error; forget")]);
+    polling_3(&[("probe", "accept"), ("ws 2probe", "probe 3probe"), ("ws 5", "upgraded"), ("ws 2", "write 3")]);
+}
+
+#[test]
+fn in_revision_3_binary_messages_begin_with_their_type() {
+    websocket_3(&[
+        ("ws-binary \u{4}ab", "binary ab"),
+        ("ws b4YWI=", "binary ab"),
+        ("ws-binary \u{2}", "write 3"),
+        ("ws-binary \u{9}", "close 1005; parse error; forget"),
+    ]);
+    websocket_3(&[("ws-binary ", "close 1005; parse error; forget")]);
 }
 
 #[test]
@@ -339,7 +391,7 @@ proptest! {
 
     #[test]
     fn whatever_happens_messages_keep_their_order_and_a_session_ends_once(commands in commands()) {
-        let mut driver = Driver::new(Session::polling);
+        let mut driver = Driver::new(|settings, now_ms| Session::polling(settings, Polls::default(), now_ms));
         let mut sent = Vec::new();
         for command in commands {
             match command.split_once(' ') {

@@ -1,7 +1,6 @@
 //! The driver of the scripts: it does what a shard would, on a clock of its own, and holds every script to the promises of
 //! [`Output`].
 
-use super::super::super::encode_payload;
 use super::super::*;
 
 /// A session with what its driver knows of it.
@@ -29,11 +28,11 @@ impl Driver {
         match output {
             Output::AnswerGet(payload) => {
                 assert!(std::mem::take(&mut self.get_waits), "a GET is answered that does not wait: {payload:?}");
-                self.fetched.extend(shown(payload).split('|').map(str::to_owned));
+                self.fetched.extend(shown(&payload.bytes).split('|').map(str::to_owned));
             }
             Output::Upgraded { buffered } => {
                 assert!(!self.get_waits, "a GET is left behind");
-                self.fetched.extend(buffered.iter().map(|packet| shown(&encode_payload([packet]))));
+                self.fetched.extend(buffered.iter().map(|packet| written(std::slice::from_ref(packet))));
             }
             Output::Closed(reason) => assert!(!std::mem::replace(&mut self.closed, true), "closed twice: {reason:?}"),
             Output::Forget => {
@@ -58,8 +57,9 @@ impl Driver {
         match verb {
             "get" => told.push(match session.get(&mut context) {
                 GetVerdict::Answer(payload) => {
-                    self.fetched.extend(shown(&payload).split('|').map(str::to_owned));
-                    format!("200 {}", shown(&payload))
+                    let shown = shown(&payload.bytes);
+                    self.fetched.extend(shown.split('|').map(str::to_owned));
+                    format!("200 {shown}")
                 }
                 GetVerdict::Wait => {
                     self.get_waits = true;
@@ -72,16 +72,16 @@ impl Driver {
                 self.get_waits = false;
                 session.get_aborted(&mut context);
             }
-            "post-starts" => told.extend(session.post_started(Some("text/plain"), &mut context).err().map(answer)),
+            "post-starts" => told.extend(session.post_started(false, &mut context).err().map(answer)),
             "post-starts-binary" => {
-                told.extend(session.post_started(Some("application/octet-stream"), &mut context).err().map(answer));
+                told.extend(session.post_started(true, &mut context).err().map(answer));
             }
             "post-aborted" => session.post_aborted(&mut context),
             "post-too-large" => told.push(answer(session.post_too_large())),
             "post" | "post-body" => {
-                let started = if verb == "post" { session.post_started(None, &mut context) } else { Ok(()) };
-                let body = argument.replace('|', "\u{1e}");
-                match started.and_then(|()| session.post_body(body.as_bytes(), &mut context)) {
+                let started = if verb == "post" { session.post_started(false, &mut context) } else { Ok(()) };
+                let body = argument.replace('|', "\u{1e}").into();
+                match started.and_then(|()| session.post_body(body, false, &mut context)) {
                     Ok(mut post) => {
                         while let Some(received) = session.next_message(&mut post, &mut context) {
                             told.push(message(&received));
@@ -92,8 +92,17 @@ impl Driver {
                 }
             }
             "post-garbage" => {
-                session.post_started(None, &mut context).expect("a polling session");
-                told.extend(session.post_body(b"4\xff", &mut context).err().map(answer));
+                session.post_started(false, &mut context).expect("a polling session");
+                told.extend(session.post_body(Bytes::from_static(b"4\xff"), false, &mut context).err().map(answer));
+            }
+            "post-bytes" => {
+                session.post_started(true, &mut context).expect("a session of revision 3");
+                let body = argument.split(' ').map(|byte| u8::from_str_radix(byte, 16).expect("hexadecimal")).collect();
+                let mut post = session.post_body(body, true, &mut context).expect("a body");
+                while let Some(received) = session.next_message(&mut post, &mut context) {
+                    told.push(message(&received));
+                }
+                told.push(answer(PostAnswer::Ok));
             }
             "probe" => told.push(format!("{:?}", session.probe_started(&mut context)).to_lowercase()),
             "ws" => told.extend(session.websocket_text(argument, &mut context).as_ref().map(message)),
@@ -142,6 +151,11 @@ fn shown(payload: &[u8]) -> String {
     String::from_utf8_lossy(payload).replace('\u{1e}', "|")
 }
 
+/// Packets in revision 4's spelling.
+fn written(packets: &[Outbound]) -> String {
+    shown(&Polls::default().body(packets).bytes)
+}
+
 fn message(received: &Received<'_>) -> String {
     match received {
         Received::Text(text) => format!("text {text}"),
@@ -160,12 +174,12 @@ fn answer(answer: PostAnswer) -> String {
 
 fn output(output: &Output) -> String {
     match output {
-        Output::AnswerGet(payload) => format!("GET {}", shown(payload)),
+        Output::AnswerGet(payload) => format!("GET {}", shown(&payload.bytes)),
         Output::AbortPost => "abort post".to_owned(),
         Output::WriteMain(text) => format!("write {text}"),
         Output::WriteProbe(text) => format!("probe {text}"),
         Output::CloseProbe => "close probe".to_owned(),
-        Output::Upgraded { buffered } => format!("upgraded {}", shown(&encode_payload(buffered))).trim_end().to_owned(),
+        Output::Upgraded { buffered } => format!("upgraded {}", written(buffered)).trim_end().to_owned(),
         Output::CloseWebSocket { code, reason } => {
             format!("close {} {reason}", code.unwrap_or(1005)).trim_end().to_owned()
         }

@@ -1,0 +1,215 @@
+//! WebSocket handshakes, whatever is to be spoken after them: each ends in a refusal, or in a socket taken back from hyper and handed to its
+//! shard. Knows nothing of frames.
+
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Request, Response, StatusCode};
+use http_body_util::{Either, Full};
+use hub::names::NamespaceId;
+use hub::profile::Endpoint;
+use hyper::body::Incoming;
+use wire::engine::{Query, Refusal, Transport, Verdict};
+use wire::ws::{Deflate, UpgradeHeaders};
+
+use super::super::answers::{Body, CrossOrigin, text};
+use super::super::inbox::Message;
+use super::super::patience::Patient;
+use super::super::poll::{Adopted, Handshake, PollKind, PollReply, Role};
+use super::Front;
+use crate::embed;
+
+/// Whether a request asks for another protocol: both fields must say so (RFC 9110, section 7.8).
+pub(super) fn is_asked(headers: &HeaderMap) -> bool {
+    let connection = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let mut options = connection.flat_map(|value| value.split(',')).map(str::trim);
+    headers.contains_key(header::UPGRADE) && options.any(|option| option.eq_ignore_ascii_case("upgrade"))
+}
+
+impl Front {
+    pub(super) async fn engine_websocket(
+        &self,
+        mut request: Request<Incoming>,
+        peer: IpAddr,
+        endpoint: usize,
+        query: &Query<'_>,
+        allowed: bool,
+        kept: Option<Arc<embed::Request>>,
+    ) -> Response<Body> {
+        if query.sid().is_none()
+            && let Err(message) = self.refused_by_program(kept.as_deref())
+        {
+            self.shared.metrics.refused.inc("program");
+            return text(StatusCode::BAD_REQUEST, &message);
+        }
+        let named = self.named(query, endpoint, true);
+        let verdict = match self.verify(&request, query, endpoint, named.is_some(), true, allowed) {
+            Ok(verdict) => verdict,
+            Err(Refusal::Forbidden) => {
+                self.shared.metrics.refused.inc("origin");
+                return text(StatusCode::FORBIDDEN, "Origin not allowed");
+            }
+            Err(refusal) => {
+                self.shared.metrics.refused.inc("bad_handshake");
+                return text(StatusCode::BAD_REQUEST, refusal.message());
+            }
+        };
+        let (owner, role) = match (verdict, named) {
+            (Verdict::Probe | Verdict::UpgradeAndClose, Some((owner, named))) => {
+                match self.request(owner, named, PollKind::Fits).await {
+                    Some(PollReply::Ok) if verdict == Verdict::Probe => {
+                        (owner, Role::Upgrade { sid: named.sid, endpoint })
+                    }
+                    Some(PollReply::Ok) => (owner, Role::Unwanted),
+                    Some(PollReply::UnknownSession) => {
+                        return text(StatusCode::BAD_REQUEST, Refusal::SessionUnknown.message());
+                    }
+                    _ => return text(StatusCode::BAD_REQUEST, Refusal::BadRequest.message()),
+                }
+            }
+            (Verdict::UpgradeAndClose, None) => (self.shard, Role::Unwanted),
+            (Verdict::Open(Transport::WebSocket), _) => {
+                if let Err(refused) = self.admit().await {
+                    return refused;
+                }
+                let handshake = Box::new(Handshake { request: kept, ..self.handshake(&request, query) });
+                let address = self.address(&request, peer);
+                (self.shard, Role::SocketIo { handshake, address, endpoint, revision: query.revision() })
+            }
+            (
+                Verdict::Open(Transport::Polling)
+                | Verdict::Get
+                | Verdict::Post
+                | Verdict::Probe
+                | Verdict::MethodNotServed
+                | Verdict::WithoutUpgrade,
+                _,
+            ) => {
+                return text(StatusCode::BAD_REQUEST, Refusal::BadRequest.message());
+            }
+        };
+        let protocol = first_protocol(request.headers());
+        self.upgrade(&mut request, owner, role, protocol)
+    }
+
+    /// A handshake of the plain JSON dialects.
+    pub(super) async fn plain(
+        &self,
+        mut request: Request<Incoming>,
+        peer: IpAddr,
+        endpoint: usize,
+        namespace: NamespaceId,
+    ) -> Response<Body> {
+        if !CrossOrigin::of(&self.shared.profile.cors, request.headers()).allows() {
+            self.shared.metrics.refused.inc("origin");
+            return text(StatusCode::FORBIDDEN, "Origin not allowed");
+        }
+        if let Err(refused) = self.admit().await {
+            return refused;
+        }
+        let query_string = request.uri().query().unwrap_or_default().to_owned();
+        let kept = self.program_s_request(&request, peer);
+        let mut handshake = Handshake { request: kept, ..self.handshake(&request, &Query::parse(&query_string)) };
+        let protocols: Vec<&str> = protocols(request.headers()).collect();
+        let protocol = match protocols.as_slice() {
+            ["bearer", token] => {
+                handshake.token = Some((*token).into());
+                Some(HeaderValue::from_static("bearer"))
+            }
+            [first, ..] => HeaderValue::from_str(first).ok(),
+            [] => None,
+        };
+        let role =
+            Role::Json { handshake: Box::new(handshake), address: self.address(&request, peer), endpoint, namespace };
+        self.upgrade(&mut request, self.shard, role, protocol)
+    }
+
+    /// Answers 101 and, once that is flushed, hands the socket to its shard.
+    fn upgrade(
+        &self,
+        request: &mut Request<Incoming>,
+        owner: usize,
+        role: Role,
+        protocol: Option<HeaderValue>,
+    ) -> Response<Body> {
+        let headers = request.headers();
+        let field = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+        let accept = wire::ws::check_upgrade(&UpgradeHeaders {
+            method: request.method().as_str(),
+            upgrade: field(header::UPGRADE),
+            connection: field(header::CONNECTION),
+            version: field(header::SEC_WEBSOCKET_VERSION),
+            key: field(header::SEC_WEBSOCKET_KEY),
+        });
+        let accept = match accept {
+            Ok(accept) => accept,
+            Err(refusal) => {
+                self.shared.metrics.refused.inc("bad_handshake");
+                let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
+                let mut response = text(status, refusal.message());
+                if status == StatusCode::UPGRADE_REQUIRED {
+                    response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13, 8"));
+                }
+                return response;
+            }
+        };
+        let deflate = self.deflate(headers, &role);
+        let upgrade = hyper::upgrade::on(request);
+        let inbox = self.shared.inboxes[owner].clone();
+        tokio::task::spawn_local(async move {
+            let Ok(upgraded) = upgrade.await else { return };
+            let Ok(parts) = upgraded.downcast::<Patient>() else { return };
+            let Ok(socket) = parts.io.into_inner().into_std() else { return };
+            let adopted = Adopted { socket: OwnedFd::from(socket), leftover: parts.read_buf, deflate, role };
+            inbox.send(Message::Adopt(Box::new(adopted)));
+        });
+        let mut response = Response::new(Either::Left(Full::default()));
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(
+            header::SEC_WEBSOCKET_ACCEPT,
+            HeaderValue::try_from(accept.accept.as_str()).expect("base64 is a header value"),
+        );
+        if let Some(protocol) = protocol {
+            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
+        }
+        if let Some(deflate) = deflate {
+            headers.insert(
+                header::SEC_WEBSOCKET_EXTENSIONS,
+                HeaderValue::try_from(deflate.answer()).expect("a name and numbers are a header value"),
+            );
+        }
+        response
+    }
+
+    /// Compression, where the endpoint has it and the client offers it.
+    fn deflate(&self, headers: &HeaderMap, role: &Role) -> Option<Deflate> {
+        let endpoint = match role {
+            Role::SocketIo { endpoint, .. } | Role::Upgrade { endpoint, .. } | Role::Json { endpoint, .. } => *endpoint,
+            Role::Unwanted => return None,
+        };
+        let has_it = match &self.shared.profile.endpoints[endpoint] {
+            Endpoint::SocketIo(endpoint) => endpoint.deflate,
+            Endpoint::Json(endpoint) => endpoint.deflate,
+        };
+        let offers = headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS).iter().filter_map(|value| value.to_str().ok());
+        if has_it { offers.filter_map(Deflate::negotiate).next() } else { None }
+    }
+}
+
+fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    headers
+        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+}
+
+fn first_protocol(headers: &HeaderMap) -> Option<HeaderValue> {
+    protocols(headers).next().and_then(|protocol| HeaderValue::from_str(protocol).ok())
+}
