@@ -16,6 +16,8 @@ const FULL = process.env.SLOW_FULL === "1";
 const CROWD = FULL ? 1_000 : 200;
 /** The time between two bytes of a client that dawdles. */
 const BYTE_MS = FULL ? 1_000 : 40;
+/** Has the allocator give back what is freed, so that what the process has is what it holds. */
+const ALLOCATOR = { MALLOC_MMAP_THRESHOLD_: "4096", MALLOC_TRIM_THRESHOLD_: "0", MALLOC_TOP_PAD_: "0", MALLOC_ARENA_MAX: "1" };
 /** Longer than any connection may take, by the product's own times. */
 const DEADLINE_MS = 130_000;
 
@@ -139,7 +141,7 @@ for (const shards of SHARDS) {
     const allGone = (what) => until(open, (count) => count <= descriptors, `no descriptor of ${what} to be open`, DEADLINE_MS);
     const memoryKib = () => Number(readFileSync(`/proc/${gateway.pid}/status`, "utf8").match(/VmRSS:\s+(\d+)/)[1]);
     before(async () => {
-      gateway = await startGateway({ text: PROFILE, shards });
+      gateway = await startGateway({ text: PROFILE, shards, env: ALLOCATOR });
       // Everything that is made at the first use is made, and gone as far as it goes.
       descriptors = open();
       await sessionOf(gateway);
