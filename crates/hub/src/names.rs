@@ -147,6 +147,14 @@ impl SocketId {
         bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')).then_some(Self(bytes))
     }
 
+    /// The id in what a socket may be called: itself, or what stands behind the namespace, as clients of Socket.IO 4 put it (`/chat#ID`).
+    pub fn part_of(name: &str) -> &str {
+        match name.rsplit_once('#') {
+            Some((namespace, id)) if namespace.starts_with('/') => id,
+            Some(_) | None => name,
+        }
+    }
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("only ASCII characters pass `parse`")
@@ -189,5 +197,7 @@ mod tests {
         assert!(SocketId::parse("abcdefghij_-ABCDE123").is_some());
         assert!(SocketId::parse("abcdefghij_-ABCDE12:").is_none());
         assert!(SocketId::parse("short").is_none());
+        let part = |name| SocketId::part_of(name);
+        assert_eq!(["abc", "/chat#abc", "/a#b#abc", "room#abc"].map(part), ["abc", "abc", "abc", "room#abc"]);
     }
 }

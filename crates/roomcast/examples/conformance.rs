@@ -38,6 +38,9 @@ struct Options {
     /// How many threads hold the connections
     #[arg(long, default_value_t = 1)]
     shards: usize,
+    /// Let in clients of Engine.IO 3; the suite of revision 3 wants it, that of revision 4 wants them refused
+    #[arg(long)]
+    eio3: bool,
 }
 
 #[tokio::main]
@@ -46,6 +49,7 @@ async fn main() -> anyhow::Result<()> {
     let builder = Server::builder().listen(&format!("127.0.0.1:{}", options.port))?.shards(options.shards);
     // Suites connect and drop as fast as they can, which is no crowd to be spread over time.
     let builder = builder.origins(Origins::Any);
+    let builder = if options.eio3 { builder.allow_eio3() } else { builder };
     let server = match options.suite {
         Suite::EngineIo => {
             builder.heartbeat(Duration::from_millis(300), Duration::from_millis(200)).engine_io("/engine.io", echo())

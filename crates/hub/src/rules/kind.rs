@@ -89,7 +89,7 @@ impl Rules {
     /// Whether the client may enter the room, by the room's own rule.
     pub(crate) fn may_enter(&self, namespace: NamespaceId, room: &RoomName, facts: &Facts<'_>) -> Verdict {
         let name = room.as_str();
-        if SocketId::parse(name).is_some() {
+        if SocketId::parse(SocketId::part_of(name)).is_some() {
             return Verdict::No(ErrorCode::Forbidden, "a room must not be named like a socket".to_owned());
         }
         let Some((kind, captures)) = self.kind_of(namespace, name) else {

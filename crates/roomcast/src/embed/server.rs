@@ -126,6 +126,12 @@ impl Builder {
         self
     }
 
+    /// Lets in clients of Engine.IO 3, that is `socket.io-client` 1 and 2.
+    pub fn allow_eio3(mut self) -> Self {
+        self.socket_io().allow_eio3 = true;
+        self
+    }
+
     /// The largest message of a client, in bytes.
     pub fn message_bytes(mut self, bytes: u64) -> Self {
         self.profile.limits.message_bytes = bytes;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hub::emission::{Emission, Target};
-use hub::names::NamespaceId;
+use hub::names::{NamespaceId, SocketId};
 use hub::sockets::Sockets;
 use wire::ws::Deflater;
 
@@ -342,5 +342,5 @@ fn slot_of_socket(sockets: &Sockets, shard: usize, namespace: NamespaceId, id: &
         return None;
     }
     let key = sockets.find(slot, namespace)?;
-    (sockets.get(key).id.as_str() == id).then_some(slot)
+    (sockets.get(key).id.as_str() == SocketId::part_of(id)).then_some(slot)
 }

@@ -238,7 +238,7 @@ impl Shard {
         let now_unix_secs = self.clock.unix_ms() / 1000;
         let expires_at_unix_secs =
             expires_at_unix_secs.map(|at| if at <= now_unix_secs { at.saturating_add(leeway_secs) } else { at });
-        let id = self.socket_id(slot, namespace);
+        let id = self.socket_id(slot);
         let user = Arc::new(user);
         let key = self.sockets.enter(slot, namespace, id, user.clone(), expires_at_unix_secs);
         self.outside.gateway.metrics.sockets.inc();
@@ -265,14 +265,11 @@ impl Shard {
         self.take_up(key, handshake);
     }
 
-    /// A public id. The clients of Engine.IO 3 know theirs in the main namespace: their session's. In others they make one up of both,
-    /// which is no id here.
-    fn socket_id(&mut self, slot: u32, namespace: NamespaceId) -> SocketId {
-        let is_main = self.namespaces.name(namespace) == "/";
+    /// A public id. The clients of Engine.IO 3 know theirs without being told: their session's, behind the namespace's name where that is
+    /// not `/`.
+    fn socket_id(&mut self, slot: u32) -> SocketId {
         match &self.connection(slot).protocol {
-            Protocol::SocketIo(io) if io.session.known().revision == Revision::Three && is_main => {
-                io.sid.to_socket_id()
-            }
+            Protocol::SocketIo(io) if io.session.known().revision == Revision::Three => io.sid.to_socket_id(),
             Protocol::SocketIo(_) | Protocol::Json(_) | Protocol::Probe(_) => {
                 ids::socket_id(self.index, slot, self.clock.random())
             }

@@ -79,9 +79,9 @@ pub fn socket_id(shard: usize, slot: u32, random: [u8; 10]) -> SocketId {
     SocketId::parse(&URL_SAFE_NO_PAD.encode(bytes)).expect("15 bytes are 20 characters of the alphabet")
 }
 
-/// The shard and slot that a socket id names, if it is one of ours; another node's may name any.
-pub fn place_of(id: &str) -> Option<(usize, u32)> {
-    let bytes = decode(id)?;
+/// The shard and slot that a socket's name leads to, if it is one of ours; another node's may name any.
+pub fn place_of(name: &str) -> Option<(usize, u32)> {
+    let bytes = decode(SocketId::part_of(name))?;
     let slot = u32::from_be_bytes(bytes[1..5].try_into().expect("four bytes"));
     Some((usize::from(bytes[0]), slot))
 }
@@ -108,5 +108,6 @@ mod tests {
         assert_eq!(place_of(socket_id(2, 70_000, [5; 10]).as_str()), Some((2, 70_000)));
         let sid = node.open_session_id(2, 70_000, [9; 7]);
         assert_eq!((node.shard_of(sid), place_of(sid.to_socket_id().as_str())), (Some(2), Some((2, 70_000))));
+        assert_eq!(place_of(&format!("/chat#{sid}")), Some((2, 70_000)));
     }
 }
