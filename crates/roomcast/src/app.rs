@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use hub::profile::{Access as Entry, Profile, Warning};
+use hub::profile::{Access as Entry, Certificate, Profile, Warning};
 use hub::rules::Presence as PresenceFacts;
 use parking_lot::Mutex;
 use tokio::signal::unix::{SignalKind, signal};
@@ -151,6 +151,7 @@ pub async fn start(
         client_files: ClientFiles::of(&profile.endpoints)?,
         trusted_proxies: trusted_proxies(&profile)?,
         metrics: metrics.clone(),
+        tls: tls(&profile)?,
         program: program.clone(),
     });
     let publishing = source.publishing();
@@ -302,6 +303,15 @@ fn warn_about(profile: &Profile, auth: &Auth) {
     if profile.redis.is_some() {
         tracing::warn!("REDIS_* is set, but this version does not use Redis: this node stands alone");
     }
+}
+
+fn tls(profile: &Profile) -> anyhow::Result<Option<tokio_rustls::TlsAcceptor>> {
+    let files = profile
+        .service
+        .tls
+        .as_ref()
+        .map(|Certificate { chain, key }| crate::tls::Files { certificate: chain.into(), key: key.into() });
+    files.map(crate::tls::acceptor).transpose()
 }
 
 fn trusted_proxies(profile: &Profile) -> anyhow::Result<Vec<crate::addresses::Network>> {

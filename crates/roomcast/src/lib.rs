@@ -17,3 +17,4 @@ pub mod presence;
 pub mod shard;
 pub mod source;
 pub mod supervisor;
+mod tls;

@@ -45,7 +45,7 @@ impl Settings {
         let drain = section("drain");
         let auth = auth(section("auth"), findings);
         Self {
-            service: service(section("service")),
+            service: service(section("service"), findings),
             key_needed: section("auth").text("token") == Some("required") && auth.access == Access::Token,
             auth,
             user: UserLimits { connections: limit(section("user"), "connections") },
@@ -71,7 +71,19 @@ fn limit(section: &Section, name: &str) -> Option<u32> {
     section.count(name).filter(|count| *count > 0)
 }
 
-fn service(written: &Section) -> Service {
+fn service(written: &Section, findings: &mut Findings<'_>) -> Service {
+    let tls = match (written.text("tls_certificate"), written.text("tls_key")) {
+        (Some(chain), Some(key)) => Some(Certificate { chain: chain.to_owned(), key: key.to_owned() }),
+        (None, None) => None,
+        (Some(_), None) => {
+            findings.problem(&written.place("tls_certificate"), "a certificate needs its key (TLS_KEY_FILE)");
+            None
+        }
+        (None, Some(_)) => {
+            findings.problem(&written.place("tls_key"), "a key needs its certificate (TLS_CERT_FILE)");
+            None
+        }
+    };
     Service {
         name: written.text_or_empty("name"),
         version: written.text("version").map(str::to_owned),
@@ -79,6 +91,7 @@ fn service(written: &Section) -> Service {
         port: written.count("port").unwrap_or_default(),
         page: written.text("page").map(|_| Page::Chat),
         ops_port: written.count("ops_port"),
+        tls,
         trusted_proxies: written.texts("trusted_proxies"),
         unused_variables: written.texts("unused_variables"),
     }

@@ -43,10 +43,21 @@ pub struct Service {
     pub page: Option<Page>,
     /// A port of its own for the server API, metrics and console.
     pub ops_port: Option<u16>,
+    /// The certificate of the service port; `None` for plain HTTP.
+    pub tls: Option<Certificate>,
     /// Addresses or networks whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<String>,
     /// Variables that are accepted and do nothing.
     pub unused_variables: Vec<String>,
+}
+
+/// A certificate, by its files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// The chain, the server's own first, in PEM.
+    pub chain: String,
+    /// Its private key, in PEM.
+    pub key: String,
 }
 
 /// A page that comes with the gateway.

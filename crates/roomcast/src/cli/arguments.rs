@@ -119,23 +119,38 @@ fn builtin_names() -> String {
     profile::builtin_names().collect::<Vec<_>>().join(", ")
 }
 
-/// The address of a gateway on this machine: as given, or on the port that it would take.
-pub(crate) fn local_url(
-    given: Option<&str>,
-    choice: &ProfileChoice,
-    environment: &Environment,
-) -> Result<String, Problem> {
+/// A gateway to ask, and how.
+pub(crate) struct Asked {
+    /// Its address, without a slash at the end.
+    pub(crate) url: String,
+    /// For requests to it.
+    pub(crate) client: reqwest::ClientBuilder,
+}
+
+/// The gateway of a URL, else the one of this machine: on the operators' port where the profile has one, and over TLS where the service
+/// port speaks it. Its certificate is another name's then, and who listens on a port of this machine needs no other proof.
+pub(crate) fn asked(given: Option<&str>, choice: &ProfileChoice, environment: &Environment) -> Result<Asked, Problem> {
+    let client = reqwest::Client::builder().no_proxy();
     if let Some(url) = given {
-        return Ok(url.to_owned());
+        return Ok(Asked { url: url.trim_end_matches('/').to_owned(), client });
     }
-    let port = match choice.source()? {
-        Some(source) => source.read(environment, Variables::MayBeMissing)?.0.service.port,
-        None => super::value(environment, "PORT")
-            .ok_or_else(|| Problem::Usage("which gateway? --url URL, --profile NAME, or the variable PORT".to_owned()))?
-            .parse()
-            .map_err(|_| Problem::Usage("the variable PORT is no port number".to_owned()))?,
+    let (scheme, port) = match choice.source()? {
+        Some(source) => {
+            let service = source.read(environment, Variables::MayBeMissing)?.0.service;
+            match service.ops_port {
+                Some(port) => ("http", port),
+                None => (if service.tls.is_some() { "https" } else { "http" }, service.port),
+            }
+        }
+        None => {
+            let port = super::value(environment, "PORT").ok_or_else(|| {
+                Problem::Usage("which gateway? --url URL, --profile NAME, or the variable PORT".to_owned())
+            })?;
+            ("http", port.parse().map_err(|_| Problem::Usage("the variable PORT is no port number".to_owned()))?)
+        }
     };
-    Ok(format!("http://127.0.0.1:{port}"))
+    let url = format!("{scheme}://127.0.0.1:{port}");
+    Ok(Asked { url, client: client.tls_danger_accept_invalid_certs(true) })
 }
 
 /// The time.

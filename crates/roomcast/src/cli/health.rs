@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 
-use super::arguments::{ProfileChoice, duration, local_url};
+use super::arguments::{Asked, ProfileChoice, asked, duration};
 use super::{Environment, Outcome, Problem, block_on, say};
 
 /// Ask a gateway whether it is ready; exit code 0 if so, for container health checks
@@ -32,9 +32,9 @@ pub(crate) struct Options {
 
 /// Prints the gateway's answer.
 pub(crate) fn run(options: &Options, environment: &Environment) -> Outcome {
-    let base = local_url(options.url.as_deref(), &options.profile, environment)?;
-    let url = format!("{}/health/ready{}", base.trim_end_matches('/'), if options.strict { "?strict=1" } else { "" });
-    let (status, body) = block_on(ask(&url, options.timeout))?;
+    let Asked { url, client } = asked(options.url.as_deref(), &options.profile, environment)?;
+    let url = format!("{url}/health/ready{}", if options.strict { "?strict=1" } else { "" });
+    let (status, body) = block_on(ask(&url, client.timeout(options.timeout)))?;
     say!("{}", body.trim_end());
     if status.is_success() {
         Ok(())
@@ -43,9 +43,8 @@ pub(crate) fn run(options: &Options, environment: &Environment) -> Outcome {
     }
 }
 
-async fn ask(url: &str, timeout: Duration) -> anyhow::Result<(reqwest::StatusCode, String)> {
-    let client = reqwest::Client::builder().timeout(timeout).no_proxy().build()?;
-    let answer = client.get(url).send().await.with_context(|| format!("no answer from {url}"))?;
+async fn ask(url: &str, client: reqwest::ClientBuilder) -> anyhow::Result<(reqwest::StatusCode, String)> {
+    let answer = client.build()?.get(url).send().await.with_context(|| format!("no answer from {url}"))?;
     let status = answer.status();
     Ok((status, answer.text().await.with_context(|| format!("the answer of {url} broke off"))?))
 }

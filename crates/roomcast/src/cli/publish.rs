@@ -6,7 +6,7 @@ use roomcast::source::rabbitmq::{Settings, publish_once};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::arguments::{ProfileChoice, Variables, data, local_url};
+use super::arguments::{Asked, ProfileChoice, Variables, asked, data};
 use super::{Environment, Outcome, Problem, block_on, say};
 
 /// Publish one event: to the broker as a service does, or to a room by the server API
@@ -95,13 +95,10 @@ fn to_room(options: &Options, room: &str, body: &[u8], environment: &Environment
         namespace: &options.namespace,
         data: serde_json::from_slice(body).context("the event is not JSON")?,
     };
-    let url = format!(
-        "{}/api/publish",
-        local_url(options.url.as_deref(), &options.profile, environment)?.trim_end_matches('/')
-    );
+    let Asked { url, client } = asked(options.url.as_deref(), &options.profile, environment)?;
+    let url = format!("{url}/api/publish");
     let answer = block_on(async {
-        let client = reqwest::Client::builder().no_proxy().build()?;
-        let answer = client.post(&url).bearer_auth(api_key).json(&request).send().await;
+        let answer = client.build()?.post(&url).bearer_auth(api_key).json(&request).send().await;
         let answer = answer.with_context(|| format!("no answer from {url}"))?;
         let status = answer.status();
         let text = answer.text().await.with_context(|| format!("the answer of {url} broke off"))?;

@@ -13,6 +13,7 @@ use super::ids::SessionId;
 use super::inbox::ConnectionKey;
 use super::outbox::Outbox;
 use super::poll::{Handshake, PollReply};
+use super::transport::Tls;
 use crate::auth::Identity;
 use crate::embed;
 
@@ -22,6 +23,8 @@ pub struct Connection {
     pub protocol: Protocol,
     /// The WebSocket side of its bytes.
     pub parser: wire::ws::Parser,
+    /// TLS over its socket.
+    pub tls: Option<Tls>,
     /// What waits while its socket is full.
     pub outbox: Option<Box<Outbox>>,
     /// Who the client said it is when it came.
@@ -88,12 +91,14 @@ impl Connection {
             }
     }
 
-    /// Whether a poll of the client's waits for packets.
-    pub fn poll_waits(&self) -> bool {
-        match &self.protocol {
+    /// Whether a client whose frames do not go straight to its socket takes one at once all the same: a poll of it waits, or only TLS stands
+    /// in between.
+    pub fn takes_at_once(&self) -> bool {
+        let poll_waits = match &self.protocol {
             Protocol::SocketIo(io) => io.waiting_get.is_some(),
             Protocol::Json(_) | Protocol::Probe(_) => false,
-        }
+        };
+        poll_waits || (self.tls.is_some() && self.outbox.is_none())
     }
 }
 

@@ -12,6 +12,7 @@ use super::connection::Connection;
 use super::outbox::Outbox;
 use super::program::is_socket_io;
 use super::slots::{Encoding, Flushed, Slots, Way};
+use super::transport::Tls;
 use super::{Doom, SLICE, Shard, encode, ids};
 use crate::fanout::{Done, Event};
 
@@ -185,6 +186,13 @@ impl Shard {
         let outbox = self.connection(slot).outbox.get_or_insert_default();
         frames.into_iter().for_each(|frame| outbox.push(frame));
         self.queued_bytes += added;
+        if self.connection(slot).tls.is_some() {
+            // What is due goes out at once, as it would without TLS.
+            self.write_outbox(slot);
+            if self.connection(slot).outbox.as_ref().is_some_and(|outbox| outbox.until_ms.is_none()) {
+                self.await_writing(slot);
+            }
+        }
         self.check_queue(slot);
     }
 
@@ -209,10 +217,19 @@ impl Shard {
     /// The socket may have room again: writes what waits.
     pub(super) fn write_outbox(&mut self, slot: u32) {
         let Some(mut outbox) = self.connection(slot).outbox.take() else { return };
+        let mut tls = self.connection(slot).tls.take();
         let mut has_moved = false;
-        while !outbox.is_empty() {
-            match self.slots.write(slot, &outbox.parts()) {
+        while !outbox.is_empty() || tls.as_ref().is_some_and(Tls::has_waiting) {
+            let slots = &mut self.slots;
+            let written = match &mut tls {
+                None => slots.write(slot, &outbox.parts()),
+                Some(tls) => tls.write(&outbox.parts(), |parts| slots.write(slot, parts)),
+            };
+            match written {
+                // Nothing is left but ciphertext, and all of it is out.
+                Ok(0) if outbox.is_empty() && tls.as_ref().is_some_and(|tls| !tls.has_waiting()) => {}
                 Ok(0) => {
+                    self.connection(slot).tls = tls;
                     self.connection(slot).outbox = Some(outbox);
                     if has_moved {
                         self.await_writing(slot);
@@ -225,17 +242,29 @@ impl Shard {
                     self.queued_bytes -= written;
                 }
                 Err(_) => {
+                    self.connection(slot).tls = tls;
                     self.queued_bytes -= outbox.bytes();
                     self.slots.set_way(slot, Way::Closed);
                     return self.doomed.push((self.slots.key(slot), Doom::Broken));
                 }
             }
         }
+        let is_plain = tls.is_none();
+        self.connection(slot).tls = tls;
         if self.connection(slot).closing_until_ms.is_some() {
-            self.slots.shutdown_write(slot);
-        } else if self.slots.way(slot) == Way::Queue {
+            self.end_writing(slot);
+        } else if self.slots.way(slot) == Way::Queue && is_plain {
             self.slots.set_way(slot, Way::Direct);
         }
+    }
+
+    /// Everything is out: ends our side of the socket.
+    pub(super) fn end_writing(&mut self, slot: u32) {
+        if let Some(mut tls) = self.connection(slot).tls.take() {
+            tls.end(|parts| self.slots.write(slot, parts));
+            self.connection(slot).tls = Some(tls);
+        }
+        self.slots.shutdown_write(slot);
     }
 
     /// Hands an emission of one of our sockets to everyone who is to get it. Returns whether there was room everywhere.
@@ -312,7 +341,7 @@ impl Notes<'_> {
     /// As [`Shard::can_take`].
     fn can_take(&self, slot: u32) -> bool {
         self.slots.way(slot) == Way::Direct
-            || self.connections[slot as usize].as_ref().is_some_and(|connection| connection.poll_waits())
+            || self.connections[slot as usize].as_ref().is_some_and(|connection| connection.takes_at_once())
     }
 
     fn encode(&mut self, encoding: Encoding) -> u16 {

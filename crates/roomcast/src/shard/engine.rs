@@ -1,6 +1,7 @@
 //! Socket.IO connections: HTTP requests and WebSocket messages go into the Engine.IO session, and what it says is carried out.
 //! Knows nothing of what packets mean to a room: that is `act`.
 
+use std::io::IoSlice;
 use std::os::fd::OwnedFd;
 
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use super::ids::SessionId;
 use super::inbox::{ConnectionKey, Message};
 use super::poll::{Adopted, Handshake, Named, PollKind, PollReply, PollRequest, Role};
 use super::slots::{Encoding, Way};
+use super::transport::Tls;
 use super::{Doom, ERRORS_PER_MINUTE, MESSAGES_PER_READ, Shard, encode};
 use crate::embed;
 
@@ -221,6 +223,7 @@ impl Shard {
         Connection {
             protocol,
             parser: ws::Parser::default(),
+            tls: None,
             outbox: None,
             handshake,
             address,
@@ -241,13 +244,13 @@ impl Shard {
 
     /// A WebSocket whose handshake is over.
     pub(super) fn adopt(&mut self, adopted: Adopted) {
-        let Adopted { socket, leftover, deflate, role } = adopted;
+        let Adopted { socket, tls, leftover, deflate, role } = adopted;
         let key = match role {
             Role::Upgrade { sid, .. } => {
                 let Some(main) = self.sessions.get(&sid).copied() else { return };
                 if self.session(main, |session, context| session.probe_started(context)) == ProbeVerdict::Close {
                     // The other socket goes on.
-                    return turn_away(&socket);
+                    return turn_away(&socket, tls);
                 }
                 let revision = self.socket_io(main).session.known().revision;
                 let key = self.slots.open(websocket_encoding(revision));
@@ -267,7 +270,7 @@ impl Shard {
                 self.open_socket_io(key, session, sid, handshake, address, endpoint);
                 key
             }
-            Role::Unwanted => return turn_away(&socket),
+            Role::Unwanted => return turn_away(&socket, tls),
             Role::Json { handshake, address, endpoint, namespace } => {
                 self.open_json(handshake, address, endpoint, namespace)
             }
@@ -280,6 +283,15 @@ impl Shard {
         if self.slots.attach(key, socket, encoding).is_err() {
             return self.doomed.push((key, Doom::Broken));
         }
+        let mut leftover = leftover.to_vec();
+        if let Some(mut tls) = tls {
+            self.slots.set_way(key.slot, Way::Queue);
+            // What came with the handshake may be waiting here still.
+            if tls.decipher(&[], &mut leftover).is_err() {
+                return self.doomed.push((key, Doom::Broken));
+            }
+            self.connection(key.slot).tls = Some(tls);
+        }
         if let Protocol::SocketIo(io) = &self.connection(key.slot).protocol {
             let (sid, revision) = (io.sid, io.session.known().revision);
             let endpoint = self.connection(key.slot).endpoint;
@@ -290,7 +302,7 @@ impl Shard {
         }
         self.start_json(key);
         if !leftover.is_empty() && self.slots.is_current(key) {
-            self.feed(key, &mut leftover.to_vec());
+            self.feed(key, &mut leftover);
         }
     }
 
@@ -485,6 +497,7 @@ impl Shard {
         if let Some(outbox) = self.connection(probe.slot).outbox.take() {
             self.connection(slot).outbox = Some(outbox);
         }
+        self.connection(slot).tls = self.connection(probe.slot).tls.take();
         for packet in buffered {
             self.send(slot, encode::packet_frame(encoding, &packet));
         }
@@ -507,7 +520,7 @@ impl Shard {
         let connection = self.connection(slot);
         connection.closing_until_ms = Some(until);
         if connection.outbox.is_none() {
-            self.slots.shutdown_write(slot);
+            self.end_writing(slot);
         }
         self.arm(slot);
     }
@@ -578,9 +591,14 @@ fn websocket_encoding(revision: Revision) -> Encoding {
 }
 
 /// Tells a WebSocket at once that it is not wanted; it ends when it is dropped.
-fn turn_away(socket: &OwnedFd) {
+fn turn_away(socket: &OwnedFd, tls: Option<Tls>) {
+    let frame = ws::close_frame(None, "");
+    let write = |parts: &[IoSlice<'_>]| Ok(rustix::io::writev(socket, parts)?);
     // A client that has gone meanwhile needs no telling.
-    let _ = rustix::net::send(socket, &ws::close_frame(None, ""), rustix::net::SendFlags::NOSIGNAL);
+    let _ = match tls {
+        Some(mut tls) => tls.write(&[IoSlice::new(&frame)], write),
+        None => write(&[IoSlice::new(&frame)]),
+    };
 }
 
 fn post_reply(answer: PostAnswer) -> PollReply {

@@ -29,6 +29,7 @@ use super::ids::{NodeId, SessionId};
 use super::inbox::Inbox;
 use super::patience::Patient;
 use super::poll::{Handshake, Named};
+use super::transport::Transport;
 use crate::embed;
 use crate::embed::Program;
 use crate::metrics::Metrics;
@@ -70,6 +71,8 @@ pub struct Shared {
     pub trusted_proxies: Vec<crate::addresses::Network>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
+    /// TLS, where the service port speaks it.
+    pub tls: Option<tokio_rustls::TlsAcceptor>,
     /// What the program has to say about requests.
     pub program: Arc<Program>,
 }
@@ -94,6 +97,17 @@ impl Front {
             .and_then(|()| TcpStream::from_std(stream));
         let Ok(stream) = stream else { return };
         let timeouts = self.shared.profile.limits.timeouts;
+        let stream = match &self.shared.tls {
+            None => Transport::Plain(stream),
+            Some(acceptor) => match tokio::time::timeout(timeouts.head, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => Transport::Tls(Box::new(stream)),
+                Ok(Err(error)) => {
+                    self.shared.metrics.refused.inc("tls");
+                    return tracing::debug!(%peer, %error, "a TLS handshake failed");
+                }
+                Err(_) => return self.shared.metrics.refused.inc("tls"),
+            },
+        };
         let (stream, stage) = Patient::new(stream, &timeouts);
         let service = service_fn(move |request| {
             let front = self.clone();

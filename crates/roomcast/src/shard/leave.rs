@@ -83,7 +83,10 @@ impl Shard {
     /// Frees a connection and everything of it, at once.
     pub(super) fn end(&mut self, slot: u32, reason: &'static str) {
         self.leave_all(slot, reason);
-        let Some(connection) = self.connections[slot as usize].take() else { return };
+        let Some(mut connection) = self.connections[slot as usize].take() else { return };
+        if let Some(tls) = &mut connection.tls {
+            tls.end(|parts| self.slots.write(slot, parts));
+        }
         for Pending { namespace, purpose, .. } in &connection.pending {
             match purpose {
                 Purpose::Enter | Purpose::Admit(_) => self.namespaces.release(*namespace),

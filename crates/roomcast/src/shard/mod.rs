@@ -25,6 +25,7 @@ pub mod poll;
 mod program;
 mod query;
 mod slots;
+mod transport;
 mod wheel;
 
 use std::collections::{HashMap, VecDeque};
@@ -47,6 +48,7 @@ use self::connection::{Connection, Protocol};
 use self::front::Front;
 use self::inbox::{ConnectionKey, Inbox, Message, Next, Receiver};
 use self::slots::{Flushed, Readiness, Slots, Way};
+use self::transport::Deciphered;
 use self::wheel::Wheel;
 use crate::access::Access;
 use crate::auth::Auth;
@@ -427,6 +429,12 @@ impl Shard {
         match self.slots.read(key.slot, &mut scratch) {
             Ok(None) => {}
             Ok(Some(0)) | Err(_) => self.doomed.push((key, Doom::Broken)),
+            Ok(Some(read)) if self.connection(key.slot).tls.is_some() => {
+                if read == scratch.len() || self.connection(key.slot).ended {
+                    self.read_later(key);
+                }
+                self.feed_ciphertext(key, &scratch[..read]);
+            }
             Ok(Some(read)) => {
                 // Edge-triggered: nobody tells us again about what is left, be it bytes or the end.
                 if read == scratch.len() || self.connection(key.slot).ended {
@@ -436,6 +444,25 @@ impl Shard {
             }
         }
         self.scratch = scratch;
+    }
+
+    /// Deciphers what came, and feeds what it says.
+    fn feed_ciphertext(&mut self, key: ConnectionKey, bytes: &[u8]) {
+        let Some(mut tls) = self.connection(key.slot).tls.take() else { return };
+        let mut plain = Vec::new();
+        let deciphered = tls.decipher(bytes, &mut plain);
+        if tls.has_waiting() {
+            // An alert, or a change of keys; what the socket does not take goes with the next frame.
+            let _ = tls.write(&[], |parts| self.slots.write(key.slot, parts));
+        }
+        self.connection(key.slot).tls = Some(tls);
+        if !plain.is_empty() {
+            self.feed(key, &mut plain);
+        }
+        match deciphered {
+            Ok(Deciphered::Open) => {}
+            Ok(Deciphered::Ended) | Err(_) => self.doomed.push((key, Doom::Broken)),
+        }
     }
 
     /// There is more to read than this turn takes.

@@ -11,12 +11,13 @@ use std::time::Duration;
 use hub::profile::Timeouts;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
+
+use super::transport::Transport;
 
 /// The connection, for hyper.
 pub struct Patient {
-    stream: TokioIo<TcpStream>,
+    stream: TokioIo<Transport>,
     stage: Stage,
     head: Timer,
     write: Timer,
@@ -47,14 +48,14 @@ impl Stage {
 
 impl Patient {
     /// A connection whose first head must be whole in time from now on, and its stage.
-    pub fn new(stream: TcpStream, timeouts: &Timeouts) -> (Self, Stage) {
+    pub fn new(stream: Transport, timeouts: &Timeouts) -> (Self, Stage) {
         let stage = Stage(Arc::new(AtomicU8::new(HEAD)));
         let (head, write) = (Timer::new(timeouts.head), Timer::new(timeouts.write));
         (Self { stream: TokioIo::new(stream), stage: stage.clone(), head, write }, stage)
     }
 
     /// The connection itself.
-    pub fn into_inner(self) -> TcpStream {
+    pub fn into_inner(self) -> Transport {
         self.stream.into_inner()
     }
 
@@ -62,7 +63,7 @@ impl Patient {
     fn write(
         &mut self,
         context: &mut Context<'_>,
-        write: impl FnOnce(Pin<&mut TokioIo<TcpStream>>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+        write: impl FnOnce(Pin<&mut TokioIo<Transport>>, &mut Context<'_>) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         match write(Pin::new(&mut self.stream), context) {
             Poll::Ready(written) => {

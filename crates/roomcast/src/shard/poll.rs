@@ -11,6 +11,7 @@ use wire::engine::{Known, PollBody, Polls, Post, Revision};
 
 use super::ids::SessionId;
 
+use super::transport::Tls;
 use crate::embed;
 
 /// Who a client says it is, beside what it may still say in its first message.
@@ -123,6 +124,8 @@ pub enum PollReply {
 pub struct Adopted {
     /// The socket, non-blocking.
     pub socket: OwnedFd,
+    /// TLS over it.
+    pub tls: Option<Tls>,
     /// What came with the handshake already.
     pub leftover: Bytes,
     /// Compression, where it was agreed upon.

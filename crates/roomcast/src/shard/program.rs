@@ -380,7 +380,7 @@ impl Shard {
     pub(super) fn can_take(&self, slot: u32) -> bool {
         match self.slots.way(slot) {
             Way::Direct => true,
-            Way::Queue => self.connections[slot as usize].as_ref().is_some_and(|connection| connection.poll_waits()),
+            Way::Queue => self.connections[slot as usize].as_ref().is_some_and(|connection| connection.takes_at_once()),
             Way::Closed => false,
         }
     }

@@ -44,6 +44,20 @@ pub(super) static SERVICE: Table = Table {
             "ops_port = 9100",
         ),
         key(
+            "tls_certificate",
+            Text,
+            Default("${TLS_CERT_FILE:-}"),
+            "The file of the certificate chain (PEM), with which the service port speaks TLS; read anew when it changes. The operators' port never does.",
+            r#"tls_certificate = "/run/secrets/tls.crt""#,
+        ),
+        key(
+            "tls_key",
+            Text,
+            Default("${TLS_KEY_FILE:-}"),
+            "The file of the certificate's private key (PEM).",
+            r#"tls_key = "/run/secrets/tls.key""#,
+        ),
+        key(
             "trusted_proxies",
             Words,
             Default("${TRUSTED_PROXIES:-}"),

@@ -2,7 +2,6 @@
 //! shard. Knows nothing of frames.
 
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -161,8 +160,8 @@ impl Front {
         tokio::task::spawn_local(async move {
             let Ok(upgraded) = upgrade.await else { return };
             let Ok(parts) = upgraded.downcast::<Patient>() else { return };
-            let Ok(socket) = parts.io.into_inner().into_std() else { return };
-            let adopted = Adopted { socket: OwnedFd::from(socket), leftover: parts.read_buf, deflate, role };
+            let Ok((socket, tls)) = parts.io.into_inner().into_parts() else { return };
+            let adopted = Adopted { socket, tls, leftover: parts.read_buf, deflate, role };
             inbox.send(Message::Adopt(Box::new(adopted)));
         });
         let mut response = Response::new(Either::Left(Full::default()));
