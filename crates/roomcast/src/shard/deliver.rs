@@ -373,3 +373,68 @@ fn slot_of_socket(sockets: &Sockets, shard: usize, namespace: NamespaceId, id: &
     let key = sockets.find(slot, namespace)?;
     (sockets.get(key).id.as_str() == SocketId::part_of(id)).then_some(slot)
 }
+
+#[cfg(test)]
+mod tests {
+    use hub::emission::{Except, Payload, Sending};
+    use hub::names::EventName;
+
+    use super::*;
+
+    const THRESHOLD: usize = 100;
+
+    /// Notes an event with so many bytes for members of these encodings. Gives each member's frame, and how many frames there are.
+    fn noted(encodings: &[Encoding], payload_len: usize) -> (Vec<Bytes>, usize) {
+        let mut slots = Slots::new(super::super::slots::epoll_set().expect("a descriptor"));
+        let members: Vec<u32> = encodings.iter().map(|encoding| slots.open(*encoding).slot).collect();
+        let emission = Emission {
+            namespace: NamespaceId(0),
+            target: Target::Everyone,
+            except: Except::default(),
+            event: EventName::parse("e").expect("a name"),
+            payload: Payload::json(format!("\"{}\"", "a".repeat(payload_len))),
+            sending: Sending::default(),
+        };
+        let mut notes = Notes {
+            slots: &mut slots,
+            overflow: &mut Vec::new(),
+            deflater: &mut Deflater::default(),
+            deflate_threshold_bytes: THRESHOLD,
+            frames: [None; Encoding::COUNT],
+            namespace: "/",
+            connections: &[],
+            asked: None,
+            emission: &emission,
+        };
+        notes.slots.start_round();
+        assert_eq!(notes.note_all(&members), encodings.len());
+        let frames = encodings.iter().map(|encoding| notes.frames[*encoding as usize].expect("it was noted"));
+        let frames: Vec<u16> = frames.collect();
+        let count = frames.iter().max().map_or(0, |last| usize::from(*last) + 1);
+        (frames.into_iter().map(|frame| slots.frame(frame).clone()).collect(), count)
+    }
+
+    #[test]
+    fn an_event_is_compressed_once_however_many_want_it_so() {
+        let members = [
+            Encoding::SocketIoDeflated,
+            Encoding::SocketIoDeflated,
+            Encoding::SocketIo,
+            Encoding::SocketIoDeflated,
+            Encoding::FlatDeflated,
+            Encoding::FlatDeflated,
+        ];
+        let (frames, count) = noted(&members, 1_000);
+        assert_eq!(count, 4, "two dialects, each as it is and compressed");
+        assert_eq!([frames[0][0], frames[2][0], frames[4][0]], [0xc1, 0x81, 0xc1]);
+        assert_eq!(frames[0].as_ptr(), frames[3].as_ptr(), "members share the bytes");
+        assert!(frames[0].len() < 100 && frames[2].len() > 1_000);
+    }
+
+    #[test]
+    fn below_the_threshold_everyone_shares_one_frame() {
+        let (frames, count) = noted(&[Encoding::DataDeflated, Encoding::Data, Encoding::DataDeflated], 10);
+        assert_eq!((count, frames[0][0]), (1, 0x81));
+        assert!(frames.iter().all(|frame| frame.as_ptr() == frames[0].as_ptr()));
+    }
+}

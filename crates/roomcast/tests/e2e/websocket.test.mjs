@@ -5,6 +5,8 @@ import assert from "node:assert/strict";
 import { after, afterEach, before, describe, it } from "node:test";
 import { deflateRawSync, inflateRawSync } from "node:zlib";
 
+import { chromium } from "playwright-core";
+
 import { closeClients, plain, socketIo } from "./support/clients.mjs";
 import { ACCEPT, closeFrame, frame, rawWebSocket } from "./support/frames.mjs";
 import { SHARDS, startGateway } from "./support/gateway.mjs";
@@ -38,6 +40,13 @@ const DIALECTS = {
 /** A message of ours, compressed as a client does it that takes over no context. */
 const compress = (text) => deflateRawSync(Buffer.from(text), { finishFlush: 2 }).subarray(0, -4);
 const inflate = (payload) => inflateRawSync(Buffer.concat([payload, Buffer.from([0, 0, 255, 255])]), { finishFlush: 2 }).toString();
+
+let browser;
+before(async () => {
+  const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
+  browser = await chromium.launch({ executablePath, headless: true, args: ["--no-sandbox", "--disable-gpu", "--no-first-run"] });
+});
+after(() => browser?.close());
 
 for (const shards of SHARDS) {
   describe(`WebSockets on ${shards} shard(s)`, () => {
@@ -207,6 +216,34 @@ for (const shards of SHARDS) {
       });
     }
 
+    it("a browser agrees on compression and talks with a client that does not", async () => {
+      const page = await browser.newPage();
+      await page.goto(`${deflating.url}/health/live`);
+      const other = plain(`${deflating.ws}/ws`, { perMessageDeflate: false });
+      await other.next("connected");
+      other.send({ type: "join", room: "r" });
+      await other.next("joined");
+      const heard = page.evaluate(
+        ([url, data]) =>
+          new Promise((resolve, reject) => {
+            const socket = new WebSocket(url);
+            socket.onerror = () => reject(new Error("the socket failed"));
+            socket.onmessage = ({ data: text }) => {
+              const message = JSON.parse(text);
+              if (message.type === "connected") socket.send(JSON.stringify({ type: "join", room: "r" }));
+              if (message.type === "joined") socket.send(JSON.stringify({ type: "say", room: "r", data }));
+              if (message.type === "message") resolve({ extensions: socket.extensions, data: message.data });
+            };
+          }),
+        [`${deflating.ws}/ws`, LONG],
+      );
+      await other.next("message", ({ data }) => data === LONG);
+      const { extensions, data } = await heard;
+      assert.match(extensions, /permessage-deflate/);
+      assert.equal(data, LONG);
+      await page.close();
+    });
+
     it("stock clients of both dialects talk compressed, over an upgrade, too, and others beside them", async () => {
       const perMessageDeflate = { threshold: 0 };
       const transports = [["websocket"], ["polling", "websocket"], ["polling"]];
@@ -215,6 +252,7 @@ for (const shards of SHARDS) {
       const uncompressed = plain(`${deflating.ws}/ws`, { perMessageDeflate: false });
       for (const client of clients) await client.ask("join", { room: "r" });
       for (const client of [json, uncompressed]) {
+        await client.next("connected");
         client.send({ type: "join", room: "r" });
         await client.next("joined");
       }

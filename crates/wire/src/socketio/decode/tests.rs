@@ -212,6 +212,34 @@ proptest! {
     }
 
     #[test]
+    fn what_is_written_of_namespaces_is_read(namespace in "/[a-z0-9?={}-]{0,8}", sid: String, pid: Option<String>, message: String, data: Option<u32>) {
+        let read = |outbound: Outbound<'_>| {
+            let mut text = Vec::new();
+            outbound.write(&mut text);
+            let text = String::from_utf8(text).expect("UTF-8");
+            let packet = parse(&text).expect("our own packet").into_owned();
+            assert_eq!((&*packet.namespace, packet.ack, packet.attachments), (namespace.as_str(), None, 0));
+            let data = packet.data.map(|data| serde_json::from_str::<serde_json::Value>(&data).expect("JSON"));
+            (packet.kind, data)
+        };
+        let (kind, entered) = read(Outbound::Connect { namespace: &namespace, sid: &sid, pid: pid.as_deref() });
+        let mut expected = serde_json::json!({ "sid": sid });
+        if let Some(pid) = &pid {
+            expected["pid"] = pid.as_str().into();
+        }
+        prop_assert_eq!((kind, entered), (Kind::Connect, Some(expected)));
+
+        let text = data.map(|data| data.to_string());
+        let (kind, refused) = read(Outbound::ConnectError { namespace: &namespace, message: &message, data: text.as_deref().map(str::as_bytes) });
+        let mut expected = serde_json::json!({ "message": message });
+        if let Some(data) = data {
+            expected["data"] = data.into();
+        }
+        prop_assert_eq!((kind, refused), (Kind::ConnectError, Some(expected)));
+        prop_assert_eq!(read(Outbound::Disconnect { namespace: &namespace }), (Kind::Disconnect, None));
+    }
+
+    #[test]
     fn no_text_panics(text in "[0-9]{0,3}-?(/[a-z],)?[0-9]{0,2}[\\[\\]{}\",:\\\\ _a1é]{0,40}") {
         if let Ok(packet) = parse(&text) {
             prop_assert!(packet.attachments <= MAX_ATTACHMENTS);

@@ -247,6 +247,18 @@ proptest! {
     }
 
     #[test]
+    fn a_control_frame_of_ours_is_read_as_it_was_written(code in prop_oneof![1000..=1003_u16, 3000..=4999_u16], reason: String, payload in prop::collection::vec(any::<u8>(), 0..=125)) {
+        use super::super::{close_frame, ping_frame, pong_frame};
+        let read = |ours: &[u8]| run(&frame(ours[0], &ours[2..]), MAX, MAX);
+        let seen = read(&close_frame(Some(code), &reason));
+        let cut = seen[0].strip_prefix(&format!("close {code} ")).expect("a close frame with this code");
+        prop_assert!(reason.starts_with(cut) && (cut.len() == reason.len() || cut.len() > 119), "{cut}");
+        prop_assert_eq!(read(&close_frame(None, &reason)), ["close - "]);
+        prop_assert_eq!(read(&ping_frame(&payload)), [told(Incoming::Ping(&payload))]);
+        prop_assert_eq!(read(&pong_frame(&payload)), [told(Incoming::Pong(&payload))]);
+    }
+
+    #[test]
     fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), piece_len in 1..30_usize) {
         prop_assert!(run(&bytes, piece_len, 1000).len() <= bytes.len() + 1);
     }
