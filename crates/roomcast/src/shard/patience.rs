@@ -60,11 +60,11 @@ impl Patient {
     }
 
     /// Writes, and waits for the client to take something for so long.
-    fn write(
+    fn write<T>(
         &mut self,
         context: &mut Context<'_>,
-        write: impl FnOnce(Pin<&mut TokioIo<Transport>>, &mut Context<'_>) -> Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
+        write: impl FnOnce(Pin<&mut TokioIo<Transport>>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         match write(Pin::new(&mut self.stream), context) {
             Poll::Ready(written) => {
                 self.write.stop();
@@ -100,11 +100,12 @@ impl Write for Patient {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+        // TLS takes more than its socket does, and has the rest to flush.
+        self.get_mut().write(context, |stream, context| stream.poll_flush(context))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+        self.get_mut().write(context, |stream, context| stream.poll_shutdown(context))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -5,7 +5,9 @@ import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
 import { connect } from "node:net";
 import { after, afterEach, before, describe, it } from "node:test";
+import tls from "node:tls";
 
+import { certificate } from "./support/certificate.mjs";
 import { closeClients, plain } from "./support/clients.mjs";
 import { frame, rawWebSocket } from "./support/frames.mjs";
 import { API_KEY, SHARDS, startGateway } from "./support/gateway.mjs";
@@ -164,6 +166,25 @@ for (const shards of SHARDS) {
       sockets.forEach((socket) => socket.destroy());
       // A polling session that was closed waits half a minute for a poll that asks why.
       if (FULL) await until(() => gateway.metric("roomcast_connections"), (count) => count === 0, "no session to be left", DEADLINE_MS);
+    });
+
+    it("over TLS: within the handshake, and after it", async () => {
+      const own = certificate();
+      const secure = await startGateway({ text: PROFILE, shards, env: own.env });
+      const handshaken = () =>
+        new Promise((resolve, reject) => {
+          const socket = tls.connect({ port: secure.port, host: "127.0.0.1", ca: own.ca() }, () => resolve(socket));
+          socket.on("error", reject);
+          socket.on("data", () => {});
+        });
+      const hello = tcp(secure.port, Buffer.from([0x16, 0x03, 0x01, 0x02, 0x00, 0x01]));
+      drip(hello);
+      const head = await handshaken();
+      head.write("GET / HTTP/1.1\r\nX-Slow: ");
+      drip(head);
+      const sockets = [tcp(secure.port), hello, head, await handshaken()];
+      await until(() => sockets.every((socket) => socket.closed), Boolean, "all of them to be gone", DEADLINE_MS);
+      await secure.stop();
     });
 
     it("does not read an answer: its connection is gone", async () => {
