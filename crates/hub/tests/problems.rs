@@ -44,6 +44,17 @@ fn unknown_keys_have_suggestions() {
 }
 
 #[test]
+fn what_an_endpoint_may_have_depends_on_its_protocol() {
+    check("allow_eio3 = true\ncookie = {}\ncompress_polls = false\ntrailing_slash = false", &[]);
+    check(
+        "[[endpoint]]\nprotocol = 'json'\nallow_eio3 = true",
+        &["p.toml:7:1: `endpoint.allow_eio3` is for the protocol `socket.io` alone"],
+    );
+    check("cookie = { name = 'a b' }", &["p.toml:5:19: `a b` cannot be the name of a cookie"]);
+    check("cookie = { path = '/;x' }", &["p.toml:5:19: `/;x` cannot be the path of a cookie"]);
+}
+
+#[test]
 fn types_are_checked() {
     check(
         "[service]\nport = 'abc'",
@@ -74,12 +85,7 @@ fn types_are_checked() {
         "[route]\nkey = 'x'",
         &["p.toml:5:1: `route` may stand several times, and its order counts; write `[[route]]`"],
     );
-    check(
-        "limits = 5",
-        &[
-            "p.toml:5:1: `endpoint` has no key `limits`; there is `protocol`, `path`, `paths`, `namespaces`, `ping_interval`, `ping_timeout`, `connect_timeout`, `upgrade_timeout`, `transports`, `envelope` or `heartbeat`",
-        ],
-    );
+    check("[user]\nlimits = 5", &["p.toml:6:1: `user` has no key `limits`; there is `connections`"]);
     check(
         "[room.x]\nenter = true",
         &["p.toml:5:1: `room.x` needs a `name`; for example name = \"conversation:{roomId}\""],
