@@ -75,6 +75,17 @@ fn run(target: &str) {
 }
 
 #[test]
+fn every_check_is_a_fuzz_target() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz");
+    let manifest = fs::read_to_string(folder.join("Cargo.toml")).expect("a manifest");
+    for (name, _) in checks::ALL {
+        assert!(manifest.contains(&format!("name = \"{name}\"")), "{name} is no target of fuzz/Cargo.toml");
+        let target = fs::read_to_string(folder.join(format!("targets/{name}.rs"))).expect("a target");
+        assert!(target.contains(&format!("checks::{name}(")), "{name} runs another check");
+    }
+}
+
+#[test]
 fn websocket_frames() {
     run("websocket");
 }

@@ -205,7 +205,7 @@ impl Inflater {
         for mut piece in [compressed, &TAIL] {
             loop {
                 if message.len() == message.capacity() {
-                    let room = message.len().clamp(4096, 1 << 20).min(max_message + 1 - message.len());
+                    let room = message.len().clamp(4096, 1 << 20).min(max_message.saturating_add(1) - message.len());
                     message.reserve_exact(room);
                 }
                 let before = (state.total_in(), message.len());
