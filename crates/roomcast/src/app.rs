@@ -26,7 +26,7 @@ use crate::ops::{self, Health, Part, Phase, Port, State};
 use crate::presence::Presence;
 use crate::shard::admission::Admission;
 use crate::shard::client_files::ClientFiles;
-use crate::shard::front::Shared;
+use crate::shard::front::{self, Shared};
 use crate::shard::ids::NodeId;
 use crate::shard::inbox::{Message, Numbers, inbox};
 use crate::shard::{self, Outside};
@@ -35,6 +35,9 @@ use crate::supervisor::Link;
 
 /// Threads of the backend runtime: brokers, the server API and key servers are mostly waiting.
 const BACKEND_THREADS: usize = 2;
+
+/// How long to wait when no connection of operators can be accepted, since no descriptor is left.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
 /// Runs a gateway until a signal ends it.
 ///
@@ -223,9 +226,16 @@ async fn serve_operators(profile: &Profile, port: u16, router: axum::Router) -> 
         .await
         .with_context(|| format!("OPS_PORT: cannot listen on {address}"))?;
     tracing::info!(address, "listening for operators");
+    let timeouts = profile.limits.timeouts;
     tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
-            tracing::error!(%error, "the operators' port is dead");
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => drop(tokio::spawn(front::serve_router(stream, router.clone(), timeouts))),
+                Err(error) => {
+                    tracing::error!(%error, "cannot accept connections of operators; trying again");
+                    tokio::time::sleep(EXHAUSTED_PAUSE).await;
+                }
+            }
         }
     });
     Ok(())

@@ -387,9 +387,8 @@ impl Shard {
     pub(super) fn violated(&mut self, slot: u32, violation: &Violation) {
         match self.connection(slot).protocol {
             Protocol::SocketIo(_) => {
-                // Stock clients look at the code alone; a reason beside 1009 would be a difference that they could see.
-                let reason = if violation.code == 1009 { "" } else { violation.reason };
-                self.close_engine(slot, CloseReason::TransportError, Some(violation.code), reason);
+                // As in Node without a reason: stock clients look at the code, and their tests for there being nothing else.
+                self.close_engine(slot, CloseReason::TransportError, Some(violation.code), "");
             }
             Protocol::Json(_) => {
                 self.leave_all(slot, "transport error");

@@ -4,6 +4,7 @@
 mod polls;
 mod upgrades;
 
+use std::convert::Infallible;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Either;
-use hub::profile::{Endpoint, Profile};
+use hub::profile::{Endpoint, Profile, Timeouts};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
@@ -75,6 +76,38 @@ pub struct Shared {
     pub tls: Option<tokio_rustls::TlsAcceptor>,
     /// What the program has to say about requests.
     pub program: Arc<Program>,
+}
+
+/// Serves one TCP connection of operators, on whatever runtime this is called: the same documents as beside the sessions, and as much time.
+pub async fn serve_router(stream: TcpStream, router: axum::Router, timeouts: Timeouts) {
+    let (stream, stage) = Patient::new(Transport::Plain(stream), &timeouts);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (router, stage) = (router.clone(), stage.clone());
+        async move {
+            stage.head_is_whole();
+            let answer = router.oneshot(request.map(axum::body::Body::new));
+            let response = match tokio::time::timeout(2 * timeouts.body, answer).await {
+                Ok(Ok(response)) => response.map(Either::Right),
+                Ok(Err(never)) => match never {},
+                Err(_) => took_too_long(),
+            };
+            stage.answered();
+            Ok::<Response<Body>, Infallible>(response)
+        }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(timeouts.keep_alive)
+        .max_buf_size(HEAD_MAX_BYTES)
+        .serve_connection(stream, service);
+    if let Err(error) = connection.await {
+        tracing::trace!(%error, "a connection of operators ended");
+    }
+}
+
+/// The answer to a request of the documents or the server API whose body does not come.
+fn took_too_long() -> Response<Body> {
+    text(StatusCode::REQUEST_TIMEOUT, "The request took too long")
 }
 
 /// The front of one shard.
@@ -295,7 +328,7 @@ impl Front {
         let answer = self.shared.backend.spawn(async move { router.oneshot(request.map(axum::body::Body::new)).await });
         // Twice, since what is asked for may itself wait for as long as a body may take.
         let Ok(answer) = tokio::time::timeout(2 * self.body_timeout(), answer).await else {
-            return text(StatusCode::REQUEST_TIMEOUT, "The request took too long");
+            return took_too_long();
         };
         match answer {
             Ok(Ok(response)) => response.map(Either::Right),

@@ -10,7 +10,7 @@ import tls from "node:tls";
 import { certificate } from "./support/certificate.mjs";
 import { closeClients, plain } from "./support/clients.mjs";
 import { frame, rawWebSocket } from "./support/frames.mjs";
-import { API_KEY, SHARDS, startGateway } from "./support/gateway.mjs";
+import { API_KEY, SHARDS, freePort, startGateway } from "./support/gateway.mjs";
 import { rooms } from "./support/profiles.mjs";
 import { until } from "./support/recorder.mjs";
 
@@ -185,6 +185,15 @@ for (const shards of SHARDS) {
       const sockets = [tcp(secure.port), hello, head, await handshaken()];
       await until(() => sockets.every((socket) => socket.closed), Boolean, "all of them to be gone", DEADLINE_MS);
       await secure.stop();
+    });
+
+    it("on the operators' port", async () => {
+      const port = await freePort();
+      const other = await startGateway({ text: PROFILE, shards, env: { OPS_PORT: String(port) } });
+      const stages = ["connects and says nothing", "sends the head of its first request byte by byte", "sends the body of an API request byte by byte", "says nothing after a request"];
+      const sockets = stages.map((name) => STAGES[name]({ port }));
+      await until(() => sockets.every((socket) => socket.closed), Boolean, "all of them to be gone", DEADLINE_MS);
+      await other.stop();
     });
 
     it("does not read an answer: its connection is gone", async () => {
