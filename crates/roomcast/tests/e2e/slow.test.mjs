@@ -21,7 +21,7 @@ const BYTE_MS = FULL ? 1_000 : 40;
 /** Has the allocator give back what it can, so that what the process has is nearly what it holds. */
 const ALLOCATOR = { MALLOC_MMAP_THRESHOLD_: "4096", MALLOC_TRIM_THRESHOLD_: "0", MALLOC_TOP_PAD_: "0", MALLOC_ARENA_MAX: "1" };
 /** What the allocator may keep for the next crowd, for each connection of one: some of its small pieces lie between longer-lived ones. */
-const KEPT_KIB = 16;
+const KEPT_KIB = 32;
 /** Longer than any connection may take, by the product's own times. */
 const DEADLINE_MS = 130_000;
 
