@@ -100,9 +100,14 @@ impl Shard {
                 }
             }
             PollKind::PostRest(post) => self.post(slot, named, post, reply),
-            PollKind::PostTooLarge => {
-                self.socket_io(slot).arriving_post = None;
-                let answer = self.session(slot, |session, _| session.post_too_large());
+            PollKind::PostTooLarge { binary, started } => {
+                self.socket_io(slot).arriving_post.take_if(|_| started);
+                let answer = self.session(slot, |session, context| {
+                    if !started && let Err(answer) = session.post_started(binary, context) {
+                        return answer;
+                    }
+                    session.post_too_large()
+                });
                 let _ = reply.send(post_reply(answer));
             }
             PollKind::PostAborted => {

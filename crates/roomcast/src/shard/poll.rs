@@ -91,7 +91,12 @@ pub enum PollKind {
     /// POST: its body will never be complete.
     PostAborted,
     /// POST: its body is over the limit.
-    PostTooLarge,
+    PostTooLarge {
+        /// Whether it is said to be binary.
+        binary: bool,
+        /// Whether [`PollKind::PostStarted`] went before.
+        started: bool,
+    },
     /// Is there such a session, and does the request fit it?
     Fits,
 }

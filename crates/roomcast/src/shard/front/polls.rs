@@ -138,7 +138,7 @@ impl Front {
         let declared =
             request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
         if declared.is_some_and(|length| length > limit) {
-            let response = self.ask(owner, named, PollKind::PostTooLarge).await;
+            let response = self.ask(owner, named, PollKind::PostTooLarge { binary, started: false }).await;
             discard(request.into_body(), self.body_timeout()).await;
             return Ok(response);
         }
@@ -171,8 +171,9 @@ impl Front {
         let body = match collected {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+                let started = guard.is_some();
                 guard.iter_mut().for_each(Guard::release);
-                return Ok(self.ask(owner, named, PollKind::PostTooLarge).await);
+                return Ok(self.ask(owner, named, PollKind::PostTooLarge { binary, started }).await);
             }
             // The guard tells the owner.
             Ok(Err(_)) | Err(_) => return Ok(empty(StatusCode::BAD_REQUEST)),
