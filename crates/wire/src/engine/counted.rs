@@ -24,29 +24,28 @@ impl<'a> Packet<'a> {
         let Some(binary) = text.strip_prefix('b') else {
             return Self::parse(text);
         };
-        let kind = *binary.as_bytes().first().ok_or(PacketError::Empty)?;
-        let digits = binary.get(1..).ok_or(PacketError::UnknownType)?;
-        typed(kind.wrapping_sub(b'0'), Cow::Owned(decode_base64(digits)))
+        let kind = binary.bytes().next().map(|kind| kind.wrapping_sub(b'0'));
+        // Where the first character is none of ASCII, the type is unknown anyway.
+        Ok(typed(kind, Cow::Owned(decode_base64(binary.get(1..).unwrap_or_default()))))
     }
 
     /// Reads a binary message of revision 3: the byte of the type, then the payload.
-    pub fn parse_3_bytes(bytes: &'a [u8]) -> Result<Self, PacketError> {
-        let (kind, payload) = bytes.split_first().ok_or(PacketError::Empty)?;
-        typed(*kind, Cow::Borrowed(payload))
+    pub fn parse_3_bytes(bytes: &'a [u8]) -> Self {
+        typed(bytes.first().copied(), Cow::Borrowed(bytes.get(1..).unwrap_or_default()))
     }
 }
 
-/// A packet whose payload came as bytes. Only a message's payload means anything.
-fn typed(kind: u8, payload: Cow<'_, [u8]>) -> Result<Packet<'_>, PacketError> {
+/// A packet whose payload came as bytes. Only a message's payload means anything, and as in Node an unknown type means nothing: it is an
+/// error in text alone.
+fn typed(kind: Option<u8>, payload: Cow<'_, [u8]>) -> Packet<'_> {
     match kind {
-        0 => Ok(Packet::Open("")),
-        1 => Ok(Packet::Close),
-        2 => Ok(Packet::Ping("")),
-        3 => Ok(Packet::Pong("")),
-        MESSAGE_BYTE => Ok(Packet::Binary(payload)),
-        5 => Ok(Packet::Upgrade),
-        6 => Ok(Packet::Noop),
-        _ => Err(PacketError::UnknownType),
+        Some(0) => Packet::Open(""),
+        Some(1) => Packet::Close,
+        Some(2) => Packet::Ping(""),
+        Some(3) => Packet::Pong(""),
+        Some(MESSAGE_BYTE) => Packet::Binary(payload),
+        Some(5) => Packet::Upgrade,
+        Some(_) | None => Packet::Noop,
     }
 }
 
@@ -64,10 +63,12 @@ pub(super) fn split_bytes(bytes: &[u8]) -> Result<(Packet<'_>, &[u8]), PacketErr
     let (kind, rest) = bytes.split_first().ok_or(PacketError::Empty)?;
     let end = rest.iter().take(MAX_DIGITS + 1).position(|byte| *byte == END_OF_DIGITS).ok_or(PacketError::Length)?;
     let length = decimal(rest[..end].iter().copied())?;
-    let (packet, rest) = rest[end + 1..].split_at_checked(length).ok_or(PacketError::Length)?;
+    let rest = &rest[end + 1..];
+    // As in Node the last packet may be shorter than it says.
+    let (packet, rest) = rest.split_at(length.min(rest.len()));
     let packet = match kind {
         0 => Packet::parse_3(simdutf8::basic::from_utf8(packet).map_err(|_| PacketError::NotUtf8)?)?,
-        _ => Packet::parse_3_bytes(packet)?,
+        _ => Packet::parse_3_bytes(packet),
     };
     Ok((packet, rest))
 }
@@ -174,8 +175,9 @@ mod tests {
             assert_eq!(text(body), [Err(PacketError::Length)], "{body}");
         }
         assert_eq!(text("1:7"), [Err(PacketError::UnknownType)]);
-        assert_eq!(text("1:b"), [Err(PacketError::Empty)]);
-        assert_eq!(text("2:bé"), [Err(PacketError::UnknownType)]);
+        for nothing in ["1:b", "2:bA", "2:bé", "3:b9A"] {
+            assert_eq!(text(nothing), [Ok(Packet::Noop)], "{nothing}");
+        }
         assert_eq!(text("2:4a1:2x"), [Ok(Packet::Message("a")), Ok(Packet::Ping("")), Err(PacketError::Length)]);
     }
 
@@ -189,11 +191,15 @@ mod tests {
             [Outbound::Text("4€".to_owned().into()), Outbound::Binary(bytes::Bytes::from_static(&[1, 2, 3, 4]))];
         write_bytes(packets.iter(), &mut written);
         assert_eq!(written, body);
-        for bad in [&b""[..], b"\x00", b"\x00\x01", b"\x00\x02\xff4", b"\x00\xff4", b"\x00\x0a\xff4", &[0; 40]] {
+        for bad in
+            [&b"\x00"[..], b"\x00\x01", b"\x00\xff4", b"\x00\x0a\xff4", b"\x00\x00\xff", b"\x00\x01\xff7", &[0; 40]]
+        {
             assert!(matches!(read(bad).as_slice(), [Err(_)]), "{bad:?}");
         }
+        assert_eq!(read(b""), []);
         assert_eq!(read(b"\x00\x01\xff\xe9"), [Err(PacketError::NotUtf8)]);
-        assert_eq!(read(b"\x01\x01\xff\x09"), [Err(PacketError::UnknownType)]);
+        assert_eq!(read(b"\x00\x09\xff2"), [Ok(Packet::Ping(""))]);
+        assert_eq!(read(b"\x01\x01\xff\x09\x01\x00\xff"), [Ok(Packet::Noop), Ok(Packet::Noop)]);
     }
 
     proptest! {

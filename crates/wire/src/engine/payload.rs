@@ -115,8 +115,8 @@ impl Polls {
     }
 }
 
-/// The packets of a polling payload, one after the other. The reader stops at the first error. An empty payload is an error, and so is a
-/// separator at its end.
+/// The packets of a polling payload, one after the other. The reader stops at the first error. An empty payload of text is an error, and so
+/// is a separator at its end.
 ///
 /// A payload has no more packets than bytes, so the bound on the body is the bound on their number.
 #[derive(Clone, Debug)]
@@ -145,7 +145,7 @@ impl<'a> Payload<'a> {
 
     /// A reader of a payload of revision 3 that is bytes.
     pub fn bytes(bytes: &'a [u8]) -> Self {
-        Self { rest: Rest::Bytes(bytes) }
+        Self { rest: if bytes.is_empty() { Rest::None } else { Rest::Bytes(bytes) } }
     }
 
     /// How many bytes at the end of the payload are not read yet; none once it is used up.

@@ -285,7 +285,7 @@ impl Session {
         match &mut self.state {
             State::WebSocket => match self.revision {
                 Revision::Four => Some(Received::Binary(Cow::Borrowed(data))),
-                Revision::Three => self.websocket_packet(Packet::parse_3_bytes(data), context),
+                Revision::Three => self.packet(Packet::parse_3_bytes(data), context),
             },
             State::Polling(polling) => {
                 if polling.probe.take().is_some() {
