@@ -175,7 +175,7 @@ impl Session {
 
     /// The body of the POST is whole. After `Ok` take its messages with [`Session::next_message`] until there is none, then answer
     /// [`PostAnswer::Ok`], even if the session was closed over what it held.
-    pub fn post_body(&mut self, body: Bytes, binary: bool, context: &mut Context<'_>) -> Result<Post, PostAnswer> {
+    pub fn post_body(&mut self, body: Bytes, binary: bool, context: &Context<'_>) -> Result<Post, PostAnswer> {
         let polls = match &mut self.state {
             State::Polling(polling) | State::Closing { polling, .. } => {
                 polling.post_arrives = false;
@@ -190,11 +190,9 @@ impl Session {
         if binary {
             return Ok(Post { body: Body::Bytes(body), at: Some(0) });
         }
-        let Ok(text) = simdutf8::basic::from_utf8(&body) else {
-            self.end(CloseReason::ParseError, CLOSE, context);
-            return Err(PostAnswer::BadRequest);
-        };
-        let text = polls.posted(text).map(Cow::into_owned);
+        // As in Node: bytes that are no text stand as U+FFFD, and whoever reads the message decides.
+        let text = simdutf8::basic::from_utf8(&body).map_or_else(|_| String::from_utf8_lossy(&body), Cow::Borrowed);
+        let text = polls.posted(&text).map(Cow::into_owned);
         // As in Node a form without the field holds no packet, not an empty one.
         Ok(Post { at: text.as_ref().map(|_| 0), body: Body::Text(text.unwrap_or_default()) })
     }

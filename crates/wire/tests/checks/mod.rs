@@ -211,7 +211,7 @@ fn posted<'a>(
         if session.post_started(binary, &mut context).is_err() {
             break;
         }
-        let Ok(mut post) = session.post_body(Bytes::copy_from_slice(body), binary, &mut context) else { break };
+        let Ok(mut post) = session.post_body(Bytes::copy_from_slice(body), binary, &context) else { break };
         while let Some(received) = session.next_message(&mut post, &mut context) {
             messages.push(match received {
                 Received::Text(text) => [b"4", text.as_bytes()].concat(),

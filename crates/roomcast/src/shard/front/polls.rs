@@ -253,11 +253,9 @@ impl Drop for Guard {
     }
 }
 
+/// Whether a body is said to be bytes: in these words alone, as in Node.
 fn is_binary(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|value| {
-        let kind = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
-        kind.trim_ascii().eq_ignore_ascii_case(b"application/octet-stream")
-    })
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| value == "application/octet-stream")
 }
 
 /// Internet Explorer, whose filter against scripts of others would take some answers for such.

@@ -204,7 +204,7 @@ export function engineRules(name, server) {
 
       it("takes text of any kind, in pieces, in the midst of a character", async () => {
         const session = await ready();
-        for (const type of ["text/plain;charset=UTF-8", "text/plain", "application/json"]) {
+        for (const type of ["text/plain;charset=UTF-8", "text/plain", "application/json", "application/octet-stream;a=b"]) {
           assert.equal((await session.post("6", { "Content-Type": type })).status, 200);
         }
         const connection = new Connection(url);
@@ -253,6 +253,15 @@ export function engineRules(name, server) {
         const session = await open();
         for (const body of ["3", "0", "5", "6", "3probe", `3${SEPARATOR}6`]) assert.equal((await session.post(body)).status, 200);
         assert.ok(await session.isAlive());
+      });
+
+      it("of bytes that are no text is answered, and its messages are what is left of it", async () => {
+        const session = await ready();
+        const [before, after] = server.askLarge("<>").split("<>");
+        assert.equal((await session.post(Buffer.concat([Buffer.from(`${before}<`), Buffer.from([0xff]), Buffer.from(`>${after}`)]))).status, 200);
+        let packet;
+        do packet = await session.next();
+        while (!server.isLarge(packet, "<\ufffd>"));
       });
 
       it("of a close ends the session, and the waiting GET with a noop", async () => {

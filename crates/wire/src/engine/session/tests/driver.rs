@@ -81,7 +81,7 @@ impl Driver {
             "post" | "post-body" => {
                 let started = if verb == "post" { session.post_started(false, &mut context) } else { Ok(()) };
                 let body = argument.replace('|', "\u{1e}").into();
-                match started.and_then(|()| session.post_body(body, false, &mut context)) {
+                match started.and_then(|()| session.post_body(body, false, &context)) {
                     Ok(mut post) => {
                         while let Some(received) = session.next_message(&mut post, &mut context) {
                             told.push(message(&received));
@@ -93,12 +93,16 @@ impl Driver {
             }
             "post-garbage" => {
                 session.post_started(false, &mut context).expect("a polling session");
-                told.extend(session.post_body(Bytes::from_static(b"4\xff"), false, &mut context).err().map(answer));
+                let mut post = session.post_body(Bytes::from_static(b"4\xff"), false, &context).expect("a body");
+                while let Some(received) = session.next_message(&mut post, &mut context) {
+                    told.push(message(&received));
+                }
+                told.push(answer(PostAnswer::Ok));
             }
             "post-bytes" => {
                 session.post_started(true, &mut context).expect("a session of revision 3");
                 let body = argument.split(' ').map(|byte| u8::from_str_radix(byte, 16).expect("hexadecimal")).collect();
-                let mut post = session.post_body(body, true, &mut context).expect("a body");
+                let mut post = session.post_body(body, true, &context).expect("a body");
                 while let Some(received) = session.next_message(&mut post, &mut context) {
                     told.push(message(&received));
                 }
