@@ -1,4 +1,4 @@
-//! Socket.IO connections: HTTP requests and WebSocket messages go into the Engine.IO session, and what it says is carried out.
+//! Socket.IO connections: WebSocket messages go into the Engine.IO session (polls do so in `polls`), and what it says is carried out.
 //! Knows nothing of what packets mean to a room: that is `act`.
 
 use std::io::IoSlice;
@@ -7,21 +7,17 @@ use std::os::fd::OwnedFd;
 use bytes::Bytes;
 use hub::codes::{CloseCode, ErrorCode};
 use hub::profile::{Endpoint, SocketIoEndpoint};
-use tokio::sync::oneshot;
-use wire::engine::{
-    self, CloseReason, Context, GetVerdict, OpenPacket, Output, Polls, Post, PostAnswer, ProbeVerdict, Received,
-    Refusal, Revision, Session,
-};
+use wire::engine::{self, CloseReason, Context, OpenPacket, Output, ProbeVerdict, Received, Revision, Session};
 use wire::socketio::Address;
 use wire::ws::{self, Flow, Incoming, Violation};
 
 use super::connection::{Bucket, Connection, Protocol, SocketIo};
 use super::ids::SessionId;
-use super::inbox::{ConnectionKey, Message};
-use super::poll::{Adopted, Handshake, Named, PollKind, PollReply, PollRequest, Role};
+use super::inbox::ConnectionKey;
+use super::poll::{Adopted, Handshake, PollReply, Role};
 use super::slots::{Encoding, Way};
 use super::transport::Tls;
-use super::{Doom, ERRORS_PER_MINUTE, MESSAGES_PER_READ, Shard, encode};
+use super::{Doom, ERRORS_PER_MINUTE, Shard, encode};
 use crate::embed;
 
 /// The settings of an endpoint's sessions; those of a plain endpoint are not looked at.
@@ -37,123 +33,7 @@ pub(super) fn settings(endpoint: &Endpoint, max_payload: usize, send_queue_bytes
 }
 
 impl Shard {
-    /// A polling request, from whatever shard its TCP connection is on.
-    pub(super) fn poll_request(&mut self, request: PollRequest) {
-        match request {
-            PollRequest::Open { handshake, address, endpoint, polls, reply } => {
-                let opened = self.open_polling(handshake, address, endpoint, polls);
-                // A client that went away meanwhile is noticed by its missing polls.
-                let _ = reply.send(opened);
-            }
-            PollRequest::Session { named, kind, reply } => {
-                let slot = self.sessions.get(&named.sid).copied();
-                let Some(slot) = slot.filter(|slot| self.connection(*slot).endpoint == named.endpoint) else {
-                    let is_rest = matches!(kind, PollKind::PostRest(_));
-                    // As in Node a POST is answered as if nothing had happened, even if its own packets ended the session.
-                    let _ = reply.send(if is_rest { PollReply::Ok } else { PollReply::UnknownSession });
-                    return;
-                };
-                if engine::fits(self.socket_io(slot).session.known(), named.asked, named.upgrade) {
-                    self.session_request(slot, named, kind, reply);
-                } else {
-                    let _ = reply.send(PollReply::BadRequest);
-                }
-                if self.connections[slot as usize].is_some() {
-                    self.arm(slot);
-                }
-            }
-        }
-        self.settle();
-    }
-
-    fn session_request(&mut self, slot: u32, named: Named, kind: PollKind, reply: oneshot::Sender<PollReply>) {
-        // Whoever asked may have gone meanwhile: its end is told by a request of its own.
-        match kind {
-            PollKind::Get => match self.session(slot, |session, context| session.get(context)) {
-                GetVerdict::Answer(packets) => drop(reply.send(PollReply::Packets(packets))),
-                GetVerdict::Wait => self.socket_io(slot).waiting_get = Some(reply),
-                GetVerdict::Overlap => drop(reply.send(PollReply::Gone)),
-                GetVerdict::Refuse(refusal) => drop(reply.send(refused(refusal))),
-            },
-            PollKind::Aborted => {
-                self.socket_io(slot).waiting_get = None;
-                self.session(slot, |session, context| session.get_aborted(context));
-            }
-            PollKind::PostStarted { binary, abort } => {
-                let started = self.session(slot, |session, context| session.post_started(binary, context));
-                if started.is_ok() {
-                    self.socket_io(slot).arriving_post = Some(abort);
-                }
-                let _ = reply.send(started.map_or_else(post_reply, |()| PollReply::Ok));
-            }
-            PollKind::Post { body, binary, started } => {
-                self.socket_io(slot).arriving_post.take_if(|_| started);
-                let post = self.session(slot, |session, context| {
-                    if !started {
-                        session.post_started(binary, context)?;
-                    }
-                    session.post_body(body, binary, context)
-                });
-                match post {
-                    Ok(post) => self.post(slot, named, post, reply),
-                    Err(answer) => drop(reply.send(post_reply(answer))),
-                }
-            }
-            PollKind::PostRest(post) => self.post(slot, named, post, reply),
-            PollKind::PostTooLarge { binary, started } => {
-                self.socket_io(slot).arriving_post.take_if(|_| started);
-                let answer = self.session(slot, |session, context| {
-                    if !started && let Err(answer) = session.post_started(binary, context) {
-                        return answer;
-                    }
-                    session.post_too_large()
-                });
-                let _ = reply.send(post_reply(answer));
-            }
-            PollKind::PostAborted => {
-                self.socket_io(slot).arriving_post = None;
-                self.session(slot, |session, context| session.post_aborted(context));
-            }
-            PollKind::Fits => drop(reply.send(PollReply::Ok)),
-        }
-    }
-
-    /// A helping of a POST's messages; the rest comes when others have had their turn.
-    fn post(&mut self, slot: u32, named: Named, mut post: Post, reply: oneshot::Sender<PollReply>) {
-        for _ in 0..MESSAGES_PER_READ {
-            // What a message sets off may have ended the connection.
-            if self.connections[slot as usize].is_none() {
-                break;
-            }
-            match self.session(slot, |session, context| session.next_message(&mut post, context)) {
-                Some(received) => self.received(slot, received),
-                None => return drop(reply.send(PollReply::Ok)),
-            }
-        }
-        let rest = PollRequest::Session { named, kind: PollKind::PostRest(post), reply };
-        self.own.send(Message::Poll(rest));
-    }
-
-    fn open_polling(
-        &mut self,
-        handshake: Box<Handshake>,
-        address: std::net::IpAddr,
-        endpoint: usize,
-        polls: Polls,
-    ) -> PollReply {
-        let now = self.clock.now_ms();
-        let key = self.slots.open(Encoding::Polling);
-        let revision = polls.revision();
-        let session = Session::polling(&self.settings[endpoint], polls, now);
-        let sid = self.session_id(key.slot, revision);
-        let body = session.opened(self.open_packet(sid, endpoint, true));
-        self.open_socket_io(key, session, sid, handshake, address, endpoint);
-        self.open_messages(key);
-        self.enter_unasked(key.slot, revision);
-        PollReply::Opened { body, sid }
-    }
-
-    fn session_id(&mut self, slot: u32, revision: Revision) -> SessionId {
+    pub(super) fn session_id(&mut self, slot: u32, revision: Revision) -> SessionId {
         match revision {
             Revision::Four => self.node.session_id(self.index, self.clock.random()),
             Revision::Three => self.node.open_session_id(self.index, slot, self.clock.random()),
@@ -161,7 +41,7 @@ impl Shard {
     }
 
     /// Clients of Engine.IO 3 are let into the main namespace without asking, where there is one.
-    fn enter_unasked(&mut self, slot: u32, revision: Revision) {
+    pub(super) fn enter_unasked(&mut self, slot: u32, revision: Revision) {
         const MAIN: Address<'_> = Address { namespace: "/", query: None };
         let of_profile = self.outside.gateway.profile.rules.namespace(MAIN.namespace);
         let is_there = of_profile.is_some_and(|main| self.serves(slot, main))
@@ -172,7 +52,7 @@ impl Shard {
         }
     }
 
-    fn open_packet(&self, sid: SessionId, endpoint: usize, polling: bool) -> String {
+    pub(super) fn open_packet(&self, sid: SessionId, endpoint: usize, polling: bool) -> String {
         let settings = &self.settings[endpoint];
         let websocket = matches!(
             &self.outside.gateway.profile.endpoints[endpoint],
@@ -187,7 +67,7 @@ impl Shard {
         })
     }
 
-    fn open_socket_io(
+    pub(super) fn open_socket_io(
         &mut self,
         key: ConnectionKey,
         session: Session,
@@ -358,7 +238,7 @@ impl Shard {
     }
 
     /// A message for the layer above.
-    fn received(&mut self, slot: u32, received: Received<'_>) {
+    pub(super) fn received(&mut self, slot: u32, received: Received<'_>) {
         if self.connection(slot).program.is_some() {
             return self.program_message(
                 slot,
@@ -603,24 +483,4 @@ fn turn_away(socket: &OwnedFd, tls: Option<Tls>) {
         Some(mut tls) => tls.write(&[IoSlice::new(&frame)], write),
         None => write(&[IoSlice::new(&frame)]),
     };
-}
-
-fn post_reply(answer: PostAnswer) -> PollReply {
-    match answer {
-        PostAnswer::Ok => PollReply::Ok,
-        PostAnswer::BadRequest => PollReply::Gone,
-        PostAnswer::TooLarge => PollReply::TooLarge,
-        PostAnswer::Refuse(refusal) => refused(refusal),
-    }
-}
-
-fn refused(refusal: Refusal) -> PollReply {
-    match refusal {
-        Refusal::SessionUnknown => PollReply::UnknownSession,
-        Refusal::TransportUnknown
-        | Refusal::BadHandshakeMethod
-        | Refusal::BadRequest
-        | Refusal::Forbidden
-        | Refusal::UnsupportedVersion => PollReply::BadRequest,
-    }
 }

@@ -1,6 +1,6 @@
 //! A shard: one thread, its connections and the loop that drives them. Everything of a connection happens here, so that nothing needs a lock.
 //!
-//! This file holds the state and the loop; `deliver` the fan-out, `engine` and `plain` the dialects, `enter`, `act` and
+//! This file holds the state and the loop; `deliver` the fan-out, `engine` (with `polls`) and `plain` the dialects, `enter`, `act` and
 //! `leave` the life of a socket, `front` HTTP.
 
 mod act;
@@ -22,6 +22,7 @@ mod outbox;
 mod patience;
 mod plain;
 pub mod poll;
+mod polls;
 mod program;
 mod query;
 mod slots;
