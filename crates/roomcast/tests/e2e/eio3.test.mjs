@@ -148,6 +148,15 @@ for (const shards of SHARDS) {
       assert.equal(await old.next("disconnect"), "io client disconnect");
     });
 
+    it("are disconnected for good by the server API", async () => {
+      for (const transports of [["polling"], ["websocket"]]) {
+        const old = oldClient(gateway.url, { transports });
+        const { userId } = await old.next("connected");
+        assert.deepEqual((await gateway.api("POST", "/api/disconnect", { userId })).status, 200);
+        assert.equal(await old.next("disconnect"), "io server disconnect");
+      }
+    });
+
     it("are asked for a token, which they have in the query", async () => {
       const guarded = await startGateway({ text: PROFILE.replace("${SECRET:-}", "${JWT_SECRET}"), shards });
       try {
