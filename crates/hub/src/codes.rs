@@ -91,7 +91,7 @@ macro_rules! close_codes {
 }
 
 close_codes! {
-    /// The client closed, or was asked to by `/api/disconnect`.
+    /// The client closed, or a plain one was ended by `/api/disconnect`.
     Normal = 1000 "" false,
     /// This node drains; another one takes over.
     GoingAway = 1001 "going away" true,

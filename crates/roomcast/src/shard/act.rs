@@ -22,12 +22,15 @@ impl Shard {
     /// A Socket.IO packet of a client's.
     pub(super) fn packet(&mut self, slot: u32, decoded: &Decoded<'_>) {
         let packet = &decoded.packet;
-        let address = match self.socket_io(slot).session.known().revision {
+        let revision = self.socket_io(slot).session.known().revision;
+        let address = match revision {
             Revision::Four => Address { namespace: &packet.namespace, query: None },
             Revision::Three => Address::of(&packet.namespace),
         };
         if packet.kind == Kind::Connect {
-            return self.connect(slot, &address, packet.data.as_deref());
+            // Clients of Socket.IO 4 say what they have to say in the namespace's query, and a payload of theirs is not looked at.
+            let auth = packet.data.as_deref().filter(|_| revision == Revision::Four);
+            return self.connect(slot, &address, auth);
         }
         let keys = self.sockets.at(slot).iter().copied();
         let mut of_name =

@@ -65,7 +65,7 @@ impl Shard {
             }
             Some(Err(_)) => None,
         };
-        // Clients of Socket.IO 4 have no payload: what they say of themselves stands in the namespace's query.
+        // What clients of Socket.IO 4 say of themselves stands in the namespace's query.
         let query = address.query.map(Query::parse);
         let token = token.or_else(|| query.as_ref()?.value("token").map(str::to_owned));
         let auth = auth.map(Box::from).or_else(|| Some(query?.to_json().into_boxed_str()));

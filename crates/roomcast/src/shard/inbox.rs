@@ -108,7 +108,7 @@ pub enum Query {
         /// The answer.
         reply: oneshot::Sender<Vec<embed::Socket>>,
     },
-    /// Disconnect for good (a Socket.IO disconnect packet, close code 1000); answers the number of connections.
+    /// Disconnect for good (a Socket.IO disconnect packet; close code 1000 for plain connections); answers the number of connections.
     Disconnect(Whom, oneshot::Sender<usize>),
 }
 

@@ -48,15 +48,22 @@ impl Shard {
         self.outside.gateway.metrics.disconnects.inc(&reason);
     }
 
-    /// Disconnects for good, as the server API asks: stock clients do not come back after it.
+    /// Disconnects for good, as the server API or a program asks: stock clients do not come back after it.
     pub(super) fn disconnect(&mut self, slot: u32) {
-        if let Protocol::SocketIo(_) = self.connection(slot).protocol {
-            for key in self.sockets.at(slot).to_vec() {
-                self.send_disconnect(key);
+        match self.connection(slot).protocol {
+            Protocol::SocketIo(_) => {
+                for key in self.sockets.at(slot).to_vec() {
+                    self.send_disconnect(key);
+                }
+                self.leave_all(slot, "server namespace disconnect");
+                // The packets have said it; the close frame is without a code, as in Node.
+                self.close_engine(slot, CloseReason::ForcedClose, None, "");
+            }
+            Protocol::Json(_) | Protocol::Probe(_) => {
+                self.leave_all(slot, "server namespace disconnect");
+                self.close(slot, CloseCode::Normal, CloseCode::Normal.reason());
             }
         }
-        self.leave_all(slot, "server namespace disconnect");
-        self.close(slot, CloseCode::Normal, CloseCode::Normal.reason());
     }
 
     /// A newer connection of the same user took the place of this one, which is told so and ended for good.

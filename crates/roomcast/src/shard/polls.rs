@@ -21,6 +21,9 @@ impl Shard {
                 let _ = reply.send(opened);
             }
             PollRequest::Session { named, kind, reply } => {
+                if let Some(slot) = self.sessions.get(&named.sid).copied() {
+                    self.overdue(slot);
+                }
                 let slot = self.sessions.get(&named.sid).copied();
                 let Some(slot) = slot.filter(|slot| self.connection(*slot).endpoint == named.endpoint) else {
                     let is_rest = matches!(kind, PollKind::PostRest(_));
@@ -39,6 +42,15 @@ impl Shard {
             }
         }
         self.settle();
+    }
+
+    /// Does what is due for a session before a request of it is looked at: a client whose time is over does not get it back by being
+    /// looked at before the timer.
+    fn overdue(&mut self, slot: u32) {
+        let now = self.clock.now_ms();
+        if self.deadline(slot).is_some_and(|deadline| deadline <= now) {
+            self.deadline_reached(slot);
+        }
     }
 
     fn session_request(&mut self, slot: u32, named: Named, kind: PollKind, reply: oneshot::Sender<PollReply>) {

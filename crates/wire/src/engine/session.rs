@@ -15,6 +15,9 @@ const PING: &str = "2";
 const PONG: &str = "3";
 const PROBE_PONG: &str = "3probe";
 
+/// How late a ping may be and still count as sent in time.
+const LATE_MAX_MS: u64 = 20;
+
 /// One session. Small on a WebSocket: what polling needs is kept in a box that the upgrade frees.
 #[derive(Debug)]
 pub struct Session {
@@ -363,7 +366,10 @@ impl Session {
         }
         match self.heartbeat {
             Heartbeat::PingDue(at_ms) if at_ms <= context.now_ms => {
-                self.heartbeat = Heartbeat::PongDue(context.now_ms + context.settings.ping_timeout_ms);
+                // A timer that is a little late does not add to the client's time, which counts it from the start as well; one that is very
+                // late (the machine slept) does.
+                let sent_ms = if context.now_ms - at_ms <= LATE_MAX_MS { at_ms } else { context.now_ms };
+                self.heartbeat = Heartbeat::PongDue(sent_ms + context.settings.ping_timeout_ms);
                 self.control(PING, context);
             }
             Heartbeat::PongDue(at_ms) | Heartbeat::PingAwaited(at_ms) if at_ms <= context.now_ms => {
