@@ -16,10 +16,8 @@ use serde_json::{Value, json};
 /// Which suite's server to be.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Suite {
-    /// The official suite of Engine.IO, revision 4: an echo at `/engine.io/`
+    /// The official suites of Engine.IO, revisions 3 (with `--eio3`) and 4: an echo at `/engine.io/`
     EngineIo,
-    /// The official suite of Engine.IO, revision 3: the same with clients of that revision let in
-    EngineIo3,
     /// The official suite of Socket.IO, revision 5
     SocketIo,
     /// The tests of engine.io-client
@@ -55,7 +53,6 @@ async fn main() -> anyhow::Result<()> {
     let builder = if options.eio3 { builder.allow_eio3() } else { builder };
     let server = match options.suite {
         Suite::EngineIo => hasty(builder).engine_io("/engine.io", echo()),
-        Suite::EngineIo3 => hasty(builder).allow_eio3().engine_io("/engine.io", echo()),
         Suite::SocketIo => hasty(builder)
             .connect_timeout(Duration::from_secs(1))
             .namespace("/", official())

@@ -145,13 +145,6 @@ impl Builder {
         self
     }
 
-    /// Lets clients of Engine.IO 3 in, too: `socket.io-client` 1 and 2. To be called before [`engine_io`](Self::engine_io), which takes
-    /// it over.
-    pub fn allow_eio3(mut self) -> Self {
-        self.socket_io().allow_eio3 = true;
-        self
-    }
-
     /// The pages that may connect.
     pub fn origins(mut self, origins: Origins) -> Self {
         self.profile.cors.credentials = matches!(origins, Origins::Listed(_));

@@ -47,7 +47,7 @@ impl Wheel {
 
     /// Takes out what is due at `now_ms`.
     pub fn expire(&mut self, now_ms: u64, due: &mut Vec<ConnectionKey>) {
-        let end = now_ms / BUCKET_MS;
+        let end = (now_ms / BUCKET_MS).max(self.next_bucket);
         let first = self.next_bucket.max(end.saturating_sub(BUCKETS as u64));
         for bucket in first..=end {
             let index = (bucket % BUCKETS as u64) as usize;
