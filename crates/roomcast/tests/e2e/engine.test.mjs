@@ -130,6 +130,17 @@ describe("heartbeats", () => {
   });
 });
 
+describe("answers to polls", () => {
+  it("hold 16 packets at most: more end the sessions of python-engineio", on(profile(), async (url) => {
+    const { sid } = JSON.parse((await request(url, "GET", POLLING)).text.slice(1));
+    const asks = Array.from({ length: 40 }, (_, n) => `42${n}["join",{"room":"r"}]`);
+    await request(url, "POST", `${POLLING}&sid=${sid}`, {}, ["40", ...asks].join("\x1e"));
+    const sizes = [];
+    for (let left = 41; left > 0; left -= sizes.at(-1)) sizes.push((await request(url, "GET", `${POLLING}&sid=${sid}`)).text.split("\x1e").length);
+    assert.deepEqual(sizes, [16, 16, 9]);
+  }));
+});
+
 describe("time-outs", () => {
   afterEach(closeConnections);
 
