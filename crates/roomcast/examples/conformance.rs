@@ -24,8 +24,10 @@ enum Suite {
     EngineIoClient,
     /// The tests of socket.io-client
     SocketIoClient,
-    /// The tests of the Java client
-    Java,
+    /// The tests of engine.io-client-java
+    JavaEngineIo,
+    /// The tests of socket.io-client-java
+    JavaSocketIo,
     /// Autobahn: an echo over plain WebSockets at `/`
     Autobahn,
 }
@@ -59,7 +61,8 @@ async fn main() -> anyhow::Result<()> {
             .namespace("/custom", greeting()),
         Suite::EngineIoClient => engine_io_client::server(builder),
         Suite::SocketIoClient => socket_io_client::server(builder),
-        Suite::Java => java::server(builder),
+        Suite::JavaEngineIo => java::engine_io(builder),
+        Suite::JavaSocketIo => java::socket_io(builder),
         Suite::Autobahn => builder
             .deflate(0)
             .message_bytes(32 << 20)
@@ -121,6 +124,11 @@ fn handshake_json(handshake: &Handshake) -> Value {
         "query": query,
         "auth": handshake.auth::<Value>().unwrap_or_default(),
     })
+}
+
+/// Tells a client all that it said of itself.
+async fn show_handshake(socket: Socket) {
+    let _ = socket.emit("handshake", (handshake_json(socket.handshake()),));
 }
 
 mod engine_io_client {
@@ -219,12 +227,7 @@ mod socket_io_client {
             .namespace("/timeout_socket", Namespace::new())
             .namespace("/valid", Namespace::new())
             .namespace("/asd", Namespace::new())
-            .namespace(
-                "/abc",
-                Namespace::new().on_connect(async |socket: Socket| {
-                    let _ = socket.emit("handshake", (handshake_json(socket.handshake()),));
-                }),
-            )
+            .namespace("/abc", Namespace::new().on_connect(show_handshake))
             .namespace("/no", Namespace::new().admit(async |_| Err(Refused::new("Auth failed (custom namespace)"))))
     }
 
@@ -274,17 +277,42 @@ mod java {
     use super::*;
     use http::HeaderValue;
 
-    pub fn server(builder: Builder) -> Builder {
+    /// As long as the Node server keeps an idle connection: some tests wait until the client's pool has lost its connections.
+    const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+    pub fn engine_io(builder: Builder) -> Builder {
         builder
+            .configure(|profile: &mut Profile| profile.limits.timeouts.keep_alive = KEEP_ALIVE)
+            .heartbeat(Duration::from_millis(500), Duration::from_secs(20))
+            .response_headers(|_, request, headers| {
+                if let Some(value) = request.headers.get("x-engineio") {
+                    headers.append("x-engineio", HeaderValue::from_static("hi"));
+                    headers.append("x-engineio", value.clone());
+                }
+            })
+            .engine_io(
+                "/engine.io",
+                echo().on_open(async |connection: Connection| {
+                    let _ = connection.send(Message::Text("hi".to_owned()));
+                }),
+            )
+    }
+
+    pub fn socket_io(builder: Builder) -> Builder {
+        builder
+            .configure(|profile: &mut Profile| profile.limits.timeouts.keep_alive = KEEP_ALIVE)
             .heartbeat(Duration::from_secs(2), Duration::from_secs(20))
             .response_headers(|_, request, headers| {
                 if let Some(value) = request.headers.get("x-socketio") {
-                    let value = HeaderValue::from_bytes(value.as_bytes()).expect("it was one");
-                    headers.insert("x-socketio", value);
+                    headers.insert("x-socketio", value.clone());
                 }
             })
             .namespace("/", chat())
             .namespace("/foo", chat())
+            .namespace("/timeout_socket", Namespace::new())
+            .namespace("/valid", Namespace::new())
+            .namespace("/asd", Namespace::new())
+            .namespace("/abc", Namespace::new().on_connect(show_handshake))
             .namespace(
                 "/no",
                 Namespace::new()
@@ -300,8 +328,8 @@ mod java {
             .on("message", async |socket: Socket, args: Args| socket.emit("message", args))
             .on("echo", async |socket: Socket, args: Args| socket.emit("echoBack", args))
             .on("ack", async |_: Socket, args: Args| args)
-            .on("callAck", async |socket: Socket, ()| ask(socket, ()).await)
-            .on("callAckBinary", async |socket: Socket, ()| ask(socket, Binary::from(&b"huehue"[..])).await)
+            .on("callAck", ask)
+            .on("callAckBinary", ask)
             .on("getAckBinary", async |_: Socket, _: Args| Binary::from(&b"huehue"[..]))
             .on("getAckDate", async |_: Socket, _: Args| (DATE,))
             .on("broadcast", async |socket: Socket, args: Args| socket.broadcast().emit("broadcastBack", args))
@@ -311,8 +339,8 @@ mod java {
             .on("getHandshake", async |socket: Socket, _: Event| (handshake_json(socket.handshake()),))
     }
 
-    async fn ask(socket: Socket, args: impl roomcast::embed::IntoArgs + Send) {
-        if let Ok(answer) = socket.emit_with_ack("ack", args, Duration::from_secs(5)).await {
+    async fn ask(socket: Socket, (): ()) {
+        if let Ok(answer) = socket.emit_with_ack("ack", (), Duration::from_secs(5)).await {
             let _ = socket.emit("ackBack", answer);
         }
     }

@@ -15,6 +15,9 @@ const sameButForPackets = ({ node, ours }, same) => {
 };
 const sameMeaning = (theirs, seen) => isDeepStrictEqual(meanings(theirs), meanings(seen));
 
+const isPong = (packet) => typeof packet === "string" && packet.startsWith("3");
+const pongsFirst = (packets) => [...packets.filter(isPong), ...packets.filter((packet) => !isPong(packet))];
+
 export const DIFFERENCES = [
   {
     heading: "Attachments keep the numbers that the sender gave them",
@@ -40,6 +43,20 @@ export const DIFFERENCES = [
   {
     heading: "A placeholder that numbers no attachment is no packet",
     explains: (differs) => sent(differs).some((packet) => /"num":0\.5/.test(packet)) && ends(differs.node) === "" && isFatal(differs.ours),
+  },
+  {
+    heading: "A number beyond 64 bits is no number of an event",
+    explains: (differs) => sent(differs).some((packet) => /9{20}\[/.test(packet)) && isFatal(differs.ours),
+  },
+  {
+    heading: "A space is no number of an event",
+    goesOn: true,
+    explains: (differs) => sent(differs).some((packet) => / \["echo"\]$/.test(packet)) && differs.node.seen?.some((packet) => /^43.*0\[\]$/.test(packet)),
+  },
+  {
+    heading: "A pong may pass messages",
+    goesOn: true,
+    explains: (differs, { revision }) => revision === 3 && sameButForPackets(differs, (theirs, seen) => isDeepStrictEqual(pongsFirst(theirs), pongsFirst(seen))),
   },
   {
     heading: "A namespace that is no address is an unknown one",
