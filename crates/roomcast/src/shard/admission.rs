@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 /// New sessions of one shard in a second; a session costs some 50 µs, so that established ones keep most of the core.
 const SESSIONS_PER_SECOND: u64 = 4_000;
 
+/// How far ahead of its pace a burst may run: some hundred handshakes at once.
+const BURST: Duration = Duration::from_millis(25);
+
 /// The longest that a handshake is delayed; whoever would wait longer is refused with `Retry-After`.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
@@ -22,6 +25,14 @@ impl Admission {
     pub fn new(shards: usize) -> Self {
         let step_micros = (1_000_000 / (SESSIONS_PER_SECOND * shards as u64)).max(1);
         Self { start: Instant::now(), next_micros: AtomicU64::new(0), step_micros }
+    }
+
+    /// Takes the next place if it comes so soon that nobody would notice the wait.
+    pub fn take_now(&self, now: Instant) -> bool {
+        let now_micros = now.saturating_duration_since(self.start).as_micros() as u64;
+        let next = self.next_micros.load(Ordering::Relaxed);
+        // Whoever takes a place between the two looks makes the burst longer by one.
+        next.saturating_sub(now_micros) <= BURST.as_micros() as u64 && self.take(now).is_some()
     }
 
     /// Takes the next place: how long to wait for it, or `None` where that would be too long.

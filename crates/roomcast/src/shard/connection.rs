@@ -1,6 +1,6 @@
 //! The cold side of a connection: everything that is not touched by a fan-out. Data and small questions about it, no IO.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use hub::names::NamespaceId;
@@ -87,7 +87,7 @@ impl Connection {
         self.closing_until_ms.is_some()
             || match &self.protocol {
                 Protocol::SocketIo(io) => matches!(io.session.phase(), Phase::Closing | Phase::Closed),
-                Protocol::Json(_) | Protocol::Probe(_) => false,
+                Protocol::Json(_) | Protocol::Probe(_) | Protocol::Greeting { .. } => false,
             }
     }
 
@@ -96,7 +96,7 @@ impl Connection {
     pub fn takes_at_once(&self) -> bool {
         let poll_waits = match &self.protocol {
             Protocol::SocketIo(io) => io.waiting_get.is_some(),
-            Protocol::Json(_) | Protocol::Probe(_) => false,
+            Protocol::Json(_) | Protocol::Probe(_) | Protocol::Greeting { .. } => false,
         };
         poll_waits || (self.tls.is_some() && self.outbox.is_none())
     }
@@ -110,6 +110,13 @@ pub enum Protocol {
     Json(Json),
     /// A WebSocket that may take over a polling session.
     Probe(ConnectionKey),
+    /// Nothing came yet that would say.
+    Greeting {
+        /// The other end of the TCP connection.
+        peer: SocketAddr,
+        /// Until when something must have come.
+        until_ms: u64,
+    },
 }
 
 /// The state of a Socket.IO connection.

@@ -218,6 +218,7 @@ impl Shard {
                 }
             }
             Protocol::Json(_) => self.incoming_json(key.slot, incoming),
+            Protocol::Greeting { .. } => {}
         }
         Flow::Continue
     }
@@ -280,7 +281,7 @@ impl Shard {
                 self.count_disconnect("transport error");
                 self.close_websocket(slot, Some(violation.code), violation.reason);
             }
-            Protocol::Probe(_) => self.end(slot, "protocol error"),
+            Protocol::Probe(_) | Protocol::Greeting { .. } => self.end(slot, "protocol error"),
         }
     }
 
@@ -304,7 +305,7 @@ impl Shard {
     pub(super) fn socket_io(&mut self, slot: u32) -> &mut SocketIo {
         match &mut self.connection(slot).protocol {
             Protocol::SocketIo(io) => io,
-            Protocol::Json(_) | Protocol::Probe(_) => {
+            Protocol::Json(_) | Protocol::Probe(_) | Protocol::Greeting { .. } => {
                 unreachable!("callers know that this connection speaks Socket.IO")
             }
         }
@@ -444,7 +445,7 @@ impl Shard {
                 self.count_disconnect(reason);
                 self.close_websocket(slot, Some(code.number()), reason);
             }
-            Protocol::Probe(_) => {}
+            Protocol::Probe(_) | Protocol::Greeting { .. } => {}
         }
     }
 

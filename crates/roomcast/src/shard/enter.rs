@@ -218,7 +218,7 @@ impl Shard {
                 self.tell_error(slot, namespace, None, code, message, None);
                 self.close(slot, CloseCode::Unauthorized, CloseCode::Unauthorized.reason());
             }
-            Protocol::Probe(_) => {}
+            Protocol::Probe(_) | Protocol::Greeting { .. } => {}
         }
         self.namespaces.release(namespace);
     }
@@ -270,7 +270,7 @@ impl Shard {
     fn socket_id(&mut self, slot: u32) -> SocketId {
         match &self.connection(slot).protocol {
             Protocol::SocketIo(io) if io.session.known().revision == Revision::Three => io.sid.to_socket_id(),
-            Protocol::SocketIo(_) | Protocol::Json(_) | Protocol::Probe(_) => {
+            Protocol::SocketIo(_) | Protocol::Json(_) | Protocol::Probe(_) | Protocol::Greeting { .. } => {
                 ids::socket_id(self.index, slot, self.clock.random())
             }
         }
@@ -359,7 +359,7 @@ impl Shard {
             match self.connection(slot).protocol {
                 Protocol::SocketIo(_) => self.close_engine(slot, CloseReason::ForcedClose, None, ""),
                 Protocol::Json(_) => self.close(slot, CloseCode::Unauthorized, "token expired"),
-                Protocol::Probe(_) => {}
+                Protocol::Probe(_) | Protocol::Greeting { .. } => {}
             }
         }
     }

@@ -1,6 +1,7 @@
 //! HTTP on a shard: which request goes where. Polls are `polls`, WebSocket handshakes `upgrades`; everything that is no session goes to the
 //! backend runtime. Knows nothing of what sessions do with their packets.
 
+mod direct;
 mod polls;
 mod upgrades;
 
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Either;
+use hub::names::NamespaceId;
 use hub::profile::{Endpoint, Profile, Timeouts};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -23,6 +25,7 @@ use tokio::net::TcpStream;
 use tower::ServiceExt;
 use wire::engine::{self, Known, Offer, Query, Refusal, Verdict};
 
+pub use self::direct::Direct;
 use super::admission::Admission;
 use super::answers::{Body, CrossOrigin, empty, text, unavailable};
 use super::client_files::ClientFiles;
@@ -36,7 +39,7 @@ use crate::embed::Program;
 use crate::metrics::Metrics;
 
 /// Bytes of a request's head.
-const HEAD_MAX_BYTES: usize = 16 * 1024;
+pub(super) const HEAD_MAX_BYTES: usize = 16 * 1024;
 
 /// The session of a request ended while its body was still arriving: its connection is broken off, without an answer.
 #[derive(Debug)]
@@ -110,6 +113,14 @@ fn took_too_long() -> Response<Body> {
     text(StatusCode::REQUEST_TIMEOUT, "The request took too long")
 }
 
+/// What a request is for.
+enum Found<'a> {
+    /// An endpoint of Socket.IO; what the path says below the endpoint's.
+    Engine(usize, &'a str),
+    /// A WebSocket of a plain endpoint.
+    Plain(usize, NamespaceId),
+}
+
 /// The front of one shard.
 pub struct Front {
     shared: Arc<Shared>,
@@ -122,13 +133,18 @@ impl Front {
         Self { shared, shard }
     }
 
-    /// Serves one TCP connection until it ends or becomes a WebSocket.
-    pub async fn serve(self: Rc<Self>, stream: std::net::TcpStream, peer: SocketAddr) {
-        let stream = stream
-            .set_nonblocking(true)
-            .and_then(|()| stream.set_nodelay(true))
-            .and_then(|()| TcpStream::from_std(stream));
-        let Ok(stream) = stream else { return };
+    /// Whether connections begin with a TLS handshake.
+    pub fn speaks_tls(&self) -> bool {
+        self.shared.tls.is_some()
+    }
+
+    /// Has a TCP connection served, until it ends or becomes a WebSocket. It is non-blocking already.
+    pub fn start(self: Rc<Self>, stream: std::net::TcpStream, peer: SocketAddr) {
+        tokio::task::spawn_local(self.serve(stream, peer));
+    }
+
+    async fn serve(self: Rc<Self>, stream: std::net::TcpStream, peer: SocketAddr) {
+        let Ok(stream) = TcpStream::from_std(stream) else { return };
         let timeouts = self.shared.profile.limits.timeouts;
         let stream = match &self.shared.tls {
             None => Transport::Plain(stream),
@@ -164,7 +180,7 @@ impl Front {
     }
 
     async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Result<Response<Body>, BrokenOff> {
-        let draining = self.shared.draining.load(Ordering::Relaxed);
+        let draining = self.is_draining();
         let mut response = self.route(request, peer).await?;
         if draining && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             // So that a client which comes back opens a new connection, which the balancer can send elsewhere.
@@ -174,27 +190,30 @@ impl Front {
     }
 
     async fn route(&self, request: Request<Incoming>, peer: IpAddr) -> Result<Response<Body>, BrokenOff> {
-        let path = request.uri().path();
-        for (index, endpoint) in self.shared.profile.endpoints.iter().enumerate() {
-            match endpoint {
-                Endpoint::SocketIo(endpoint) => {
-                    let rest = path.strip_prefix(endpoint.path.as_str());
-                    if rest.is_some_and(|rest| rest.starts_with('/') || (rest.is_empty() && !endpoint.trailing_slash)) {
-                        let file = rest.unwrap_or_default().trim_start_matches('/').to_owned();
-                        return self.engine(request, peer, index, &file).await;
-                    }
-                }
-                Endpoint::Json(endpoint) => {
-                    let namespace = endpoint.paths.iter().find(|(of, _)| of == path).map(|(_, namespace)| *namespace);
-                    if let Some(namespace) = namespace
-                        && upgrades::is_asked(request.headers())
-                    {
-                        return Ok(self.plain(request, peer, index, namespace).await);
-                    }
-                }
+        match self.find(request.uri().path(), request.headers()) {
+            Some(Found::Engine(endpoint, file)) => {
+                let file = file.to_owned();
+                self.engine(request, peer, endpoint, &file).await
             }
+            Some(Found::Plain(endpoint, namespace)) => Ok(self.plain(request, peer, endpoint, namespace).await),
+            None => Ok(self.ops(request).await),
         }
-        Ok(self.ops(request).await)
+    }
+
+    /// The endpoint that a request is for.
+    fn find<'a>(&self, path: &'a str, headers: &HeaderMap) -> Option<Found<'a>> {
+        let mut endpoints = self.shared.profile.endpoints.iter().enumerate();
+        endpoints.find_map(|(index, endpoint)| match endpoint {
+            Endpoint::SocketIo(endpoint) => {
+                let rest = path.strip_prefix(endpoint.path.as_str())?;
+                let is_below = rest.starts_with('/') || (rest.is_empty() && !endpoint.trailing_slash);
+                is_below.then(|| Found::Engine(index, rest.trim_start_matches('/')))
+            }
+            Endpoint::Json(endpoint) => {
+                let (_, namespace) = endpoint.paths.iter().find(|(of, _)| of == path)?;
+                upgrades::is_asked(headers).then_some(Found::Plain(index, *namespace))
+            }
+        })
     }
 
     /// An Engine.IO request. `file` is what its path says below the endpoint's.
@@ -235,7 +254,7 @@ impl Front {
     }
 
     /// The request as the program may look at it, if it ever does.
-    fn program_s_request(&self, request: &Request<Incoming>, peer: IpAddr) -> Option<Arc<embed::Request>> {
+    fn program_s_request<B>(&self, request: &Request<B>, peer: IpAddr) -> Option<Arc<embed::Request>> {
         self.shared.program.wants_requests().then(|| {
             let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
             Arc::new(embed::Request {
@@ -271,23 +290,28 @@ impl Front {
         Some((owner, Named { sid, endpoint, asked, upgrade }))
     }
 
+    fn is_draining(&self) -> bool {
+        self.shared.draining.load(Ordering::Relaxed)
+    }
+
+    fn is_full(&self) -> bool {
+        let limit = self.shared.profile.limits.connections;
+        limit.is_some_and(|limit| self.shared.metrics.connections.get() >= i64::from(limit))
+    }
+
     /// Lets a new session in, in its turn.
     async fn admit(&self) -> Result<(), Response<Body>> {
-        let is_full = || {
-            let limit = self.shared.profile.limits.connections;
-            limit.is_some_and(|limit| self.shared.metrics.connections.get() >= i64::from(limit))
-        };
-        if self.shared.draining.load(Ordering::Relaxed) {
+        if self.is_draining() {
             return Err(unavailable("draining"));
         }
-        let wait = if is_full() { None } else { self.shared.admission.take(Instant::now()) };
+        let wait = if self.is_full() { None } else { self.shared.admission.take(Instant::now()) };
         match wait {
             Some(Duration::ZERO) => Ok(()),
             Some(wait) => {
                 tokio::time::sleep(wait).await;
-                match self.shared.draining.load(Ordering::Relaxed) {
+                match self.is_draining() {
                     true => Err(unavailable("draining")),
-                    false if is_full() => Err(unavailable("full")),
+                    false if self.is_full() => Err(unavailable("full")),
                     false => Ok(()),
                 }
             }
@@ -296,9 +320,9 @@ impl Front {
     }
 
     /// The checks that need no session; a session of ours is taken for what the request says it is, and its owner knows better.
-    fn verify(
+    fn verify<B>(
         &self,
-        request: &Request<Incoming>,
+        request: &Request<B>,
         query: &Query<'_>,
         endpoint: usize,
         known: bool,
@@ -337,7 +361,7 @@ impl Front {
         }
     }
 
-    fn handshake(&self, request: &Request<Incoming>, query: &Query<'_>) -> Handshake {
+    fn handshake<B>(&self, request: &Request<B>, query: &Query<'_>) -> Handshake {
         let authorization = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         // RFC 9110, section 11.1: the scheme's case says nothing.
         let bearer = authorization.and_then(|value| {
@@ -354,7 +378,7 @@ impl Front {
     }
 
     /// Where the client is: the peer, or what a trusted proxy says.
-    fn address(&self, request: &Request<Incoming>, peer: IpAddr) -> IpAddr {
+    fn address<B>(&self, request: &Request<B>, peer: IpAddr) -> IpAddr {
         crate::addresses::client(peer, request.headers().get_all("x-forwarded-for"), &self.shared.trusted_proxies)
     }
 }

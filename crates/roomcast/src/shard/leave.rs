@@ -114,6 +114,7 @@ impl Shard {
             }
             Protocol::Json(_) => {}
             Protocol::Probe(main) => return self.probe_ended(key, main),
+            Protocol::Greeting { .. } => return,
         }
         if !is_counted {
             self.count_disconnect(reason);
@@ -145,6 +146,7 @@ impl Shard {
             Protocol::SocketIo(io) => [io.session.next_deadline(), io.enter_until_ms].into_iter().flatten().min(),
             Protocol::Json(json) => Some(json.next_ping_ms),
             Protocol::Probe(_) => None,
+            Protocol::Greeting { until_ms, .. } => Some(*until_ms),
         };
         let of_tokens = self.sockets.at(slot).iter().filter_map(|key| {
             let socket = self.sockets.get(*key);
@@ -176,7 +178,7 @@ impl Shard {
                 connection.message_until_ms = None;
                 let doom = match connection.protocol {
                     Protocol::SocketIo(_) | Protocol::Json(_) => Doom::Close(CloseCode::TooLong),
-                    Protocol::Probe(_) => Doom::Broken,
+                    Protocol::Probe(_) | Protocol::Greeting { .. } => Doom::Broken,
                 };
                 return self.doomed.push((key, doom));
             }
@@ -192,6 +194,11 @@ impl Shard {
             }
             Protocol::Json(_) => self.beat(slot),
             Protocol::Probe(_) => {}
+            Protocol::Greeting { until_ms, .. } => {
+                if *until_ms <= now {
+                    return self.end(slot, "nothing came");
+                }
+            }
         }
         if self.slots.is_current(key) {
             self.check_expiry(slot);

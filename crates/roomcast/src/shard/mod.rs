@@ -15,6 +15,7 @@ mod encode;
 mod engine;
 mod enter;
 pub mod front;
+mod greet;
 pub mod ids;
 pub mod inbox;
 mod leave;
@@ -280,7 +281,7 @@ impl Shard {
             }
             let more_to_do = self.do_deeds(program::DEEDS_BATCH);
             self.deliver();
-            self.read_ready(&mut ready);
+            self.read_ready(&mut ready, &front);
             self.expire();
             self.end_doomed();
             self.deliver();
@@ -332,9 +333,7 @@ impl Shard {
     fn message(&mut self, message: Message, front: &Rc<Front>) {
         match message {
             Message::Event(event) => self.events.push_back(event),
-            Message::Accepted(stream, peer) => {
-                tokio::task::spawn_local(front.clone().serve(stream, peer));
-            }
+            Message::Accepted(stream, peer) => self.greet(stream, peer, front),
             Message::Poll(request) => self.poll_request(request),
             Message::Adopt(adopted) => self.adopt(*adopted),
             Message::Authenticated { connection, namespace, verdict } => {
@@ -389,7 +388,7 @@ impl Shard {
     }
 
     /// Reads what the sockets have, as far as one turn goes.
-    fn read_ready(&mut self, ready: &mut Vec<Readiness>) {
+    fn read_ready(&mut self, ready: &mut Vec<Readiness>, front: &Rc<Front>) {
         for _ in 0..self.unread.len() {
             let Some(key) = self.unread.pop_front() else { break };
             if self.slots.is_current(key) {
@@ -403,6 +402,12 @@ impl Shard {
         }
         for Readiness { key, readable, writable, ended } in ready.drain(..) {
             if !self.slots.is_current(key) {
+                continue;
+            }
+            if let Protocol::Greeting { peer, .. } = self.connection(key.slot).protocol {
+                if readable {
+                    self.greet_again(key, peer, front);
+                }
                 continue;
             }
             if writable {
@@ -562,7 +567,7 @@ impl Shard {
         if self.connections.len() <= slot {
             self.connections.resize_with(slot + 1, || None);
         }
-        if !matches!(connection.protocol, Protocol::Probe(_)) {
+        if !matches!(connection.protocol, Protocol::Probe(_) | Protocol::Greeting { .. }) {
             self.open += 1;
             self.outside.gateway.metrics.connections_opened.inc();
             self.outside.gateway.metrics.connections.inc();

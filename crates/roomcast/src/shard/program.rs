@@ -300,7 +300,7 @@ impl Shard {
                 let encoding = self.slots.encoding(slot);
                 let frame = match self.connection(slot).protocol {
                     Protocol::SocketIo(_) => encode::message(encoding, message),
-                    Protocol::Json(_) | Protocol::Probe(_) => match message {
+                    Protocol::Json(_) | Protocol::Probe(_) | Protocol::Greeting { .. } => match message {
                         embed::Message::Text(text) => ws::text_frame(text.as_bytes()),
                         embed::Message::Binary(data) => ws::binary_frame(&data),
                     },
@@ -313,7 +313,7 @@ impl Shard {
                     self.close_messages(slot, "forced close");
                     self.close_websocket(slot, Some(1000), "");
                 }
-                Protocol::Probe(_) => {}
+                Protocol::Probe(_) | Protocol::Greeting { .. } => {}
             },
             Act::Emit { .. }
             | Act::Broadcast(..)

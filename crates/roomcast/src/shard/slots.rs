@@ -248,6 +248,14 @@ impl Slots {
         Ok(())
     }
 
+    /// Takes the slot's socket out, to be used elsewhere.
+    pub fn detach(&mut self, slot: u32) -> Option<OwnedFd> {
+        let socket = self.slots[slot as usize].socket.take()?;
+        // One that cannot be unwatched tells of a slot that is free by then, which nobody listens to.
+        let _ = epoll::delete(&self.epoll, &socket);
+        Some(socket)
+    }
+
     /// Frees the slot; the socket is closed, which takes it out of the epoll set. What was due is dropped.
     pub fn close(&mut self, slot: u32) {
         let place = &mut self.slots[slot as usize];

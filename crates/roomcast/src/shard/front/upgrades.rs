@@ -20,6 +20,14 @@ use super::super::poll::{Adopted, Handshake, PollKind, PollReply, Role};
 use super::Front;
 use crate::embed;
 
+/// What a handshake is answered.
+pub(super) struct Agreed {
+    /// The headers of the 101.
+    pub(super) headers: HeaderMap,
+    /// Compression, where it was agreed upon.
+    pub(super) deflate: Option<Deflate>,
+}
+
 /// Whether a request asks for another protocol: both fields must say so (RFC 9110, section 7.8).
 pub(super) fn is_asked(headers: &HeaderMap) -> bool {
     let connection = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
@@ -108,9 +116,21 @@ impl Front {
         if let Err(refused) = self.admit().await {
             return refused;
         }
-        let query_string = request.uri().query().unwrap_or_default().to_owned();
-        let kept = self.program_s_request(&request, peer);
-        let mut handshake = Handshake { request: kept, ..self.handshake(&request, &Query::parse(&query_string)) };
+        let (role, protocol) = self.plain_role(&request, peer, endpoint, namespace);
+        self.upgrade(&mut request, self.shard, role, protocol)
+    }
+
+    /// What a plain connection is to become, and the subprotocol that it is told.
+    pub(super) fn plain_role<B>(
+        &self,
+        request: &Request<B>,
+        peer: IpAddr,
+        endpoint: usize,
+        namespace: NamespaceId,
+    ) -> (Role, Option<HeaderValue>) {
+        let query = Query::parse(request.uri().query().unwrap_or_default());
+        let kept = self.program_s_request(request, peer);
+        let mut handshake = Handshake { request: kept, ..self.handshake(request, &query) };
         let protocols: Vec<&str> = protocols(request.headers()).collect();
         let protocol = match protocols.as_slice() {
             ["bearer", token] => {
@@ -120,9 +140,8 @@ impl Front {
             [first, ..] => HeaderValue::from_str(first).ok(),
             [] => None,
         };
-        let role =
-            Role::Json { handshake: Box::new(handshake), address: self.address(&request, peer), endpoint, namespace };
-        self.upgrade(&mut request, self.shard, role, protocol)
+        let address = self.address(request, peer);
+        (Role::Json { handshake: Box::new(handshake), address, endpoint, namespace }, protocol)
     }
 
     /// Answers 101 and, once that is flushed, hands the socket to its shard.
@@ -133,6 +152,32 @@ impl Front {
         role: Role,
         protocol: Option<HeaderValue>,
     ) -> Response<Body> {
+        let Agreed { headers, deflate } = match self.agree(request, &role, protocol) {
+            Ok(agreed) => agreed,
+            Err(refused) => return *refused,
+        };
+        let upgrade = hyper::upgrade::on(request);
+        let inbox = self.shared.inboxes[owner].clone();
+        tokio::task::spawn_local(async move {
+            let Ok(upgraded) = upgrade.await else { return };
+            let Ok(parts) = upgraded.downcast::<Patient>() else { return };
+            let Ok((socket, tls)) = parts.io.into_inner().into_parts() else { return };
+            let adopted = Adopted { socket, tls, leftover: parts.read_buf, deflate, role };
+            inbox.send(Message::Adopt(Box::new(adopted)));
+        });
+        let mut response = Response::new(Either::Left(Full::default()));
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        *response.headers_mut() = headers;
+        response
+    }
+
+    /// The headers of a 101, if the request is a WebSocket handshake at all; else the refusal.
+    pub(super) fn agree<B>(
+        &self,
+        request: &Request<B>,
+        role: &Role,
+        protocol: Option<HeaderValue>,
+    ) -> Result<Agreed, Box<Response<Body>>> {
         let headers = request.headers();
         let field = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         let accept = wire::ws::check_upgrade(&UpgradeHeaders {
@@ -151,22 +196,11 @@ impl Front {
                 if status == StatusCode::UPGRADE_REQUIRED {
                     response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13, 8"));
                 }
-                return response;
+                return Err(Box::new(response));
             }
         };
-        let deflate = self.deflate(headers, &role);
-        let upgrade = hyper::upgrade::on(request);
-        let inbox = self.shared.inboxes[owner].clone();
-        tokio::task::spawn_local(async move {
-            let Ok(upgraded) = upgrade.await else { return };
-            let Ok(parts) = upgraded.downcast::<Patient>() else { return };
-            let Ok((socket, tls)) = parts.io.into_inner().into_parts() else { return };
-            let adopted = Adopted { socket, tls, leftover: parts.read_buf, deflate, role };
-            inbox.send(Message::Adopt(Box::new(adopted)));
-        });
-        let mut response = Response::new(Either::Left(Full::default()));
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        let headers = response.headers_mut();
+        let deflate = self.deflate(headers, role);
+        let mut headers = HeaderMap::with_capacity(8);
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(
@@ -182,7 +216,7 @@ impl Front {
                 HeaderValue::try_from(deflate.answer()).expect("a name and numbers are a header value"),
             );
         }
-        response
+        Ok(Agreed { headers, deflate })
     }
 
     /// Compression, where the endpoint has it and the client offers it.
@@ -209,6 +243,6 @@ fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
         .map(str::trim)
 }
 
-fn first_protocol(headers: &HeaderMap) -> Option<HeaderValue> {
+pub(super) fn first_protocol(headers: &HeaderMap) -> Option<HeaderValue> {
     protocols(headers).next().and_then(|protocol| HeaderValue::from_str(protocol).ok())
 }
