@@ -59,7 +59,7 @@ impl Shard {
                 // The packets have said it; the close frame is without a code, as in Node.
                 self.close_engine(slot, CloseReason::ForcedClose, None, "");
             }
-            Protocol::Json(_) | Protocol::Probe(_) => {
+            Protocol::Json(_) | Protocol::Probe(_) | Protocol::Greeting { .. } => {
                 self.leave_all(slot, "server namespace disconnect");
                 self.close(slot, CloseCode::Normal, CloseCode::Normal.reason());
             }
