@@ -45,6 +45,10 @@ export const DIFFERENCES = [
     explains: (differs) => sent(differs).some((packet) => /"num":0\.5/.test(packet)) && ends(differs.node) === "" && isFatal(differs.ours),
   },
   {
+    heading: "A poll that is dropped before it was looked at has not been sent",
+    explains: ({ step, ours }) => step.do === "abort get" && ours.still === "open",
+  },
+  {
     heading: "A number beyond 64 bits is no number of an event",
     explains: (differs) => sent(differs).some((packet) => /9{20}\[/.test(packet)) && isFatal(differs.ours),
   },
