@@ -50,7 +50,7 @@ use self::connection::{Connection, Protocol};
 use self::front::Front;
 use self::inbox::{ConnectionKey, Inbox, Message, Next, Receiver};
 use self::slots::{Flushed, Readiness, Slots, Way};
-use self::transport::Deciphered;
+use self::transport::{Deciphered, Tls};
 use self::wheel::Wheel;
 use crate::access::Access;
 use crate::auth::Auth;
@@ -433,6 +433,10 @@ impl Shard {
         }
         let mut scratch = std::mem::take(&mut self.scratch);
         match self.slots.read(key.slot, &mut scratch) {
+            // TLS ended while messages from before its end waited for their turn.
+            Ok(None) if self.connection(key.slot).tls.as_mut().is_some_and(Tls::has_ended) => {
+                self.doomed.push((key, Doom::Broken));
+            }
             Ok(None) => {}
             Ok(Some(0)) | Err(_) => self.doomed.push((key, Doom::Broken)),
             Ok(Some(read)) if self.connection(key.slot).tls.is_some() => {
@@ -465,8 +469,11 @@ impl Shard {
         if !plain.is_empty() {
             self.feed(key, &mut plain);
         }
+        let has_unfed = self.slots.is_current(key) && self.connection(key.slot).unfed.is_some();
         match deciphered {
             Ok(Deciphered::Open) => {}
+            // What came before the end has its turn first.
+            Ok(Deciphered::Ended) if has_unfed => {}
             Ok(Deciphered::Ended) | Err(_) => self.doomed.push((key, Doom::Broken)),
         }
     }

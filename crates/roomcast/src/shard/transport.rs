@@ -79,6 +79,11 @@ impl Tls {
         }
     }
 
+    /// Whether the client has said that nothing more will come from it.
+    pub fn has_ended(&mut self) -> bool {
+        self.0.process_new_packets().is_ok_and(|state| state.peer_has_closed())
+    }
+
     /// Whether ciphertext waits for the socket.
     pub fn has_waiting(&self) -> bool {
         self.0.wants_write()

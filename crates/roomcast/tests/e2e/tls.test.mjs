@@ -1,12 +1,16 @@
 // TLS on the service port: nothing else is different.
 
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import net from "node:net";
+import { Duplex } from "node:stream";
 import { after, afterEach, before, describe, it } from "node:test";
 import tls from "node:tls";
 
 import { certificate } from "./support/certificate.mjs";
 import { TRANSPORTS, closeClients, connected, plain } from "./support/clients.mjs";
 import { API_KEY, SHARDS, freePort, roomcast, startGateway } from "./support/gateway.mjs";
+import { UPGRADE, frame, requestText } from "./support/raw_http.mjs";
 import { until } from "./support/recorder.mjs";
 import { rooms } from "./support/profiles.mjs";
 
@@ -19,6 +23,36 @@ const seen = (port) =>
     });
     socket.on("error", reject);
   });
+
+/** A plain WebSocket over TLS whose last words and its end go out as one piece. */
+async function heldBack(port) {
+  const tcp = net.connect(port, "127.0.0.1");
+  let held;
+  const wire = new Duplex({
+    read() {},
+    write(chunk, _, done) {
+      if (held) held.push(chunk);
+      else tcp.write(chunk);
+      done();
+    },
+    final(done) {
+      tcp.end(Buffer.concat(held ?? []));
+      done();
+    },
+  });
+  tcp.on("data", (chunk) => wire.push(chunk));
+  tcp.on("close", () => wire.destroy());
+  const socket = tls.connect({ socket: wire, rejectUnauthorized: false });
+  socket.on("error", () => {});
+  socket.write(requestText("GET", "/ws", UPGRADE));
+  await once(socket, "data");
+  return {
+    end(bytes) {
+      held = [];
+      socket.end(bytes);
+    },
+  };
+}
 
 for (const shards of SHARDS) {
   describe(`TLS, on ${shards} shard(s)`, () => {
@@ -108,6 +142,21 @@ for (const shards of SHARDS) {
       const messages = slow.events.items.filter(({ json }) => json?.type === "message");
       const heard = messages.map(({ json }) => Number(json.data.split("-")[0]));
       assert.deepEqual(heard, Array.from({ length: said }, (_, count) => count));
+    });
+
+    it("whoever says the last word at once with many others is heard to the end", async () => {
+      const listener = plain(wss, { ca: own.ca() });
+      await listener.next("connected");
+      listener.send({ type: "join", room: "last" });
+      await listener.next("joined");
+      const talker = await heldBack(gateway.port);
+      const count = 300;
+      const say = (message) => frame(1, JSON.stringify({ type: "say", room: "last", data: message }));
+      const join = frame(1, JSON.stringify({ type: "join", room: "last" }));
+      talker.end(Buffer.concat([join, ...Array.from({ length: count }, (_, message) => say(message))]));
+      await listener.next("message", (message) => message.data === count - 1);
+      const heard = listener.events.items.filter(({ json }) => json?.type === "message").map(({ json }) => json.data);
+      assert.deepEqual(heard, Array.from({ length: count }, (_, message) => message));
     });
 
     it("half a handshake, and no handshake at all, harm nobody", async () => {

@@ -11,7 +11,8 @@ export function closeConnections() {
   for (const connection of open) connection.destroy();
 }
 
-const UPGRADE = {
+/** The fields of a WebSocket handshake. */
+export const UPGRADE = {
   Upgrade: "websocket",
   Connection: "Upgrade",
   "Sec-WebSocket-Version": "13",
