@@ -1,7 +1,8 @@
 //! Text and binary messages into packets. Knows nothing of who sent them, nor which namespaces there are.
 //!
 //! Whatever Node's parser refuses is refused here. Beyond it: an ack id over 64 bits, a control character in a namespace, a
-//! placeholder that is no whole number, and more nesting than [`MAX_DEPTH`] in a packet with attachments.
+//! placeholder that is no whole number, more nesting than [`MAX_DEPTH`] in a packet with attachments, and such a packet whose text and
+//! attachments together are larger than one message may be, where Node bounds each by itself.
 
 use std::borrow::Cow;
 use std::fmt;

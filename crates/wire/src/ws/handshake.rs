@@ -1,5 +1,7 @@
 //! The opening handshake (RFC 6455, section 4.2), on header values given as strings. Knows no HTTP library.
 
+use std::collections::HashSet;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -16,6 +18,8 @@ pub struct UpgradeHeaders<'a> {
     pub version: Option<&'a str>,
     /// `Sec-WebSocket-Key`.
     pub key: Option<&'a str>,
+    /// `Sec-WebSocket-Protocol`.
+    pub protocols: Option<&'a str>,
 }
 
 /// A handshake that may be answered with 101.
@@ -38,6 +42,8 @@ pub enum UpgradeRefusal {
     Version,
     /// `Sec-WebSocket-Key` is missing or does not decode to 16 bytes.
     Key,
+    /// `Sec-WebSocket-Protocol` offers something that is no token, or the same twice.
+    Protocols,
 }
 
 impl UpgradeRefusal {
@@ -45,7 +51,7 @@ impl UpgradeRefusal {
     pub fn status(self) -> u16 {
         match self {
             Self::Method => 405,
-            Self::Upgrade | Self::Connection | Self::Key => 400,
+            Self::Upgrade | Self::Connection | Self::Key | Self::Protocols => 400,
             Self::Version => 426,
         }
     }
@@ -58,6 +64,7 @@ impl UpgradeRefusal {
             Self::Connection => "Header Connection must name Upgrade",
             Self::Version => "Header Sec-WebSocket-Version must be 13",
             Self::Key => "Header Sec-WebSocket-Key must be 16 bytes in base64",
+            Self::Protocols => "Header Sec-WebSocket-Protocol must be tokens, each once",
         }
     }
 }
@@ -75,6 +82,9 @@ pub fn check_upgrade(headers: &UpgradeHeaders<'_>) -> Result<Accept, UpgradeRefu
     }
     if !matches!(headers.version.map(str::trim), Some("13" | "8")) {
         return Err(UpgradeRefusal::Version);
+    }
+    if headers.protocols.is_some_and(|header| !are_protocols(header)) {
+        return Err(UpgradeRefusal::Protocols);
     }
     let key = headers.key.unwrap_or_default().trim();
     match STANDARD.decode(key) {
@@ -98,6 +108,17 @@ pub fn protocols(header: &str) -> impl Iterator<Item = &str> {
     header.split(',').map(str::trim).filter(|protocol| !protocol.is_empty())
 }
 
+/// Whether each is a token (RFC 9110, section 5.6.2) and stands there once, as RFC 6455, section 4.1 asks of clients.
+fn are_protocols(header: &str) -> bool {
+    let mut seen = HashSet::new();
+    header.split(',').map(str::trim).all(|protocol| is_token(protocol) && seen.insert(protocol))
+}
+
+fn is_token(text: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_part)
+}
+
 fn names(header: Option<&str>, token: &str) -> bool {
     header.unwrap_or_default().split(',').any(|part| part.trim().eq_ignore_ascii_case(token))
 }
@@ -115,6 +136,7 @@ mod tests {
             connection: Some("Upgrade"),
             version: Some("13"),
             key: Some(KEY),
+            protocols: None,
         }
     }
 
@@ -148,14 +170,19 @@ mod tests {
         {
             check(UpgradeHeaders { key, ..good() }, Err(UpgradeRefusal::Key));
         }
+        for protocols in ["", "a b", "a,", ",a", "a, a", "a/b", "é"] {
+            check(UpgradeHeaders { protocols: Some(protocols), ..good() }, Err(UpgradeRefusal::Protocols));
+        }
+        check(UpgradeHeaders { protocols: Some("bearer, eyJ.a-b_c.d, A,a"), ..good() }, Ok(()));
         assert_eq!(
-            [405, 400, 400, 426, 400],
+            [405, 400, 400, 426, 400, 400],
             [
                 UpgradeRefusal::Method.status(),
                 UpgradeRefusal::Upgrade.status(),
                 UpgradeRefusal::Connection.status(),
                 UpgradeRefusal::Version.status(),
                 UpgradeRefusal::Key.status(),
+                UpgradeRefusal::Protocols.status(),
             ]
         );
     }

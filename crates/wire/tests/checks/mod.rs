@@ -75,6 +75,7 @@ pub fn websocket(bytes: &[u8]) {
         connection: Some("upgrade"),
         version: Some("13"),
         key: Some(&text),
+        protocols: None,
     };
     assert!(ws::check_upgrade(&headers).is_err() || text.trim().len() == 24, "a key is 16 bytes in base64");
 }

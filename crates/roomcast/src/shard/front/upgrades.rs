@@ -1,6 +1,7 @@
 //! WebSocket handshakes, whatever is to be spoken after them: each ends in a refusal, or in a socket taken back from hyper and handed to its
 //! shard. Knows nothing of frames.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -179,13 +180,14 @@ impl Front {
         protocol: Option<HeaderValue>,
     ) -> Result<Agreed, Box<Response<Body>>> {
         let headers = request.headers();
-        let field = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+        let field = |name: HeaderName| joined(headers, name);
         let accept = wire::ws::check_upgrade(&UpgradeHeaders {
             method: request.method().as_str(),
-            upgrade: field(header::UPGRADE),
-            connection: field(header::CONNECTION),
-            version: field(header::SEC_WEBSOCKET_VERSION),
-            key: field(header::SEC_WEBSOCKET_KEY),
+            upgrade: field(header::UPGRADE).as_deref(),
+            connection: field(header::CONNECTION).as_deref(),
+            version: field(header::SEC_WEBSOCKET_VERSION).as_deref(),
+            key: field(header::SEC_WEBSOCKET_KEY).as_deref(),
+            protocols: field(header::SEC_WEBSOCKET_PROTOCOL).as_deref(),
         });
         let accept = match accept {
             Ok(accept) => accept,
@@ -232,6 +234,13 @@ impl Front {
         let offers = headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS).iter().filter_map(|value| value.to_str().ok());
         if has_it { offers.filter_map(Deflate::negotiate).next() } else { None }
     }
+}
+
+/// A field that came several times is one list (RFC 9110, section 5.3).
+fn joined(headers: &HeaderMap, name: HeaderName) -> Option<String> {
+    let values: Vec<Cow<'_, str>> =
+        headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+    (!values.is_empty()).then(|| values.join(", "))
 }
 
 fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {

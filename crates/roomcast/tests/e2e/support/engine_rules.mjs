@@ -434,6 +434,19 @@ export function engineRules(name, server) {
         await opened({ "Sec-WebSocket-Version": "8" });
       });
 
+      it("is opened by fields that came in several lines, too", async () => {
+        const fields = { Connection: "keep-alive\r\nConnection: Upgrade", "Sec-WebSocket-Protocol": "one\r\nSec-WebSocket-Protocol: two" };
+        assert.equal((await opened(fields)).answer.headers["sec-websocket-protocol"], "one");
+      });
+
+      for (const protocols of ["", "one two", "one, one", "one,"]) {
+        it(`is refused to the subprotocols ${JSON.stringify(protocols)}`, async () => {
+          const { connection, answer } = await upgrade(url, at(WEBSOCKET), { "Sec-WebSocket-Protocol": protocols });
+          assert.equal(answer.status, 400, answer.text);
+          await connection.closed;
+        });
+      }
+
       const refused = [
         ["an unknown transport", "GET", "EIO=4&transport=foo", "Transport unknown"],
         ["__proto__ as its transport", "GET", "EIO=4&transport=__proto__", "Transport unknown"],
