@@ -91,6 +91,12 @@ for (const shards of SHARDS) {
           assert.equal(silent.headers["sec-websocket-protocol"], undefined);
         });
 
+        it("a handshake that is refused counts once", async () => {
+          const before = await gateway.metric("roomcast_refused_total");
+          await open(path, { headers: { "Sec-WebSocket-Version": "12" } });
+          assert.equal(await gateway.metric("roomcast_refused_total"), before + 1);
+        });
+
         it("4.2.1: a handshake that lacks something is refused; version 8 is as good as 13", async () => {
           const status = async (headers) => (await open(path, { headers })).head;
           assert.equal((await status({ "Sec-WebSocket-Version": "8" })).status, 101);

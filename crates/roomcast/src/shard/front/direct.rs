@@ -38,11 +38,11 @@ impl Front {
         let (role, agreed) = match self.find(request.uri().path(), request.headers())? {
             Found::Engine(endpoint, _) => self.direct_engine(&request, peer, endpoint)?,
             Found::Plain(endpoint, namespace) => {
-                if !CrossOrigin::of(&self.shared.profile.cors, request.headers()).allows() || !self.admits_at_once() {
+                if !CrossOrigin::of(&self.shared.profile.cors, request.headers()).allows() {
                     return None;
                 }
                 let (role, protocol) = self.plain_role(&request, peer, endpoint, namespace);
-                let agreed = self.agree(&request, &role, protocol).ok()?;
+                let agreed = self.agree(&request, &role, protocol).ok().filter(|_| self.admits_at_once())?;
                 (role, agreed)
             }
         };
@@ -64,13 +64,14 @@ impl Front {
             return None;
         }
         let verdict = self.verify(request, &query, endpoint, false, true, cross_origin.allows());
-        if verdict != Ok(Verdict::Open(Transport::WebSocket)) || !self.admits_at_once() {
+        if verdict != Ok(Verdict::Open(Transport::WebSocket)) {
             return None;
         }
         let handshake = Box::new(Handshake { request: kept.clone(), ..self.handshake(request, &query) });
         let address = self.address(request, peer);
         let role = Role::SocketIo { handshake, address, endpoint, revision: query.revision() };
-        let mut agreed = self.agree(request, &role, first_protocol(request.headers())).ok()?;
+        let agreed = self.agree(request, &role, first_protocol(request.headers())).ok();
+        let mut agreed = agreed.filter(|_| self.admits_at_once())?;
         cross_origin.apply(&mut agreed.headers);
         if let (Some(change), Some(kept)) = (&self.shared.program.response_headers, kept) {
             change(request.method(), &kept, &mut agreed.headers);
@@ -78,7 +79,7 @@ impl Front {
         Some((role, agreed))
     }
 
-    /// Whether a new session is let in without having to wait.
+    /// Whether a new session is let in without having to wait. Asked last: a place that was taken is not given back.
     fn admits_at_once(&self) -> bool {
         !self.is_draining() && !self.is_full() && self.shared.admission.take_now(Instant::now())
     }

@@ -155,7 +155,10 @@ impl Front {
     ) -> Response<Body> {
         let Agreed { headers, deflate } = match self.agree(request, &role, protocol) {
             Ok(agreed) => agreed,
-            Err(refused) => return *refused,
+            Err(refused) => {
+                self.shared.metrics.refused.inc("bad_handshake");
+                return *refused;
+            }
         };
         let upgrade = hyper::upgrade::on(request);
         let inbox = self.shared.inboxes[owner].clone();
@@ -192,7 +195,6 @@ impl Front {
         let accept = match accept {
             Ok(accept) => accept,
             Err(refusal) => {
-                self.shared.metrics.refused.inc("bad_handshake");
                 let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
                 let mut response = text(status, refusal.message());
                 if status == StatusCode::UPGRADE_REQUIRED {
