@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -554,4 +555,19 @@ async fn a_stopped_gateway_takes_nobody_and_stops_once() {
     tokio::join!(server.stop(), server.stop());
     client.is_closed().await;
     assert!(TcpStream::connect(address).await.is_err(), "the port is closed");
+}
+
+#[tokio::test]
+async fn a_program_is_asked_once_about_a_request() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    let builder = Server::builder().listen("127.0.0.1:0").expect("an address").allow_request(move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        Err("no".to_owned())
+    });
+    let server = builder.namespace("/", Namespace::new()).start().await.expect("it starts");
+    let address = server.address();
+    assert!(connect_async(format!("ws://{address}/socket.io/?EIO=4&transport=websocket")).await.is_err());
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    server.stop().await;
 }

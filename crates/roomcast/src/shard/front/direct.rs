@@ -60,7 +60,8 @@ impl Front {
         let query = Query::parse(request.uri().query().unwrap_or_default());
         let cross_origin = CrossOrigin::of(&self.shared.profile.cors, request.headers());
         let kept = self.program_s_request(request, peer);
-        if query.sid().is_some() || self.refused_by_program(kept.as_deref()).is_err() {
+        // The program is asked once, where its answer is used whatever comes after it.
+        if query.sid().is_some() || self.shared.program.allow.is_some() {
             return None;
         }
         let verdict = self.verify(request, &query, endpoint, false, true, cross_origin.allows());
