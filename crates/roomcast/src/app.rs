@@ -28,7 +28,7 @@ use crate::shard::admission::Admission;
 use crate::shard::client_files::ClientFiles;
 use crate::shard::front::{self, Shared};
 use crate::shard::ids::NodeId;
-use crate::shard::inbox::{Message, Numbers, inbox};
+use crate::shard::inbox::{Inbox, Message, Numbers, inbox};
 use crate::shard::{self, Outside};
 use crate::source;
 use crate::supervisor::Link;
@@ -96,7 +96,47 @@ pub struct Running {
 struct ToEnd {
     acceptor: Acceptor,
     source: source::Running,
-    told: JoinHandle<()>,
+    threads: Threads,
+    background: Background,
+}
+
+/// The shards' threads.
+struct Threads {
+    inboxes: Arc<[Inbox]>,
+    shards: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Threads {
+    async fn end(mut self) {
+        self.tell();
+        let shards = std::mem::take(&mut self.shards);
+        let joined = tokio::task::spawn_blocking(|| shards.into_iter().all(|shard| shard.join().is_ok()));
+        if !joined.await.unwrap_or(false) {
+            tracing::error!("a shard panicked");
+        }
+    }
+
+    fn tell(&self) {
+        self.inboxes.iter().for_each(|inbox| inbox.send(Message::End));
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if !self.shards.is_empty() {
+            self.tell();
+        }
+    }
+}
+
+/// What goes on beside the shards, until this is dropped.
+#[derive(Default)]
+struct Background(Vec<JoinHandle<()>>);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.0.iter().for_each(JoinHandle::abort);
+    }
 }
 
 impl fmt::Debug for Running {
@@ -133,12 +173,14 @@ pub async fn start(
         namespaces: Namespaces::new(profile.clone()),
         left: Arc::new(Notify::new()),
     };
+    let mut background = Background::default();
     let health = Arc::new(Health::new(&profile, metrics.clone()));
     let hearing = health.clone();
     let source = source::start(&gateway, move |standing| hear_source(&hearing, standing))?;
     let port = match profile.service.ops_port {
         Some(ops_port) => {
-            serve_operators(&profile, ops_port, ops::router(gateway.clone(), health.clone(), Port::Operators)).await?;
+            let router = ops::router(gateway.clone(), health.clone(), Port::Operators);
+            background.0.push(serve_operators(&profile, ops_port, router).await?);
             Port::Clients
         }
         None => Port::Only,
@@ -159,16 +201,24 @@ pub async fn start(
     });
     let publishing = source.publishing();
     let outside = Outside { gateway: gateway.clone(), auth, access, program, publishing, backend };
+    let mut threads = Threads { inboxes: shared.inboxes.clone(), shards: Vec::new() };
     for (index, receiver) in receivers.into_iter().enumerate() {
-        shard::spawn(index, outside.clone(), shared.clone(), receiver)?;
+        threads.shards.push(shard::spawn(index, outside.clone(), shared.clone(), receiver)?);
     }
-    let told = tokio::spawn(tell_gone(gateway.clone()));
+    background.0.push(tokio::spawn(tell_gone(gateway.clone())));
     let address = format!("{}:{}", bracketed(&profile.service.host), profile.service.port);
-    let acceptor = Acceptor::start(&address, shared.inboxes.clone())?;
+    let acceptor = match Acceptor::start(&address, shared.inboxes.clone()) {
+        Ok(acceptor) => acceptor,
+        Err(error) => {
+            source.stop(Instant::now()).await;
+            threads.end().await;
+            return Err(error);
+        }
+    };
     health.enter(Phase::Serving);
     let address = acceptor.address;
     tracing::info!(%address, shards, profile = %profile.service.name, "listening");
-    let to_end = Mutex::new(Some(ToEnd { acceptor, source, told }));
+    let to_end = Mutex::new(Some(ToEnd { acceptor, source, threads, background }));
     Ok(Running { gateway, health, shared, address, to_end })
 }
 
@@ -187,7 +237,7 @@ impl Running {
     /// Happens once, whoever asks for it.
     pub async fn drain(&self) {
         let to_end = self.to_end.lock().take();
-        let Some(ToEnd { acceptor, source, told }) = to_end else { return };
+        let Some(ToEnd { acceptor, source, threads, background }) = to_end else { return };
         let Self { gateway, health, shared, .. } = self;
         let settings = &gateway.profile.drain;
         tracing::info!(delay = ?settings.delay, timeout = ?settings.timeout, "draining");
@@ -211,23 +261,21 @@ impl Running {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         acceptor.stop();
-        for inbox in gateway.publisher.inboxes() {
-            inbox.send(Message::End);
-        }
-        told.abort();
+        threads.end().await;
+        drop(background);
         tracing::info!("ended");
     }
 }
 
-/// Answers operators on a port of their own, until the process ends.
-async fn serve_operators(profile: &Profile, port: u16, router: axum::Router) -> anyhow::Result<()> {
+/// Answers operators on a port of their own, until the task is ended.
+async fn serve_operators(profile: &Profile, port: u16, router: axum::Router) -> anyhow::Result<JoinHandle<()>> {
     let address = format!("{}:{port}", bracketed(&profile.service.host));
     let listener = tokio::net::TcpListener::bind(&address)
         .await
         .with_context(|| format!("OPS_PORT: cannot listen on {address}"))?;
     tracing::info!(address, "listening for operators");
     let timeouts = profile.limits.timeouts;
-    tokio::spawn(async move {
+    Ok(tokio::spawn(async move {
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => drop(tokio::spawn(front::serve_router(stream, router.clone(), timeouts))),
@@ -237,8 +285,7 @@ async fn serve_operators(profile: &Profile, port: u16, router: axum::Router) -> 
                 }
             }
         }
-    });
-    Ok(())
+    }))
 }
 
 /// Tells others about users who have been gone for the grace.

@@ -49,8 +49,9 @@ impl Namespaces {
     /// The id of a namespace that is there.
     pub fn find(&self, name: &str) -> Option<NamespaceId> {
         self.profile.rules.namespace(name).or_else(|| {
-            let opened = self.opened.lock();
-            Some(opened.by_name.get(name)?.upgrade()?.id)
+            // The lock is let go before what was found: whoever drops the last of a namespace takes it again.
+            let namespace = self.opened.lock().by_name.get(name)?.upgrade()?;
+            Some(namespace.id)
         })
     }
 
@@ -142,5 +143,18 @@ mod tests {
         assert_eq!((namespaces.find("/room-1"), held.name(id)), (None, ""));
         let again = namespaces.open("/room-1").expect("a number");
         assert_ne!(again.id, id, "what was meant for the old one finds nobody");
+    }
+
+    #[test]
+    fn who_looks_for_a_namespace_may_be_the_last_to_hold_it() {
+        let text = "about = \"\"\n[auth]\ntoken = \"ignored\"\n[[endpoint]]\nprotocol = \"socket.io\"\n";
+        let (profile, _) = Profile::read(text, "test.toml", &|_| None).expect("a profile");
+        let namespaces = Namespaces::new(Arc::new(profile));
+        std::thread::scope(|scope| {
+            let looking = scope.spawn(|| (0..200_000).filter(|_| namespaces.find("/room-1").is_some()).count());
+            while !looking.is_finished() {
+                drop(namespaces.open("/room-1"));
+            }
+        });
     }
 }

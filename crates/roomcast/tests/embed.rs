@@ -571,3 +571,186 @@ async fn a_program_is_asked_once_about_a_request() {
     assert_eq!(asked.load(Ordering::Relaxed), 1);
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_panics_after_it_waited_waits_no_longer() {
+    let namespace = a_chat().on("panic", async |_: Socket, ()| -> () {
+        tokio::task::yield_now().await;
+        // A panic that prints nothing.
+        std::panic::resume_unwind(Box::new("a bug of the program's"))
+    });
+    let server = serve(1, namespace).await;
+    let (mut client, _) = Client::enter(server.address(), "/").await;
+    // More than may wait at a time.
+    for number in 0..1_100 {
+        client.0.feed(Frame::text(r#"42["panic"]"#)).await.expect("the gateway reads");
+        client.say(&format!(r#"42{number}["rooms"]"#)).await;
+        client.hears(&format!("43{number}[[]]")).await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pattern_that_panics_over_a_client_s_name_does_not_fit() {
+    let pattern = |name: &str| name[..6] == *"/game-";
+    let server = Server::builder().namespace("chat", a_chat()).namespaces_matching(pattern, a_chat()).shards(1);
+    let server = server.start().await.expect("a free port");
+    let (mut client, _) = Client::enter(server.address(), "/chat").await;
+    client.say("40/ab,").await;
+    client.hears(r#"44/ab,{"message":"Invalid namespace"}"#).await;
+    client.say("40/game-1,").await;
+    assert!(client.packet().await.starts_with("40/game-1,"));
+    assert_eq!(server.of("chat").deliver("e", ()).await, Ok(1), "the slash may be left out");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_need_not_wait_stays_on_the_connection_s_own_thread() {
+    let free = Arc::new(tokio::sync::Semaphore::new(1));
+    let namespace = Namespace::new().on("where", move |_: Socket, ()| {
+        let free = free.clone();
+        async move {
+            // More than the runtime lets a task have before it has others run.
+            for _ in 0..200 {
+                drop(free.acquire().await.expect("it stays open"));
+            }
+            std::thread::current().name().unwrap_or_default().to_owned()
+        }
+    });
+    let server = serve(1, namespace).await;
+    let (mut client, _) = Client::enter(server.address(), "/").await;
+    client.say(r#"420["where"]"#).await;
+    client.hears(r#"430["shard-0"]"#).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_waits_where_an_emit_is_told_that_there_is_no_room() {
+    fn fill(socket: &Socket) {
+        let bytes = Binary::from(vec![0; 1 << 20]);
+        while socket.broadcast().emit("filling", bytes.clone()).is_ok() {}
+    }
+    let namespace = Namespace::new()
+        .on("fill", async |socket: Socket, ()| {
+            fill(&socket);
+            ("filled",)
+        })
+        .on("fail", async |socket: Socket, ()| {
+            fill(&socket);
+            Err::<(), _>("it went wrong")
+        });
+    let server = serve(1, namespace).await;
+    let (mut client, _) = Client::enter(server.address(), "/").await;
+    client.say(r#"420["fill"]"#).await;
+    client.hears(r#"430["filled"]"#).await;
+    client.say(r#"421["fail"]"#).await;
+    client.hears(r#"431[{"code":"internal","error":"it went wrong"}]"#).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_socket_delivers_comes_after_what_was_done_through_it() {
+    let (sender, mut sockets) = mpsc::unbounded_channel();
+    let namespace = Namespace::new().on_connect(move |socket: Socket| {
+        sender.send(socket).expect("the test listens");
+        std::future::ready(())
+    });
+    let server = serve(1, namespace).await;
+    let (mut client, _) = Client::enter(server.address(), "/").await;
+    let socket = sockets.recv().await.expect("it connected");
+    for room in 0..100 {
+        let room = format!("room {room}");
+        assert_eq!(socket.join(&room), Ok(()));
+        assert_eq!(socket.everyone().to(&room).deliver("e", ()).await, Ok(1));
+        client.hears(r#"42["e"]"#).await;
+        assert_eq!(socket.leave(&room), Ok(()));
+        assert_eq!(socket.everyone().to(&room).sockets().await.expect("a good name").len(), 0);
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_gateway_is_never_full() {
+    let server = serve(1, a_chat()).await;
+    server.stop().await;
+    let bytes = Binary::from(vec![0; 1 << 20]);
+    for _ in 0..100 {
+        let everyone = server.of("/");
+        let reached = everyone.deliver("e", bytes.clone());
+        assert_eq!(tokio::time::timeout(PATIENCE, reached).await, Ok(Ok(0)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_ends_or_cannot_start_leaves_no_thread() {
+    let gateway = || Server::builder().shards(64).namespace("/", a_chat());
+    // No other test has so many.
+    let last_shards = || {
+        let tasks = std::fs::read_dir("/proc/self/task").expect("a list of threads");
+        // One that has ended meanwhile has no name.
+        let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        names.filter(|name| name.trim_end() == "shard-63").count()
+    };
+    let server = gateway().start().await.expect("a free port");
+    assert!(gateway().listen(&server.address().to_string()).expect("an address").start().await.is_err());
+    assert!(last_shards() <= 1);
+    server.stop().await;
+    assert_eq!(last_shards(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plain_client_meets_rules_and_handlers() {
+    let text =
+        format!("{}\n[[endpoint]]\nprotocol = \"json\"\npath = \"/plain\"\nenvelope = \"flat\"\n", roomcast_profile());
+    let (profile, _) = Profile::read(&text, "test.toml", &|_| None).expect("a profile");
+    let (sender, mut asked) = mpsc::unbounded_channel();
+    let program = Namespace::new()
+        .on("say", async |socket: Socket, (said,): (Value,)| socket.everyone().emit("said", (said["a"].clone(),)))
+        .on("ask", move |socket: Socket, ()| {
+            let sender = sender.clone();
+            async move {
+                let _ = sender.send(socket.emit_with_ack("question", (), PATIENCE).await);
+            }
+        })
+        .on("out", async |socket: Socket, ()| socket.disconnect());
+    let server = Server::with_profile(profile).namespace("/", program).start().await.expect("a free port");
+    let (socket, _) = connect_async(format!("ws://{}/plain", server.address())).await.expect("a WebSocket");
+    let mut client = Client(socket);
+    client.say(r#"{"type":"say","a":1}"#).await;
+    let heard = client.packet().await;
+    assert!(heard.contains("said") && heard.contains('1'), "{heard}");
+    client.say(r#"{"type":"ask"}"#).await;
+    assert_eq!(asked.recv().await, Some(Err(Error::Unasked)));
+    client.say(r#"{"type":"out"}"#).await;
+    client.is_closed().await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_refreshed_by_the_profile_also_where_the_program_has_handlers() {
+    let text = roomcast_profile()
+        .replace("token = \"ignored\"", "secret = \"0123456789abcdef0123456789abcdef\"\nallow_anonymous = true");
+    let (profile, _) = Profile::read(&text, "test.toml", &|_| None).expect("a profile");
+    let program = Namespace::new().on_any(async |_: Socket, _: Event| ("the program's",));
+    let server = Server::with_profile(profile).namespace("/", program).start().await.expect("a free port");
+    let (mut client, _) = Client::enter(server.address(), "/").await;
+    client.say(r#"420["refresh_token",{"token":"x"}]"#).await;
+    let answer = client.packet().await;
+    assert!(answer.contains(r#""code":"bad_token""#), "{answer}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_profile_without_socket_io_takes_endpoints_below_it() {
+    let text = roomcast_profile().replace("protocol = \"socket.io\"", "protocol = \"json\"\npath = \"/plain\"");
+    let (profile, _) = Profile::read(&text, "test.toml", &|_| None).expect("a profile");
+    let echo =
+        || Messages::new().on_message(async |connection: Connection, message| connection.send(message).expect("room"));
+    let server = Server::with_profile(profile).websocket("/raw", echo()).engine_io("/engine.io", echo());
+    let server = server.start().await.expect("a free port");
+    let (socket, _) = connect_async(format!("ws://{}/raw", server.address())).await.expect("a WebSocket");
+    let mut client = Client(socket);
+    client.say("x").await;
+    client.hears("x").await;
+    server.stop().await;
+}

@@ -85,7 +85,9 @@ impl Broadcast {
     /// A name or the arguments are no good.
     pub async fn deliver(&self, event: &str, args: impl IntoArgs) -> Result<usize, Error> {
         let sending = Sending { volatile: self.volatile, ack: None };
-        match self.emission(event, payload(args)?, sending)? {
+        let payload = payload(args)?;
+        self.settled().await;
+        match self.emission(event, payload, sending)? {
             Some(emission) => Ok(self.gateway().publish(vec![emission]).await),
             None => Ok(0),
         }
@@ -115,6 +117,7 @@ impl Broadcast {
     /// # Errors
     /// A name is no good.
     pub async fn sockets(&self) -> Result<Vec<Socket>, Error> {
+        self.settled().await;
         let Some((namespace, target, except)) = self.audience()? else { return Ok(Vec::new()) };
         let parts = self.gateway().ask(|reply| Query::Sockets {
             namespace,
@@ -123,6 +126,14 @@ impl Broadcast {
             reply,
         });
         Ok(parts.await.concat())
+    }
+
+    /// What was done through the socket before comes first.
+    async fn settled(&self) {
+        match &self.origin {
+            Origin::Socket { socket, .. } => socket.settled().await,
+            Origin::Program(..) => {}
+        }
     }
 
     fn gateway(&self) -> &Gateway {

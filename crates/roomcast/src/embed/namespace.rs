@@ -238,18 +238,16 @@ where
                 match under_way.await.into_reply() {
                     Ok(Some(args)) => {
                         if let Some(answer) = answer {
-                            // A socket that is gone meanwhile needs no answer.
-                            let _ = answer.send(args);
+                            answer.deliver(args).await;
                         }
                     }
                     Ok(None) => {}
-                    Err(message) => socket.tell_failure(answer, ErrorCode::Internal, message),
+                    Err(message) => socket.tell_failure(answer, ErrorCode::Internal, message).await,
                 }
             })
         }
-        Err(error) => {
-            socket.tell_failure(event.answer, ErrorCode::BadField, error.to_string());
-            Box::pin(std::future::ready(()))
-        }
+        Err(error) => Box::pin(async move {
+            socket.tell_failure(event.answer, ErrorCode::BadField, error.to_string()).await;
+        }),
     }
 }

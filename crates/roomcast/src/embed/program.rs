@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -35,7 +36,7 @@ impl Program {
     /// What is done in the namespace of this name: by name before by pattern, patterns in their order.
     pub(crate) fn namespace(&self, name: &str) -> Option<&Arc<Namespace>> {
         self.named.get(name).or_else(|| {
-            let (_, handlers) = self.matching.iter().find(|(matches, _)| matches(name))?;
+            let (_, handlers) = self.matching.iter().find(|(matches, _)| fits(matches, name))?;
             Some(handlers)
         })
     }
@@ -48,4 +49,12 @@ impl Program {
             || self.allow.is_some()
             || self.response_headers.is_some()
     }
+}
+
+/// Whether a name fits. The name is a client's: a pattern that panics over it does not fit, and takes nobody with it.
+fn fits(matches: &Matches, name: &str) -> bool {
+    std::panic::catch_unwind(AssertUnwindSafe(|| matches(name))).unwrap_or_else(|_| {
+        tracing::error!(name, "a pattern of the program's panicked");
+        false
+    })
 }

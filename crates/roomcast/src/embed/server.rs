@@ -1,5 +1,6 @@
 //! A gateway built and run by a program: from its options to its end. The wiring is `app`'s.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -69,7 +70,7 @@ impl Server {
 
     /// To everyone in a namespace.
     pub fn of(&self, namespace: &str) -> Broadcast {
-        Broadcast::new(Origin::Program(self.running.gateway().clone(), namespace.into()))
+        Broadcast::new(Origin::Program(self.running.gateway().clone(), with_slash(namespace).into()))
     }
 
     /// To the members of a room of the main namespace, `/`.
@@ -107,12 +108,18 @@ impl Builder {
     }
 
     /// The path of Socket.IO, `/socket.io` by default.
+    ///
+    /// # Panics
+    /// The profile has no endpoint of Socket.IO.
     pub fn path(mut self, path: &str) -> Self {
         self.socket_io().path = path.trim_end_matches('/').to_owned();
         self
     }
 
     /// The time between two pings, and how long a pong may take.
+    ///
+    /// # Panics
+    /// The profile has no endpoint of Socket.IO.
     pub fn heartbeat(mut self, ping_interval: Duration, ping_timeout: Duration) -> Self {
         let endpoint = self.socket_io();
         endpoint.ping_interval = ping_interval;
@@ -121,12 +128,18 @@ impl Builder {
     }
 
     /// How long a client may stay without entering a namespace.
+    ///
+    /// # Panics
+    /// The profile has no endpoint of Socket.IO.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.socket_io().connect_timeout = timeout;
         self
     }
 
     /// Lets in clients of Engine.IO 3, that is `socket.io-client` 1 and 2.
+    ///
+    /// # Panics
+    /// The profile has no endpoint of Socket.IO.
     pub fn allow_eio3(mut self) -> Self {
         self.socket_io().allow_eio3 = true;
         self
@@ -139,6 +152,9 @@ impl Builder {
     }
 
     /// Compresses messages from this size on for clients that offer it (permessage-deflate).
+    ///
+    /// # Panics
+    /// The profile has no endpoint of Socket.IO.
     pub fn deflate(mut self, threshold_bytes: u64) -> Self {
         self.socket_io().deflate = true;
         self.profile.limits.deflate_threshold_bytes = threshold_bytes;
@@ -158,9 +174,9 @@ impl Builder {
         self
     }
 
-    /// What to do in the namespace of this name.
+    /// What to do in the namespace of this name; its `/` may be left out.
     pub fn namespace(mut self, name: &str, namespace: Namespace) -> Self {
-        self.program.named.insert(name.into(), Arc::new(namespace));
+        self.program.named.insert(with_slash(name).into(), Arc::new(namespace));
         self
     }
 
@@ -176,7 +192,8 @@ impl Builder {
 
     /// Engine.IO without Socket.IO at this path, with the heartbeat that Socket.IO has at the time of the call.
     pub fn engine_io(mut self, path: &str, messages: Messages) -> Self {
-        let mut endpoint = self.socket_io().clone();
+        let like = Self::find_socket_io(&mut self.profile).cloned();
+        let mut endpoint = like.unwrap_or_else(|| Server::builder().socket_io().clone());
         endpoint.path = path.trim_end_matches('/').to_owned();
         self.endpoints.push((Endpoint::SocketIo(endpoint), messages));
         self
@@ -186,7 +203,7 @@ impl Builder {
     pub fn websocket(mut self, path: &str, messages: Messages) -> Self {
         let endpoint = JsonEndpoint {
             paths: vec![(path.to_owned(), NamespaceId(0))],
-            deflate: self.socket_io().deflate,
+            deflate: Self::find_socket_io(&mut self.profile).is_some_and(|endpoint| endpoint.deflate),
             envelope: Envelope::Flat,
             heartbeat: Heartbeat { every: Duration::from_secs(25), silent: 2, send: None },
         };
@@ -228,11 +245,18 @@ impl Builder {
     }
 
     fn socket_io(&mut self) -> &mut SocketIoEndpoint {
-        let endpoints = self.profile.endpoints.iter_mut();
-        let mut socket_io = endpoints.filter_map(|endpoint| match endpoint {
+        Self::find_socket_io(&mut self.profile).expect("the profile has an endpoint of Socket.IO")
+    }
+
+    fn find_socket_io(profile: &mut Profile) -> Option<&mut SocketIoEndpoint> {
+        profile.endpoints.iter_mut().find_map(|endpoint| match endpoint {
             Endpoint::SocketIo(endpoint) => Some(endpoint),
             Endpoint::Json(_) => None,
-        });
-        socket_io.next().expect("the profile has an endpoint of Socket.IO")
+        })
     }
+}
+
+/// The name of a namespace, as clients say it.
+fn with_slash(name: &str) -> Cow<'_, str> {
+    if name.starts_with('/') { name.into() } else { format!("/{name}").into() }
 }

@@ -16,7 +16,7 @@ use super::handshake::Handshake;
 use super::namespace::Namespace;
 use crate::acks::Question;
 use crate::gateway::Gateway;
-use crate::shard::inbox::{Act, ConnectionKey, Deed, Full};
+use crate::shard::inbox::{Act, ConnectionKey, Deed, Full, Inbox};
 
 /// Handlers of one socket that may be waiting at a time; events beyond are answered `busy`.
 pub(crate) const REACTIONS_MAX: u32 = 1_000;
@@ -32,6 +32,8 @@ pub enum Error {
     Overloaded,
     /// No answer in time.
     Timeout,
+    /// The client cannot be asked: it speaks plain JSON, which has no answers, or owes as many as it may.
+    Unasked,
     /// The socket is gone.
     Disconnected,
 }
@@ -43,6 +45,7 @@ impl fmt::Display for Error {
             Self::Args(error) => error.fmt(f),
             Self::Overloaded => f.write_str("the gateway is overloaded; try again"),
             Self::Timeout => f.write_str("no answer in time"),
+            Self::Unasked => f.write_str("the client cannot be asked"),
             Self::Disconnected => f.write_str("the socket is gone"),
         }
     }
@@ -132,12 +135,13 @@ impl Socket {
     /// Sends an event and waits for the client's answer.
     ///
     /// # Errors
-    /// As for [`emit`](Self::emit); no answer in time; the socket is gone.
+    /// As for [`emit`](Self::emit); no answer in time; the client cannot be asked; the socket is gone.
     pub async fn emit_with_ack(&self, event: &str, args: impl IntoArgs, timeout: Duration) -> Result<Args, Error> {
         let mut question = self.ask(event, args)?;
         let in_time = tokio::time::timeout(timeout, question.complete()).await.is_ok();
         match question.take().given.pop() {
             Some((_, payload)) => Ok(Args(payload)),
+            None if in_time && self.is_connected() => Err(Error::Unasked),
             None if in_time => Err(Error::Disconnected),
             None => Err(Error::Timeout),
         }
@@ -171,7 +175,7 @@ impl Socket {
     /// Puts it into a room. A socket that is in as many as it may be stays out, which is logged.
     ///
     /// # Errors
-    /// The name is no good.
+    /// The name is no good, or the gateway is overloaded.
     pub fn join(&self, room: &str) -> Result<(), Error> {
         self.act(Act::Join(room_name(room)?))
     }
@@ -179,7 +183,7 @@ impl Socket {
     /// Takes it out of a room.
     ///
     /// # Errors
-    /// The name is no good.
+    /// The name is no good, or the gateway is overloaded.
     pub fn leave(&self, room: &str) -> Result<(), Error> {
         self.act(Act::Leave(room_name(room)?))
     }
@@ -197,7 +201,8 @@ impl Socket {
         self.rooms().await;
     }
 
-    /// Ends its stay in the namespace for good: stock clients do not come back by themselves. The connection is kept.
+    /// Ends its stay in the namespace for good: stock clients do not come back by themselves. The connection is kept,
+    /// but for that of a plain JSON client, which ends.
     pub fn disconnect(&self) {
         let _ = self.act(Act::Disconnect { close: false });
     }
@@ -207,14 +212,22 @@ impl Socket {
         let _ = self.act(Act::Disconnect { close: true });
     }
 
-    pub(crate) fn tell_failure(&self, answer: Option<Answer>, code: ErrorCode, message: String) {
+    /// Waits while the gateway has no room for it.
+    pub(crate) async fn tell_failure(&self, answer: Option<Answer>, code: ErrorCode, message: String) {
         let ack = answer.and_then(|answer| answer.take());
-        let _ = self.act(Act::Fail { ack, code, message });
+        self.inbox().deliver_act(self.deed(Act::Fail { ack, code, message })).await;
     }
 
     pub(crate) fn act(&self, act: Act) -> Result<(), Error> {
-        let deed = Deed { connection: self.0.connection, socket: Some((self.0.namespace, self.0.id)), act };
-        Ok(self.0.gateway.publisher.inboxes()[self.0.shard].act(deed)?)
+        Ok(self.inbox().act(self.deed(act))?)
+    }
+
+    fn inbox(&self) -> &Inbox {
+        &self.0.gateway.publisher.inboxes()[self.0.shard]
+    }
+
+    fn deed(&self, act: Act) -> Deed {
+        Deed { connection: self.0.connection, socket: Some((self.0.namespace, self.0.id)), act }
     }
 }
 
@@ -237,9 +250,15 @@ impl Answer {
     /// The arguments are no JSON, or the gateway is overloaded.
     pub fn send(&self, args: impl IntoArgs) -> Result<(), Error> {
         let payload = payload(args)?;
-        match self.take() {
-            Some(ack) => self.socket.act(Act::Answer { ack, payload }),
-            None => Ok(()),
+        let Some(ack) = self.take() else { return Ok(()) };
+        // What was not sent can be sent later.
+        self.socket.act(Act::Answer { ack, payload }).inspect_err(|_| self.given.store(false, Ordering::Release))
+    }
+
+    /// The same, but waits while the gateway has no room for it. A socket that is gone meanwhile needs no answer.
+    pub(crate) async fn deliver(&self, Args(payload): Args) {
+        if let Some(ack) = self.take() {
+            self.socket.inbox().deliver_act(self.socket.deed(Act::Answer { ack, payload })).await;
         }
     }
 

@@ -16,7 +16,7 @@ use crate::access::Answer;
 use crate::source::Published;
 
 /// The command that renews a token in place, in every profile.
-const REFRESH: &str = "refresh_token";
+pub(super) const REFRESH: &str = "refresh_token";
 
 impl Shard {
     /// A Socket.IO packet of a client's.

@@ -292,25 +292,46 @@ impl Inbox {
         Ok(())
     }
 
+    /// The same, as soon as there is room.
+    pub async fn deliver_act(&self, deed: Deed) {
+        self.until_room().await;
+        if let Some(bytes) = deed.act.size() {
+            self.room.used.fetch_add(bytes + EVENT_OVERHEAD_BYTES, Ordering::AcqRel);
+        }
+        let _ = self.deeds.send(deed);
+    }
+
     /// Puts an event in as soon as there is room.
     pub async fn deliver(&self, event: Arc<Event>) {
+        self.until_room().await;
+        self.send(Message::Event(event));
+    }
+
+    async fn until_room(&self) {
         loop {
             let freed = self.room.freed.notified();
             if !self.is_full() {
-                return self.send(Message::Event(event));
+                return;
             }
             freed.await;
         }
     }
 
-    /// Whether the bound is reached.
+    /// Whether the bound is reached. An inbox whose shard is gone is never full: what is put in is dropped.
     pub fn is_full(&self) -> bool {
-        self.used_bytes() >= INBOX_MAX_BYTES
+        self.used_bytes() >= INBOX_MAX_BYTES && !self.sender.is_closed()
     }
 
     /// What waits, in bytes.
     pub fn used_bytes(&self) -> usize {
         self.room.used.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.receiver.close();
+        self.room.freed.notify_waiters();
     }
 }
 

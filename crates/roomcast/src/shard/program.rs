@@ -12,11 +12,13 @@ use futures_util::FutureExt;
 use hub::codes::ErrorCode;
 use hub::emission::{Except, Payload, Sending, Target};
 use hub::names::NamespaceId;
+use hub::profile::Access;
 use hub::rooms::{Join, SocketKey};
 use wire::engine::CloseReason;
 use wire::socketio::Decoded;
 use wire::ws;
 
+use super::act::REFRESH;
 use super::connection::{Owed, Pending, Protocol, Purpose};
 use super::inbox::{Act, ConnectionKey, Deed, Message};
 use super::slots::{Encoding, Way};
@@ -47,7 +49,7 @@ impl Shard {
         let _runtime = self.outside.backend.enter();
         let first = std::panic::catch_unwind(AssertUnwindSafe(|| {
             let mut deciding = admit(handshake.clone());
-            match deciding.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            match first_poll(deciding.as_mut()) {
                 Poll::Ready(verdict) => Decision::Made(verdict),
                 Poll::Pending => Decision::UnderWay(deciding),
             }
@@ -117,13 +119,17 @@ impl Shard {
     /// A socket is gone: its owed answers, its namespace and its handlers learn of it.
     pub(super) fn let_go(&mut self, key: SocketKey, slot: u32, namespace: NamespaceId, reason: &'static str) {
         self.namespaces.release(namespace);
+        let socket = self.program_sockets.get_mut(key.index()).and_then(Option::take);
+        if let Some(socket) = &socket {
+            // Before anyone hears of its answers.
+            socket.0.connected.store(false, Ordering::Release);
+        }
         if let Some(Owed(owed)) = self.connection(slot).owed.as_deref_mut() {
             let gone: Vec<u64> = owed.iter().filter(|(of, _)| *of == namespace).map(|(_, number)| *number).collect();
             owed.retain(|(of, _)| *of != namespace);
             gone.into_iter().for_each(|number| self.outside.gateway.acks.gone(number));
         }
-        let Some(socket) = self.program_sockets.get_mut(key.index()).and_then(Option::take) else { return };
-        socket.0.connected.store(false, Ordering::Release);
+        let Some(socket) = socket else { return };
         if let Some(disconnect) = &socket.0.handlers.disconnect {
             // What it does waits for the next turn: whoever ends a connection must not find another one ended meanwhile.
             self.react(None, || disconnect(socket.clone(), reason));
@@ -133,9 +139,12 @@ impl Shard {
     /// Whether an event of this name is the program's to handle: the rules of the profile come first, and a name that nobody knows is the
     /// program's where it has handlers at all.
     pub(super) fn is_program_s(&self, key: SocketKey, name: &str) -> bool {
-        let rules = &self.outside.gateway.profile.rules;
-        self.program_sockets.get(key.index()).is_some_and(Option::is_some)
-            && rules.command(self.sockets.get(key).namespace, name).is_none()
+        let profile = &self.outside.gateway.profile;
+        let is_profile_s = || match name {
+            REFRESH => profile.auth.access != Access::Open,
+            _ => profile.rules.command(self.sockets.get(key).namespace, name).is_some(),
+        };
+        self.program_sockets.get(key.index()).is_some_and(Option::is_some) && !is_profile_s()
     }
 
     /// An event of a client's, which is the program's to handle. `arguments` is their JSON, joined by commas.
@@ -235,7 +244,7 @@ impl Shard {
         let _runtime = self.outside.backend.enter();
         let first = std::panic::catch_unwind(AssertUnwindSafe(|| {
             let mut reaction = handler();
-            match reaction.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            match first_poll(reaction.as_mut()) {
                 Poll::Ready(()) => None,
                 Poll::Pending => Some(reaction),
             }
@@ -248,14 +257,15 @@ impl Shard {
                     socket.0.reactions.fetch_add(1, Ordering::Relaxed);
                 }
                 self.outside.backend.spawn(async move {
-                    reaction.await;
+                    if AssertUnwindSafe(reaction).catch_unwind().await.is_err() {
+                        tell_panic();
+                    }
                     if let Some(socket) = socket {
                         socket.0.reactions.fetch_sub(1, Ordering::Relaxed);
                     }
                 });
             }
-            // The panic hook has said what and where.
-            Err(_) => tracing::error!("a handler of the program panicked"),
+            Err(_) => tell_panic(),
         }
     }
 
@@ -366,12 +376,13 @@ impl Shard {
             Act::Rooms(reply) => {
                 let _ = reply.send(self.sockets.rooms().of(key).cloned().collect());
             }
-            Act::Disconnect { close: false } => {
+            // A plain connection is its one namespace's.
+            Act::Disconnect { close: false } if is_socket_io(self.slots.encoding(slot)) => {
                 self.send_disconnect(key);
                 self.exit(key, "server namespace disconnect");
                 self.count_disconnect("server namespace disconnect");
             }
-            Act::Disconnect { close: true } => self.disconnect(slot),
+            Act::Disconnect { .. } => self.disconnect(slot),
             Act::Message(_) | Act::Close => {}
         }
     }
@@ -425,6 +436,17 @@ impl Shard {
 enum Decision {
     Made(Result<(), Refused>),
     UnderWay(Pin<Box<dyn Future<Output = Result<(), Refused>> + Send>>),
+}
+
+/// Runs a future of the program's as far as it goes without waiting. The runtime's budget is the shard's, not the handler's: it would have
+/// handlers wait for what is there.
+fn first_poll<T>(future: Pin<&mut (dyn Future<Output = T> + Send)>) -> Poll<T> {
+    Pin::new(&mut tokio::task::unconstrained(future)).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// The panic hook has said what and where.
+fn tell_panic() {
+    tracing::error!("a handler of the program panicked");
 }
 
 /// What a client is told when the program panicked over it.
