@@ -4,6 +4,7 @@
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rustix::io::Errno;
@@ -42,14 +43,14 @@ impl Shard {
             return;
         }
         if front.speaks_tls() {
-            return front.clone().start(stream, peer);
+            return front.clone().start(stream, peer, Duration::ZERO);
         }
         let socket = OwnedFd::from(stream);
         match self.look(&socket, peer, front) {
             Look::Upgraded { leftover, deflate, role } => {
                 self.adopt(Adopted { socket, tls: None, leftover, deflate, role });
             }
-            Look::Http => front.clone().start(socket.into(), peer),
+            Look::Http => front.clone().start(socket.into(), peer, Duration::ZERO),
             Look::Gone => {}
             Look::Nothing => {
                 let key = self.slots.open(Encoding::Flat);
@@ -68,7 +69,9 @@ impl Shard {
     }
 
     /// A connection of which nothing had come has something now.
-    pub(super) fn greet_again(&mut self, key: ConnectionKey, peer: SocketAddr, front: &Rc<Front>) {
+    pub(super) fn greet_again(&mut self, key: ConnectionKey, peer: SocketAddr, until_ms: u64, front: &Rc<Front>) {
+        let left = Duration::from_millis(until_ms.saturating_sub(self.clock.now_ms()));
+        let waited = self.outside.gateway.profile.limits.timeouts.head.saturating_sub(left);
         let Some(socket) = self.slots.detach(key.slot) else { return };
         let look = self.look(&socket, peer, front);
         // Whatever it is now, it is no greeting any more.
@@ -77,7 +80,7 @@ impl Shard {
             Look::Upgraded { leftover, deflate, role } => {
                 self.adopt(Adopted { socket, tls: None, leftover, deflate, role });
             }
-            Look::Http | Look::Nothing => front.clone().start(socket.into(), peer),
+            Look::Http | Look::Nothing => front.clone().start(socket.into(), peer, waited),
             Look::Gone => {}
         }
     }

@@ -20,6 +20,8 @@ pub struct Patient {
     stream: TokioIo<Transport>,
     stage: Stage,
     head: Timer,
+    /// For heads after the first.
+    later_head: Duration,
     write: Timer,
 }
 
@@ -47,11 +49,12 @@ impl Stage {
 }
 
 impl Patient {
-    /// A connection whose first head must be whole in time from now on, and its stage.
-    pub fn new(stream: Transport, timeouts: &Timeouts) -> (Self, Stage) {
+    /// A connection whose first head must be whole within `first_head` from now on, and its stage.
+    pub fn new(stream: Transport, first_head: Duration, timeouts: &Timeouts) -> (Self, Stage) {
         let stage = Stage(Arc::new(AtomicU8::new(HEAD)));
-        let (head, write) = (Timer::new(timeouts.head), Timer::new(timeouts.write));
-        (Self { stream: TokioIo::new(stream), stage: stage.clone(), head, write }, stage)
+        let (head, write) = (Timer::new(first_head), Timer::new(timeouts.write));
+        let later_head = timeouts.head;
+        (Self { stream: TokioIo::new(stream), stage: stage.clone(), head, later_head, write }, stage)
     }
 
     /// The connection itself.
@@ -81,7 +84,7 @@ impl Read for Patient {
         match Pin::new(&mut patient.stream).poll_read(context, buffer) {
             Poll::Ready(read) => {
                 if patient.stage.0.compare_exchange(IDLE, HEAD, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-                    patient.head.stop();
+                    patient.head = Timer::new(patient.later_head);
                 }
                 Poll::Ready(read)
             }
@@ -140,5 +143,32 @@ impl Timer {
     fn run(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.within)));
         sleep.as_mut().poll(context).map(|()| io::ErrorKind::TimedOut.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// Longer than the test is waited for.
+    const LONG: Duration = Duration::from_secs(3_600);
+
+    #[tokio::test]
+    async fn a_first_head_has_only_the_time_that_is_left_to_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let (_client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (stream, _) = accepted.expect("a connection");
+        let timeouts = Timeouts { head: LONG, body: LONG, keep_alive: LONG, message: LONG, write: LONG, close: LONG };
+        let (mut patient, _stage) = Patient::new(Transport::Plain(stream), Duration::ZERO, &timeouts);
+        let mut byte = [0];
+        let read = std::future::poll_fn(|context| {
+            let mut buffer = hyper::rt::ReadBuf::new(&mut byte);
+            Pin::new(&mut patient).poll_read(context, buffer.unfilled())
+        });
+        let read = tokio::time::timeout(Duration::from_secs(20), read).await.expect("in time");
+        assert_eq!(read.map_err(|error| error.kind()), Err(io::ErrorKind::TimedOut));
     }
 }
