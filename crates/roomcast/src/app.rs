@@ -67,6 +67,7 @@ async fn until_signal(profile: Arc<Profile>, metrics: Arc<Metrics>, shards: usiz
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let running = start(profile, Program::default(), metrics, shards).await?;
+    tokio::spawn(crate::memory::give_back());
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

@@ -10,6 +10,7 @@ pub mod embed;
 pub mod environment;
 pub mod fanout;
 pub mod gateway;
+mod memory;
 pub mod metrics;
 pub mod namespaces;
 pub mod ops;

@@ -178,6 +178,7 @@ impl Front {
         if let Err(error) = connection.await {
             tracing::trace!(%peer, %error, "an HTTP connection ended");
         }
+        crate::memory::connection_ended();
     }
 
     async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Result<Response<Body>, BrokenOff> {

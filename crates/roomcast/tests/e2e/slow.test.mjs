@@ -230,6 +230,20 @@ for (const shards of SHARDS) {
       raw.destroy();
     });
 
+    it("a crowd that has left: the system has its memory back", { skip: FULL }, async () => {
+      const own = await startGateway({ text: rooms(), shards });
+      const kib = () => Number(readFileSync(`/proc/${own.pid}/status`, "utf8").match(/VmRSS:\s+(\d+)/)[1]);
+      await own.get("/health");
+      const start = kib();
+      const sockets = Array.from({ length: 1_500 }, () => tcp(own.port, `GET ${POLLING} HTTP/1.1\r\nX-Slow: `));
+      // Some 10 KiB each.
+      await until(kib, (now) => now > start + 10_000, "their memory to be in use");
+      const most = kib();
+      sockets.forEach((socket) => socket.destroy());
+      await until(kib, (now) => now < start + (most - start) / 2, "most of it to be given back");
+      await own.stop();
+    });
+
     it(`${CROWD} that each send one random byte after the other are gone, and their memory is free for the next ones`, async () => {
       const starts = [
         () => tcp(gateway.port),
