@@ -30,7 +30,7 @@ struct Said {
 struct Name(String);
 
 fn name_of(socket: &Socket) -> Name {
-    socket.handshake().extensions().get::<Name>().cloned().unwrap_or_else(|| Name("somebody".to_owned()))
+    socket.handshake().kept().unwrap_or_else(|| Name("somebody".to_owned()))
 }
 
 fn chat() -> Namespace {
@@ -46,7 +46,7 @@ fn chat() -> Namespace {
             }
         })
         .on("name", async |socket: Socket, (name,): (String,)| {
-            socket.handshake().extensions().insert(Name(name));
+            socket.handshake().keep(Name(name));
         })
         // What a handler returns is the client's answer; an error is told, too.
         .on("join", async |socket: Socket, (room,): (String,)| {

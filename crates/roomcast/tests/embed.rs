@@ -216,6 +216,9 @@ async fn a_question_gets_the_client_s_answer_or_an_error() {
     drop(client);
     assert_eq!(unanswered.await.expect("no panic"), Err(Error::Disconnected));
     assert_eq!(socket.emit("too late", ()), Ok(()), "nothing happens");
+    for name in ["", "disconnect"] {
+        assert!(matches!(socket.emit(name, ()), Err(Error::Name(_))), "{name:?} is no event of a program's");
+    }
     server.stop().await;
 }
 
@@ -258,14 +261,14 @@ async fn the_program_decides_who_is_let_in() {
             let auth: Value = handshake.auth().unwrap_or_default();
             match auth["password"].as_str() {
                 Some("secret") => {
-                    handshake.extensions().insert("an admin");
+                    handshake.keep("an admin");
                     Ok(())
                 }
                 Some(_) | None => Err(Refused::new("not authorized").with_data(json!({ "code": 42 }))),
             }
         })
         .on("who", async |socket: Socket, ()| {
-            let who = socket.handshake().extensions().get::<&str>().copied();
+            let who = socket.handshake().kept::<&str>();
             (who, socket.handshake().request().query_value("name"))
         });
     let server =

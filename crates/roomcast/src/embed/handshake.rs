@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{Extensions, HeaderMap, Uri};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
 use super::ArgsError;
@@ -55,7 +55,7 @@ pub struct Handshake {
     request: Arc<Request>,
     namespace: Box<str>,
     auth: Box<str>,
-    extensions: Mutex<Extensions>,
+    kept: Mutex<Extensions>,
 }
 
 impl fmt::Debug for Handshake {
@@ -71,7 +71,7 @@ impl Handshake {
             request,
             namespace: namespace.into(),
             auth: auth.unwrap_or("{}").into(),
-            extensions: Mutex::new(Extensions::new()),
+            kept: Mutex::new(Extensions::new()),
         }
     }
 
@@ -99,9 +99,19 @@ impl Handshake {
         <(T,)>::from_args(&args).map(|(auth,)| auth)
     }
 
-    /// Values of the program's own, one of each type, which stay with the socket: who the user is, say.
-    pub fn extensions(&self) -> MutexGuard<'_, Extensions> {
-        self.extensions.lock()
+    /// Keeps a value of the program's own with the socket, one of each type: who the user is, say. Gives the one that it replaces.
+    pub fn keep<T: Clone + Send + Sync + 'static>(&self, value: T) -> Option<T> {
+        self.kept.lock().insert(value)
+    }
+
+    /// The value of this type that was kept.
+    pub fn kept<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
+        self.kept.lock().get().cloned()
+    }
+
+    /// Takes the value of this type out again.
+    pub fn forget<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
+        self.kept.lock().remove()
     }
 }
 

@@ -9,6 +9,7 @@ use hub::codes::ErrorCode;
 use hub::emission::{Payload, Sending};
 use hub::names::{EventName, NamespaceId, RoomName, SocketId};
 use tokio::sync::oneshot;
+use wire::socketio::RESERVED_EVENTS;
 
 use super::args::{Args, ArgsError, IntoArgs};
 use super::broadcast::{Broadcast, Origin};
@@ -60,6 +61,9 @@ impl From<Full> for Error {
 }
 
 pub(crate) fn event_name(name: &str) -> Result<EventName, Error> {
+    if RESERVED_EVENTS.contains(&name) {
+        return Err(Error::Name(format!("the event's name {name:?} is the client's own")));
+    }
     EventName::parse(name).map_err(|error| Error::Name(format!("the event's name {error}")))
 }
 

@@ -32,6 +32,7 @@ mod wheel;
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -253,7 +254,11 @@ pub fn spawn(
             is_draining: false,
         };
         let front = Rc::new(Front::new(shared, index));
-        tokio::task::LocalSet::new().block_on(&runtime, shard.run(front, watched));
+        let turns = || tokio::task::LocalSet::new().block_on(&runtime, shard.run(front, watched));
+        if std::panic::catch_unwind(AssertUnwindSafe(turns)).is_err() {
+            tracing::error!(index, "a shard panicked, ending the process: half a gateway is worse than a restart");
+            std::process::abort();
+        }
     })?)
 }
 

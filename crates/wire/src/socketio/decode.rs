@@ -18,8 +18,8 @@ pub const MAX_ATTACHMENTS: usize = 10;
 /// How deeply the JSON of a packet with attachments may be nested, since its placeholders are searched for.
 pub const MAX_DEPTH: usize = 512;
 
-/// Names that a client may not use for its events.
-const RESERVED_EVENTS: [&str; 6] =
+/// Names that neither side may use for its events: the libraries have events of their own of these names.
+pub const RESERVED_EVENTS: [&str; 6] =
     ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 
 /// The type of a packet.

@@ -6,5 +6,7 @@ mod encode;
 mod placeholders;
 
 pub use address::Address;
-pub use decode::{Decoded, Decoder, Event, Kind, MAX_ATTACHMENTS, MAX_DEPTH, Packet, ParseError, parse};
+pub use decode::{
+    Decoded, Decoder, Event, Kind, MAX_ATTACHMENTS, MAX_DEPTH, Packet, ParseError, RESERVED_EVENTS, parse,
+};
 pub use encode::Outbound;
