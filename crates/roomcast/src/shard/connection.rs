@@ -133,6 +133,8 @@ pub struct SocketIo {
     pub arriving_post: Option<oneshot::Sender<()>>,
     /// The WebSocket that may take the session over.
     pub probe: Option<ConnectionKey>,
+    /// When the first packet of a session that began on a WebSocket is to go out, where that waits.
+    pub opens_at_ms: Option<u64>,
     /// Until when the client must have entered a namespace.
     pub enter_until_ms: Option<u64>,
 }

@@ -20,6 +20,10 @@ use super::transport::Tls;
 use super::{Doom, ERRORS_PER_MINUTE, Shard, encode};
 use crate::embed;
 
+/// How long after its handshake a WebSocket of revision 3 hears the first packet. Clients of that age begin to listen a moment after their
+/// `open` event, and would miss a packet that comes in the same breath; the Node server is slow enough for them.
+const OPENING_AFTER_MS: u64 = 5;
+
 /// The settings of an endpoint's sessions; those of a plain endpoint are not looked at.
 pub(super) fn settings(endpoint: &Endpoint, max_payload: usize, send_queue_bytes: usize) -> engine::Settings {
     let mut settings =
@@ -89,6 +93,7 @@ impl Shard {
             arriving_post: None,
             probe: None,
             // Below Socket.IO there is nothing to enter.
+            opens_at_ms: None,
             enter_until_ms: (!self.outside.program.messages.contains_key(&endpoint))
                 .then_some(now + connect_timeout_ms),
         };
@@ -177,18 +182,32 @@ impl Shard {
             }
             self.connection(key.slot).tls = Some(tls);
         }
-        if let Protocol::SocketIo(io) = &self.connection(key.slot).protocol {
-            let (sid, revision) = (io.sid, io.session.known().revision);
-            let endpoint = self.connection(key.slot).endpoint;
-            let open = self.open_packet(sid, endpoint, false);
-            self.send(key.slot, ws::text_frame(open.as_bytes()));
-            self.open_messages(key);
-            self.enter_unasked(key.slot, revision);
+        let opens_at_ms = self.clock.now_ms() + OPENING_AFTER_MS;
+        if let Protocol::SocketIo(io) = &mut self.connection(key.slot).protocol {
+            match io.session.known().revision {
+                Revision::Four => self.open_websocket(key),
+                Revision::Three => {
+                    io.opens_at_ms = Some(opens_at_ms);
+                    self.arm(key.slot);
+                }
+            }
         }
         self.start_json(key);
         if !leftover.is_empty() && self.slots.is_current(key) {
             self.feed(key, &mut leftover);
         }
+    }
+
+    /// Says the first words of a session that began on a WebSocket.
+    pub(super) fn open_websocket(&mut self, key: ConnectionKey) {
+        let endpoint = self.connection(key.slot).endpoint;
+        let io = self.socket_io(key.slot);
+        io.opens_at_ms = None;
+        let (sid, revision) = (io.sid, io.session.known().revision);
+        let open = self.open_packet(sid, endpoint, false);
+        self.send(key.slot, ws::text_frame(open.as_bytes()));
+        self.open_messages(key);
+        self.enter_unasked(key.slot, revision);
     }
 
     /// A message or control frame of a WebSocket.

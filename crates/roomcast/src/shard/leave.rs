@@ -144,7 +144,9 @@ impl Shard {
         let warn_ms = self.outside.gateway.profile.auth.warn_before.as_millis() as u64;
         let connection = self.connections[slot as usize].as_ref()?;
         let of_protocol = match &connection.protocol {
-            Protocol::SocketIo(io) => [io.session.next_deadline(), io.enter_until_ms].into_iter().flatten().min(),
+            Protocol::SocketIo(io) => {
+                [io.session.next_deadline(), io.enter_until_ms, io.opens_at_ms].into_iter().flatten().min()
+            }
             Protocol::Json(json) => Some(json.next_ping_ms),
             Protocol::Probe(_) => None,
             Protocol::Greeting { until_ms, .. } => Some(*until_ms),
@@ -186,6 +188,10 @@ impl Shard {
         }
         match &mut self.connection(slot).protocol {
             Protocol::SocketIo(io) => {
+                if io.opens_at_ms.is_some_and(|at| at <= now) {
+                    self.open_websocket(key);
+                    return self.settle();
+                }
                 if io.enter_until_ms.is_some_and(|until| until <= now) {
                     io.enter_until_ms = None;
                     return self.close_engine(slot, CloseReason::ForcedClose, None, "");
