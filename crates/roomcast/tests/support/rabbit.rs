@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::sync::{OnceLock, mpsc};
 use std::time::Duration;
 
@@ -185,9 +185,15 @@ fn watch_output(mut output: impl Read, up: &mpsc::Sender<Result<(), String>>) {
     }
 }
 
+/// Ports that nobody listens on, below those that the system gives to clients: one of these could take its port before its user does.
 fn free_ports<const N: usize>() -> [u16; N] {
-    // All are held until all are known, so that they differ.
-    let listeners: [TcpListener; N] =
-        std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").expect("a free loopback port"));
-    listeners.map(|listener| listener.local_addr().expect("it is bound").port())
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = std::process::id() as u16;
+    let free = || loop {
+        let port = 12_000 + first.wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    };
+    std::array::from_fn(|_| free())
 }
