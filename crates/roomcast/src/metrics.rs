@@ -87,6 +87,7 @@ metrics! {
         messages_received: "Messages that clients sent",
         deliveries: "Events handed to a member: sent, or queued for a member whose socket was full",
         bytes_sent: "Bytes written to clients, framing included",
+        socket_sends: "System calls that sent to clients' WebSockets: one for each connection and tick, however many events it is due",
         slow_consumers: "Connections cut because they read too slowly",
         rate_limited: "Client messages refused over the rate limit",
         rabbitmq_deliveries: "Messages received from RabbitMQ",

@@ -102,6 +102,7 @@ impl Shard {
             return Look::Gone;
         }
         self.slots.sent_bytes += response.len() as u64;
+        self.slots.sends += 1;
         let leftover = Bytes::copy_from_slice(&self.scratch[head_bytes..seen]);
         Look::Upgraded { leftover, deflate, role }
     }

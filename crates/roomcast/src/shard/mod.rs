@@ -486,5 +486,8 @@ impl Shard {
         if self.slots.sent_bytes > 0 {
             metrics.bytes_sent.inc_by(std::mem::take(&mut self.slots.sent_bytes));
         }
+        if self.slots.sends > 0 {
+            metrics.socket_sends.inc_by(std::mem::take(&mut self.slots.sends));
+        }
     }
 }

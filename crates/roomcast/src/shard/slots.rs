@@ -167,6 +167,8 @@ pub struct Slots {
     gather: Gather,
     /// Bytes that went out, to be taken by the metrics.
     pub sent_bytes: u64,
+    /// System calls that offered bytes to a socket, to be taken by the metrics.
+    pub sends: u64,
 }
 
 /// The last gather: members of one room share their list of frames, so its bytes are put together once.
@@ -192,6 +194,7 @@ impl Slots {
             urgent: Vec::new(),
             gather: Gather::default(),
             sent_bytes: 0,
+            sends: 0,
         }
     }
 
@@ -394,6 +397,7 @@ impl Slots {
         let due = &place.due[..count];
         match (place.way, &place.socket) {
             (Way::Direct, Some(socket)) => {
+                self.sends += 1;
                 let (written, total) = match *due {
                     [only] => {
                         let frame = &self.arena[usize::from(only)];
@@ -431,6 +435,7 @@ impl Slots {
     /// The socket is broken, or there is none.
     pub fn write(&mut self, slot: u32, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         let socket = self.slots[slot as usize].socket.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        self.sends += 1;
         match rustix::io::writev(socket, parts) {
             Ok(written) => {
                 self.sent_bytes += written as u64;
