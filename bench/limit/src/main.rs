@@ -1,6 +1,7 @@
 //! The limit: what the kernel alone costs. Each subcommand does the least that can be done for one of the benchmark's figures, so that
 //! a server's own share is what lies above it. Nothing here is meant to be used as a server.
 
+mod consumer;
 mod crowd;
 mod records;
 mod serve;
@@ -20,10 +21,14 @@ enum Command {
     /// One thread, one epoll set, one `send` for each member: rooms without a protocol
     #[command(after_help = "Example:\n  PORT=3000 roomcast-limit serve --coalesce")]
     Serve(serve::Options),
+    /// A consumer of RabbitMQ that only acknowledges: fills a queue, empties it, prints what that cost
+    #[command(after_help = "Example:\n  roomcast-limit consumer --amqp amqp://guest:guest@localhost --events 50000")]
+    Consumer(consumer::Options),
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Serve(options) => serve::run(&options),
+        Command::Consumer(options) => consumer::run(&options),
     }
 }
