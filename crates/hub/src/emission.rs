@@ -59,13 +59,13 @@ pub struct Payload {
     /// The JSON of the arguments, joined by commas, as they came: `{"a":1}`, or `1,"two"`; empty for no argument.
     pub json: Bytes,
     /// Binary attachments, in the order of the placeholders in `json`.
-    pub attachments: Arc<[Bytes]>,
+    pub attachments: Box<[Bytes]>,
 }
 
 impl Payload {
     /// A payload of one JSON argument.
     pub fn json(json: impl Into<Bytes>) -> Self {
-        Self { json: json.into(), attachments: Arc::from([]) }
+        Self { json: json.into(), attachments: Box::from([]) }
     }
 
     /// Its size in bytes, as queues count it.

@@ -11,7 +11,7 @@ use crate::emission::{Emission, Payload};
 use crate::names::{EventName, NamespaceId, RoomName, SocketId, UserId};
 use crate::profile::Profile;
 use crate::rooms::{Join, Rooms, SocketKey, Watch};
-use crate::rules::{CommandId, Effect, Facts, Place, Progress, Reply, Request, Run, User};
+use crate::rules::{CommandId, Effect, Facts, FreshId, NewId, Place, Progress, Reply, Request, Run, User};
 
 /// What the moment gives to a decision.
 pub struct Moment<'a> {
@@ -129,6 +129,9 @@ pub struct Departed {
     pub followed_rooms: Vec<(NamespaceId, RoomName)>,
 }
 
+/// Why the socket of a key is there.
+const THERE: &str = "keys live as long as their sockets";
+
 /// The sockets of one shard.
 #[derive(Debug)]
 pub struct Sockets {
@@ -160,12 +163,12 @@ impl Sockets {
 
     /// A socket that is there.
     pub fn get(&self, key: SocketKey) -> &Socket {
-        self.sockets[key.index()].as_ref().expect("keys live as long as their sockets")
+        self.sockets[key.index()].as_ref().expect(THERE)
     }
 
     /// The same, to change it.
     pub fn get_mut(&mut self, key: SocketKey) -> &mut Socket {
-        self.sockets[key.index()].as_mut().expect("keys live as long as their sockets")
+        self.sockets[key.index()].as_mut().expect(THERE)
     }
 
     /// The sockets of a connection.
@@ -210,8 +213,9 @@ impl Sockets {
     pub fn welcome(&mut self, key: SocketKey, moment: &Moment<'_>, watch: &mut dyn Watch, out: &mut Vec<Output>) {
         let Socket { namespace, user, id, .. } = self.get(key);
         let (namespace, user) = (*namespace, user.clone());
-        let new_id = (moment.new_id)();
-        let facts = Facts { now_unix_ms: moment.now_unix_ms, new_id: &new_id, socket: Some(*id), user: &user };
+        let new_id = FreshId::new(moment.new_id);
+        let facts =
+            Facts { now_unix_ms: moment.now_unix_ms, new_id: NewId::Fresh(&new_id), socket: Some(*id), user: &user };
         let profile = self.profile.clone();
         let welcome = profile.rules.on_connect(namespace, &facts);
         let own = user.id.as_ref().and_then(user_room);
@@ -235,8 +239,9 @@ impl Sockets {
         let profile = self.profile.clone();
         let Socket { namespace, user, id, slot, .. } = self.get(key);
         let (namespace, user, slot) = (*namespace, user.clone(), *slot);
-        let new_id = (moment.new_id)();
-        let facts = Facts { now_unix_ms: moment.now_unix_ms, new_id: &new_id, socket: Some(*id), user: &user };
+        let new_id = FreshId::new(moment.new_id);
+        let facts =
+            Facts { now_unix_ms: moment.now_unix_ms, new_id: NewId::Fresh(&new_id), socket: Some(*id), user: &user };
         let mut followed_rooms = Vec::new();
         let mut told = Vec::new();
         for room in self.rooms.of(key) {
@@ -269,9 +274,10 @@ impl Sockets {
     ) {
         let profile = self.profile.clone();
         let namespace = self.get(key).namespace;
-        let new_id = (moment.new_id)();
+        let new_id = FreshId::new(moment.new_id);
         let id = self.get(key).id;
-        let facts = Facts { now_unix_ms: moment.now_unix_ms, new_id: &new_id, socket: Some(id), user: &user };
+        let facts =
+            Facts { now_unix_ms: moment.now_unix_ms, new_id: NewId::Fresh(&new_id), socket: Some(id), user: &user };
         let rooms: Vec<RoomName> = self.rooms.of(key).cloned().collect();
         let refreshed = profile.rules.on_refresh(namespace, &rooms, &facts);
         let own = user.id.as_ref().and_then(user_room);
@@ -335,8 +341,8 @@ impl Sockets {
         hook: impl FnOnce(&crate::rules::Rules, NamespaceId, &Facts<'_>) -> Vec<Effect>,
     ) {
         let Socket { namespace, user, id, .. } = self.get(key);
-        let new_id = (moment.new_id)();
-        let facts = Facts { now_unix_ms: moment.now_unix_ms, new_id: &new_id, socket: Some(*id), user };
+        let new_id = FreshId::new(moment.new_id);
+        let facts = Facts { now_unix_ms: moment.now_unix_ms, new_id: NewId::Fresh(&new_id), socket: Some(*id), user };
         self.carry_out(key, None, hook(&self.profile.rules, *namespace, &facts), out);
     }
 
@@ -355,8 +361,7 @@ impl Sockets {
         watch: &mut dyn Watch,
         out: &mut Vec<Output>,
     ) {
-        let profile = self.profile.clone();
-        let Some(command) = profile.rules.command(self.get(key).namespace, name) else {
+        let Some(command) = self.profile.rules.command(self.get(key).namespace, name) else {
             return out.push(Output::Failed {
                 key,
                 ack,
@@ -365,10 +370,11 @@ impl Sockets {
                 message_id: None,
             });
         };
-        let limits = &profile.limits;
+        let limits = &self.profile.limits;
+        let (waiting_max, bytes_max) = (limits.commands_waiting as usize, limits.message_bytes);
         if let Some(commands) = &mut self.get_mut(key).commands {
             let bytes = commands.waiting_bytes + data.map_or(0, str::len);
-            if commands.waiting.len() >= limits.commands_waiting as usize || bytes as u64 > limits.message_bytes {
+            if commands.waiting.len() >= waiting_max || bytes as u64 > bytes_max {
                 let message = "too many commands wait; try again".to_owned();
                 return out.push(Output::Failed { key, ack, code: ErrorCode::Busy, message, message_id: None });
             }
@@ -414,8 +420,8 @@ impl Sockets {
     /// The first of a user's sockets is in the room: what the rules tell about it.
     pub fn user_entered(&mut self, key: SocketKey, room: &RoomName, moment: &Moment<'_>, out: &mut Vec<Output>) {
         let Socket { namespace, user, id, .. } = self.get(key);
-        let new_id = (moment.new_id)();
-        let facts = Facts { now_unix_ms: moment.now_unix_ms, new_id: &new_id, socket: Some(*id), user };
+        let new_id = FreshId::new(moment.new_id);
+        let facts = Facts { now_unix_ms: moment.now_unix_ms, new_id: NewId::Fresh(&new_id), socket: Some(*id), user };
         let effects = self.profile.rules.on_user_enter(*namespace, room, &facts);
         self.carry_out(key, None, effects, out);
     }
@@ -432,11 +438,7 @@ impl Sockets {
         watch: &mut dyn Watch,
         out: &mut Vec<Output>,
     ) -> Option<(Run, u32)> {
-        let new_id = (moment.new_id)();
-        let socket = self.get(key);
-        let facts =
-            Facts { now_unix_ms: moment.now_unix_ms, new_id: &new_id, socket: Some(socket.id), user: &socket.user };
-        let mut run = self.profile.rules.start(socket.namespace, command, data, ack.is_some(), &facts);
+        let mut run = self.profile.rules.start(self.get(key).namespace, command, data, ack.is_some());
         let ticket = self.advance(key, &mut run, ack, None, moment, watch, out)?;
         Some((run, ticket))
     }
@@ -453,14 +455,18 @@ impl Sockets {
         watch: &mut dyn Watch,
         out: &mut Vec<Output>,
     ) -> Option<u32> {
-        let new_id = (moment.new_id)();
-        let profile = self.profile.clone();
-        let Socket { id, user, .. } = self.get(key);
-        let (id, user) = (*id, user.clone());
-        let facts = Facts { now_unix_ms: moment.now_unix_ms, new_id: &new_id, socket: Some(id), user: &user };
+        let new_id = FreshId::new(moment.new_id);
+        // Field by field: the counts of what all shards share are not touched for each message.
+        let socket = self.sockets[key.index()].as_deref().expect(THERE);
+        let facts = Facts {
+            now_unix_ms: moment.now_unix_ms,
+            new_id: NewId::Fresh(&new_id),
+            socket: Some(socket.id),
+            user: &socket.user,
+        };
         let mut seat = Seat { rooms: &mut self.rooms, key, watch, entered: Vec::new(), left: Vec::new() };
         let mut effects = Vec::new();
-        let progress = run.advance(&profile.rules, &facts, &mut seat, reply, &mut effects);
+        let progress = run.advance(&self.profile.rules, &facts, &mut seat, reply, &mut effects);
         let Seat { entered, left, .. } = seat;
         self.carry_out(key, ack, effects, out);
         left.iter().for_each(|room| self.left(key, room, out));

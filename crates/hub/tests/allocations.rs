@@ -6,7 +6,7 @@ static HEAP: dhat::Alloc = dhat::Alloc;
 
 use bytes::Bytes;
 use hub::profile::Profile;
-use hub::rules::{Arrival, Origin, Outcome};
+use hub::rules::{Arrival, NewId, Origin, Outcome};
 
 /// What a route that copies the payload to one room makes: the list of the event's fields, the room's name, the list of rooms, the
 /// emission. As counted when this was written; lower it with what lowers it.
@@ -32,7 +32,7 @@ fn a_route_that_copies_the_payload_makes_as_few_allocations_for_a_large_event_as
             key: "message.sent",
             body: &body,
             now_unix_ms: 1_795_211_040_000,
-            new_id: "fresh",
+            new_id: NewId::Known("fresh"),
         };
         let before = dhat::HeapStats::get();
         let outcome = profile.rules.route(&arrival);

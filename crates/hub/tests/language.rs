@@ -7,7 +7,7 @@ mod stage;
 use bytes::Bytes;
 use hub::codes::ErrorCode;
 use hub::names::{NamespaceId, RoomName};
-use hub::rules::{Arrival, ClaimsUsed, Origin, Reply};
+use hub::rules::{Arrival, ClaimsUsed, NewId, Origin, Reply};
 use proptest::prelude::*;
 use stage::{MAIN, NOW_UNIX_MS, Stage, with_claims};
 
@@ -196,7 +196,8 @@ fn explaining_says_what_was_looked_at() {
     let stage = marketplace("{}");
     let body = Bytes::from_static(br#"{"type":"news"}"#);
     let origin = Origin::Rabbitmq { exchange: "events", queue: "websocket.events" };
-    let arrival = Arrival { origin, key: "notification.x", body: &body, now_unix_ms: NOW_UNIX_MS, new_id: "fresh" };
+    let arrival =
+        Arrival { origin, key: "notification.x", body: &body, now_unix_ms: NOW_UNIX_MS, new_id: NewId::Known("fresh") };
     let (_, lines) = stage.profile.rules.explain(&arrival);
     let told: Vec<&str> =
         lines.iter().filter(|line| !line.ends_with("does not match the key")).map(String::as_str).collect();
@@ -397,7 +398,7 @@ proptest! {
         let stage = marketplace("{}");
         let body = Bytes::from(body);
         let origin = Origin::Rabbitmq { exchange: "events", queue: "q" };
-        stage.profile.rules.route(&Arrival { origin, key: &key, body: &body, now_unix_ms: NOW_UNIX_MS, new_id: "fresh" });
+        stage.profile.rules.route(&Arrival { origin, key: &key, body: &body, now_unix_ms: NOW_UNIX_MS, new_id: NewId::Known("fresh") });
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What a command's arguments must be, and their check against a client's message: only the fields that are declared come through.
 //! Reads raw JSON, keeps raw JSON.
 
+use std::fmt;
+
 use super::json::{self, Document, Fields};
 use super::scope::{Branch, Named};
 
@@ -38,7 +40,7 @@ pub(crate) const LIST_MAX: usize = 1_000;
 /// Checks the fields of a message. The error names the field and what it must be.
 pub(crate) fn read(fields: &[Field], message: &Document<'_>) -> Result<Named, String> {
     match &message.fields {
-        Some(given) => read_below(fields, given, ""),
+        Some(given) => read_below(fields, given, &At::Message),
         None => Err(format!("the message must be an object, not {}", json::type_name(message.raw))),
     }
 }
@@ -48,10 +50,28 @@ pub(crate) fn branches(fields: &[Field]) -> Vec<(String, Branch)> {
     fields.iter().map(|field| (field.name.to_string(), field.spec.branch())).collect()
 }
 
-fn read_below(fields: &[Field], given: &Fields<'_>, above: &str) -> Result<Named, String> {
+/// Where a value stands in the message: spelled out only where something is wrong with it.
+enum At<'a> {
+    Message,
+    Field(&'a At<'a>, &'a str),
+    Item(&'a At<'a>, usize),
+}
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Message => Ok(()),
+            Self::Field(Self::Message, name) => f.write_str(name),
+            Self::Field(above, name) => write!(f, "{above}.{name}"),
+            Self::Item(above, index) => write!(f, "{above}.{index}"),
+        }
+    }
+}
+
+fn read_below(fields: &[Field], given: &Fields<'_>, above: &At<'_>) -> Result<Named, String> {
     let mut values = Named::with_capacity(fields.len());
     for field in fields {
-        let path = if above.is_empty() { field.name.to_string() } else { format!("{above}.{}", field.name) };
+        let path = At::Field(above, &field.name);
         let value = given.iter().rev().find(|(name, _)| **name == *field.name).map(|(_, value)| *value);
         // A client that sends `null` for what it has not means that it has it not.
         let absent = value.is_none_or(|value| value == "null" && (field.optional || field.default.is_some()));
@@ -94,7 +114,7 @@ impl Spec {
         }
     }
 
-    fn read(&self, raw: &str, path: &str) -> Result<Box<str>, String> {
+    fn read(&self, raw: &str, path: &At<'_>) -> Result<Box<str>, String> {
         let kept = |fits: bool| {
             if fits {
                 Ok(Box::from(raw))
@@ -132,7 +152,7 @@ impl Spec {
                     return Err(format!("{path} has {} items: at most {max} are let in", items.len()));
                 }
                 for (index, value) in items.iter().enumerate() {
-                    item.read(value, &format!("{path}.{index}"))?;
+                    item.read(value, &At::Item(path, index))?;
                 }
                 Ok(Box::from(raw))
             }

@@ -1,5 +1,7 @@
 //! What the rules are told about the world, and what they say in return. Plain data; decides nothing.
 
+use std::cell::OnceCell;
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -24,13 +26,60 @@ impl User {
     }
 }
 
+/// A fresh id, made when a rule first asks for it: most never do, and randomness and a text for each message would be felt.
+pub struct FreshId<'a> {
+    make: &'a dyn Fn() -> String,
+    made: OnceCell<String>,
+}
+
+impl<'a> FreshId<'a> {
+    /// An id that `make` will give.
+    pub fn new(make: &'a dyn Fn() -> String) -> Self {
+        Self { make, made: OnceCell::new() }
+    }
+}
+
+/// The id that `{new.id}` stands for: the same wherever one decision asks for it.
+#[derive(Clone, Copy)]
+pub enum NewId<'a> {
+    /// This one.
+    Known(&'a str),
+    /// One that is made if it is asked for.
+    Fresh(&'a FreshId<'a>),
+}
+
+impl<'a> NewId<'a> {
+    /// The id, which is there from now on.
+    pub fn as_str(&self) -> &'a str {
+        match *self {
+            Self::Known(id) => id,
+            Self::Fresh(fresh) => fresh.made.get_or_init(fresh.make),
+        }
+    }
+}
+
+impl Default for NewId<'_> {
+    fn default() -> Self {
+        Self::Known("")
+    }
+}
+
+impl fmt::Debug for NewId<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Known(id) => write!(f, "{id:?}"),
+            Self::Fresh(fresh) => write!(f, "{:?}", fresh.made.get()),
+        }
+    }
+}
+
 /// What holds while one thing is decided.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
     /// The time, in milliseconds since 1970.
     pub now_unix_ms: u64,
     /// A fresh id, for `{new.id}` and for the message that a command publishes.
-    pub new_id: &'a str,
+    pub new_id: NewId<'a>,
     /// The socket that acts, where one does.
     pub socket: Option<SocketId>,
     /// Who it is.
@@ -61,7 +110,7 @@ pub struct Arrival<'a> {
     /// The time, in milliseconds since 1970.
     pub now_unix_ms: u64,
     /// A fresh id, for `{new.id}`.
-    pub new_id: &'a str,
+    pub new_id: NewId<'a>,
 }
 
 /// What becomes of an event.

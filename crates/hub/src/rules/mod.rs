@@ -20,7 +20,7 @@ mod shape;
 mod template;
 
 pub use document::GATEWAY_FIELDS;
-pub use facts::{Arrival, Effect, Facts, Origin, Outcome, Presence, Refreshed, User, Welcome};
+pub use facts::{Arrival, Effect, Facts, FreshId, NewId, Origin, Outcome, Presence, Refreshed, User, Welcome};
 pub use json::iso_8601;
 pub(crate) use parts::raw_json;
 pub(crate) use pattern::KeyPattern;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::arguments::{self, Field};
 use super::condition::Condition;
 use super::emit::Emit;
-use super::facts::{Effect, Facts};
+use super::facts::{Effect, Facts, NewId};
 use super::json::{self, Document, Malformed};
 use super::kind::{Moment, Verdict};
 use super::route::locals;
@@ -140,7 +140,8 @@ pub struct Run {
     command: CommandId,
     namespace: NamespaceId,
     wants_ack: bool,
-    new_id: Box<str>,
+    /// The id that it goes by, once it has waited: an id is the same before a wait and after it.
+    new_id: Option<Box<str>>,
     args: Named,
     locals: Named,
     /// The rooms to enter and those to leave, once they are known.
@@ -152,7 +153,7 @@ pub struct Run {
 /// Where a run is. `Awaiting…` steps go on with a reply.
 #[derive(Debug)]
 enum Step {
-    Begin { data: Option<Box<str>> },
+    Begin { args: Result<Named, Failure> },
     Call(usize),
     AwaitingCall(usize),
     Publish,
@@ -165,6 +166,7 @@ enum Step {
 }
 
 /// Why a command ends early.
+#[derive(Debug)]
 struct Failure {
     code: ErrorCode,
     message: String,
@@ -194,24 +196,17 @@ impl Rules {
     }
 
     /// Starts a command. `data` is the raw JSON of the client's first argument; `wants_ack` says whether the client asked for an answer.
-    pub fn start(
-        &self,
-        namespace: NamespaceId,
-        command: CommandId,
-        data: Option<&str>,
-        wants_ack: bool,
-        facts: &Facts<'_>,
-    ) -> Run {
+    pub fn start(&self, namespace: NamespaceId, command: CommandId, data: Option<&str>, wants_ack: bool) -> Run {
         Run {
             command,
             namespace,
             wants_ack,
-            new_id: Box::from(facts.new_id),
+            new_id: None,
             args: Named::new(),
             locals: Named::new(),
             entering: Vec::new(),
             leaving: Vec::new(),
-            step: Step::Begin { data: data.map(Box::from) },
+            step: Step::Begin { args: read_arguments(&self.commands[command.0 as usize], data) },
         }
     }
 }
@@ -227,10 +222,14 @@ impl Run {
         reply: Option<Reply>,
         effects: &mut Vec<Effect>,
     ) -> Progress {
-        let new_id = self.new_id.clone();
-        let facts = Facts { new_id: &new_id, ..*facts };
+        let kept = self.new_id.take();
+        let facts = Facts { new_id: kept.as_deref().map_or(facts.new_id, NewId::Known), ..*facts };
         match self.go_on(rules, &facts, place, reply, effects) {
-            Ok(progress) => progress,
+            Ok(Progress::Wait(request)) => {
+                self.new_id = Some(Box::from(facts.new_id.as_str()));
+                Progress::Wait(request)
+            }
+            Ok(Progress::Done) => Progress::Done,
             Err(Failure { code, message, message_id }) => {
                 self.step = Step::Over;
                 effects.push(Effect::Failed { code, message, message_id });
@@ -250,8 +249,8 @@ impl Run {
         let command = &rules.commands[self.command.0 as usize];
         loop {
             match std::mem::replace(&mut self.step, Step::Over) {
-                Step::Begin { data } => {
-                    self.args = read_arguments(command, data.as_deref())?;
+                Step::Begin { args } => {
+                    self.args = args?;
                     self.require(rules, command, facts, place)?;
                     self.step = Step::Call(0);
                 }
@@ -296,7 +295,7 @@ impl Run {
                 Step::AwaitingPublish => match reply.take() {
                     Some(Reply::Published | Reply::NotConfigured) => self.step = Step::Rooms,
                     Some(Reply::Failed { code: ErrorCode::Unknown, message }) => {
-                        let message_id = Some(self.new_id.to_string());
+                        let message_id = Some(facts.new_id.as_str().to_owned());
                         return Err(Failure { code: ErrorCode::Unknown, message, message_id });
                     }
                     other => return Err(unexpected(other)),
@@ -378,7 +377,7 @@ impl Run {
             exchange: publication.exchange.clone(),
             key: publication.key.name(&scope).map_err(unmet)?,
             body: Bytes::from(publication.body.render(&scope).map_err(unmet)?),
-            message_id: self.new_id.to_string(),
+            message_id: facts.new_id.as_str().to_owned(),
         })
     }
 
@@ -467,14 +466,14 @@ fn read_arguments(command: &Command, data: Option<&str>) -> Result<Named, Failur
     let read = |message: &Document<'_>| {
         arguments::read(&command.args, message).map_err(|what| Failure::new(ErrorCode::BadField, what))
     };
-    let message = Document::parse(data.unwrap_or("{}").as_bytes()).map_err(bad_message)?;
+    let message = Document::of_text(data.unwrap_or("{}")).map_err(bad_message)?;
     match &command.bare {
         // A bare text or number stands for its field.
         Some(field)
             if message.raw.starts_with(|first: char| first == '"' || first == '-' || first.is_ascii_digit()) =>
         {
             let object = format!("{{{}:{}}}", json::quoted(field), message.raw);
-            read(&Document::parse(object.as_bytes()).map_err(bad_message)?)
+            read(&Document::of_text(&object).map_err(bad_message)?)
         }
         Some(_) | None if command.args.is_empty() => Ok(Named::new()),
         Some(_) | None => read(&message),

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::facts::{Presence, User};
+use super::facts::{NewId, Presence, User};
 use super::json::{self, Document};
 use crate::names::{RoomName, SocketId};
 
@@ -218,7 +218,7 @@ pub(crate) type Named = Vec<(Box<str>, Box<str>)>;
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Scope<'a> {
     pub(crate) now_unix_ms: u64,
-    pub(crate) new_id: &'a str,
+    pub(crate) new_id: NewId<'a>,
     pub(crate) socket: Option<&'a SocketId>,
     pub(crate) socket_rooms: &'a [RoomName],
     pub(crate) who: Option<Who<'a>>,
@@ -239,7 +239,7 @@ impl<'a> Scope<'a> {
         let quoted = |text: &str| Some(Cow::Owned(json::quoted(text)));
         match &path.root {
             Root::Now => quoted(&json::iso_8601(self.now_unix_ms)),
-            Root::New => quoted(self.new_id),
+            Root::New => quoted(self.new_id.as_str()),
             Root::Socket => match below.first().map(|step| &**step) {
                 Some("id") => quoted(self.socket?.as_str()),
                 Some("rooms") => Some(Cow::Owned(list_of_texts(self.socket_rooms.iter().map(RoomName::as_str)))),

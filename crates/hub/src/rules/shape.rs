@@ -3,6 +3,9 @@
 use super::scope::Scope;
 use super::template::{Template, Unmet};
 
+/// Room for the common value, so that it is written without growing.
+const RENDERED_BYTES: usize = 128;
+
 /// A JSON value with templates in it, as `data`, `add`, `let` and documents give it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Shape {
@@ -19,7 +22,7 @@ pub(crate) enum Shape {
 impl Shape {
     /// The value as raw JSON.
     pub(crate) fn render(&self, scope: &Scope<'_>) -> Result<String, Unmet> {
-        let mut out = String::new();
+        let mut out = String::with_capacity(RENDERED_BYTES);
         self.push(scope, &mut out)?;
         Ok(out)
     }

@@ -312,6 +312,7 @@ fn percent_encoded(text: &str) -> String {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::facts::NewId;
     use super::super::json::Document;
     use super::super::scope::Branch;
     use super::*;
@@ -327,7 +328,8 @@ mod tests {
 
     fn check(text: &str, names: Result<&[&str], &str>, json: Result<&str, &str>) {
         let event = Document::parse(EVENT.as_bytes()).unwrap();
-        let scope = Scope { event: Some(&event), key: "order.shipped", new_id: "new", ..Scope::default() };
+        let scope =
+            Scope { event: Some(&event), key: "order.shipped", new_id: NewId::Known("new"), ..Scope::default() };
         let template = Template::parse(text, &vocabulary()).unwrap();
         let told = |unmet| match unmet {
             Unmet::Optional => "optional".to_owned(),

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hub::emission::{Emission, Payload, Target};
 use hub::names::{NamespaceId, RoomName, SocketId, UserId};
 use hub::profile::{Profile, Warning};
-use hub::rules::{Arrival, Effect, Facts, Join, Origin, Outcome, Place, Progress, Reply, Request, User};
+use hub::rules::{Arrival, Effect, Facts, Join, NewId, Origin, Outcome, Place, Progress, Reply, Request, User};
 
 /// 2026-11-20T21:44:00.000Z.
 pub(crate) const NOW_UNIX_MS: u64 = 1_795_211_040_000;
@@ -49,7 +49,7 @@ impl Stage {
     }
 
     pub(crate) fn facts(&self) -> Facts<'_> {
-        Facts { now_unix_ms: NOW_UNIX_MS, new_id: "fresh", socket: Some(socket()), user: &self.user }
+        Facts { now_unix_ms: NOW_UNIX_MS, new_id: NewId::Known("fresh"), socket: Some(socket()), user: &self.user }
     }
 
     /// What a new connection gets: its rooms, then what goes out.
@@ -62,10 +62,11 @@ impl Stage {
     /// Runs a command with the replies that it asks for, in order; the questions stand among its effects.
     pub(crate) fn command(&mut self, name: &str, data: &str, wants_ack: bool, replies: Vec<Reply>) -> Vec<String> {
         let user = self.user.clone();
-        let facts = Facts { now_unix_ms: NOW_UNIX_MS, new_id: "fresh", socket: Some(socket()), user: &user };
+        let facts =
+            Facts { now_unix_ms: NOW_UNIX_MS, new_id: NewId::Known("fresh"), socket: Some(socket()), user: &user };
         let command = self.profile.rules.command(MAIN, name).unwrap_or_else(|| panic!("no command {name}"));
         let data = (!data.is_empty()).then_some(data);
-        let mut run = self.profile.rules.start(MAIN, command, data, wants_ack, &facts);
+        let mut run = self.profile.rules.start(MAIN, command, data, wants_ack);
         let mut inside = Inside { rooms: &mut self.rooms, max: self.rooms_max };
         let (mut lines, mut replies, mut reply) = (Vec::new(), replies.into_iter(), None);
         loop {
@@ -90,7 +91,7 @@ impl Stage {
             key,
             body: &body,
             now_unix_ms: NOW_UNIX_MS,
-            new_id: "fresh",
+            new_id: NewId::Known("fresh"),
         };
         let outcome = self.profile.rules.route(&arrival);
         assert_eq!(self.profile.rules.explain(&arrival).0, outcome, "explaining is deciding");

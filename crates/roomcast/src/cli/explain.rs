@@ -4,7 +4,7 @@ use bytes::Bytes;
 use clap::Args;
 use hub::emission::{Emission, Target};
 use hub::profile::Profile;
-use hub::rules::{Arrival, Origin, Outcome as Fate};
+use hub::rules::{Arrival, NewId, Origin, Outcome as Fate};
 
 use super::arguments::{ProfileChoice, Variables, file, now_unix_ms};
 use super::{Environment, Outcome, Problem, say};
@@ -48,7 +48,7 @@ pub(crate) fn run(options: &Options, environment: &Environment) -> Outcome {
             key: &options.key,
             body: &body,
             now_unix_ms: now_unix_ms(),
-            new_id: "00000000000000000000",
+            new_id: NewId::Known("00000000000000000000"),
         });
         for line in why {
             say!("  {line}");

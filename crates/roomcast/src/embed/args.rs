@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use hub::emission::Payload;
@@ -37,7 +36,7 @@ thread_local! {
     /// The attachments of the arguments that are being written on this thread.
     static WRITTEN: RefCell<Option<Vec<Bytes>>> = const { RefCell::new(None) };
     /// The attachments of the arguments that are being read on this thread.
-    static READ: RefCell<Option<Arc<[Bytes]>>> = const { RefCell::new(None) };
+    static READ: RefCell<Option<Box<[Bytes]>>> = const { RefCell::new(None) };
 }
 
 impl Args {

@@ -114,11 +114,11 @@ impl Shard {
         slot: u32,
         namespace: NamespaceId,
         ack: u64,
-        arguments: Vec<u8>,
+        arguments: &[u8],
         attachments: &[bytes::Bytes],
     ) {
         let name = self.namespaces.name(namespace);
-        let packet = Outbound::Ack { namespace: name, ack, arguments: &arguments, attachments: attachments.len() };
+        let packet = Outbound::Ack { namespace: name, ack, arguments, attachments: attachments.len() };
         let frame = encode::socket_io(self.slots.encoding(slot), &packet, attachments);
         self.send(slot, frame);
     }
@@ -142,7 +142,7 @@ impl Shard {
         tracing::debug!(code = code.as_str(), message, "told a client");
         match ack {
             Some(ack) => {
-                self.send_ack(slot, namespace, ack, encode::ack_error(code, message, message_id).into_bytes(), &[])
+                self.send_ack(slot, namespace, ack, encode::ack_error(code, message, message_id).as_bytes(), &[])
             }
             None => self.send_own(slot, namespace, "error", encode::error_event(code, message, message_id)),
         }
@@ -189,7 +189,7 @@ impl Shard {
             }
             Output::Ack { key, ack, payload } => {
                 let (slot, namespace) = self.place(key);
-                self.send_ack(slot, namespace, ack, payload.json.to_vec(), &payload.attachments);
+                self.send_ack(slot, namespace, ack, &payload.json, &payload.attachments);
             }
             Output::Failed { key, ack, code, message, message_id } => {
                 let (slot, namespace) = self.place(key);

@@ -63,12 +63,11 @@ fn named_event(encoding: Encoding, namespace: &str, event: &str, payload: &Paylo
 
 /// A Socket.IO packet with its attachments.
 pub fn socket_io(encoding: Encoding, packet: &Outbound<'_>, attachments: &[Bytes]) -> Bytes {
-    let text = packet.message();
     match encoding {
-        Encoding::Polling => pack(text, attachments),
+        Encoding::Polling => pack(packet.message(), attachments),
         Encoding::SocketIo3 if !attachments.is_empty() => {
             let typed: Vec<Bytes> = attachments.iter().map(|attachment| typed(attachment)).collect();
-            ws::event_frames(&text, &typed)
+            ws::event_frames(&packet.message(), &typed)
         }
         Encoding::SocketIo
         | Encoding::SocketIo3
@@ -76,7 +75,10 @@ pub fn socket_io(encoding: Encoding, packet: &Outbound<'_>, attachments: &[Bytes
         | Encoding::Data
         | Encoding::SocketIoDeflated
         | Encoding::FlatDeflated
-        | Encoding::DataDeflated => ws::event_frames(&text, attachments),
+        | Encoding::DataDeflated => match attachments {
+            [] => ws::text_frame_of(packet.size_hint(), |out| packet.write_message(out)),
+            attachments => ws::event_frames(&packet.message(), attachments),
+        },
     }
 }
 

@@ -321,7 +321,7 @@ impl Shard {
                 slot,
                 namespace,
                 ack,
-                format!(r#"{{"success":true,"expiresIn":{expires_in}}}"#).into_bytes(),
+                format!(r#"{{"success":true,"expiresIn":{expires_in}}}"#).as_bytes(),
                 &[],
             ),
             None => self.send_own(slot, namespace, "token_refreshed", format!(r#"{{"expiresIn":{expires_in}}}"#)),

@@ -360,7 +360,7 @@ impl Shard {
                 }
             }
             Act::Answer { ack, payload } => {
-                self.send_ack(slot, namespace, ack, payload.json.to_vec(), &payload.attachments);
+                self.send_ack(slot, namespace, ack, &payload.json, &payload.attachments);
             }
             Act::Fail { ack, code, message } => self.tell_error(slot, namespace, ack, code, &message, None),
             Act::Join(room) => {

@@ -79,9 +79,14 @@ impl Outbound<'_> {
     /// The text of the Engine.IO message packet (`4` first): a WebSocket text message, or a piece of a polling payload.
     pub fn message(&self) -> Bytes {
         let mut out = Vec::with_capacity(self.size_hint());
-        out.push(b'4');
-        self.write(&mut out);
+        self.write_message(&mut out);
         out.into()
+    }
+
+    /// Appends the text of the Engine.IO message packet.
+    pub fn write_message(&self, out: &mut Vec<u8>) {
+        out.push(b'4');
+        self.write(out);
     }
 
     /// Appends the packet's text, without the Engine.IO type.
@@ -142,7 +147,7 @@ impl Outbound<'_> {
     }
 
     /// About the length of the text, so that the common packet is written without growing.
-    fn size_hint(&self) -> usize {
+    pub fn size_hint(&self) -> usize {
         const HEAD: usize = 32;
         match self {
             Self::Connect { namespace, sid, pid } => {
@@ -171,8 +176,23 @@ fn write_head(kind: u8, attachments: usize, namespace: &str, ack: Option<u64>, o
         out.push(b',');
     }
     if let Some(ack) = ack {
-        out.extend_from_slice(ack.to_string().as_bytes());
+        write_number(ack, out);
     }
+}
+
+/// Appends a number's digits.
+fn write_number(mut number: u64, out: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let mut first = digits.len();
+    loop {
+        first -= 1;
+        digits[first] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[first..]);
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Frames from the server to a client: never masked, never fragmented. Knows nothing of connections.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 /// The longest payload of a control frame (RFC 6455, section 5.5).
 pub(super) const MAX_CONTROL_PAYLOAD: usize = 125;
@@ -57,20 +57,57 @@ impl Opcode {
     }
 }
 
+/// One text frame around what `write` appends, which is about `size_hint` bytes: the text is written where it goes out from.
+/// It must be UTF-8, and `write` must not touch what is there already.
+pub fn text_frame_of(size_hint: usize, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    let mut out = Vec::with_capacity(MAX_HEADER + size_hint);
+    out.resize(MAX_HEADER, 0);
+    write(&mut out);
+    let header = Header::of(Opcode::Text, out.len() - MAX_HEADER);
+    let start = MAX_HEADER - header.as_slice().len();
+    out[start..MAX_HEADER].copy_from_slice(header.as_slice());
+    let mut frame = Bytes::from(out);
+    frame.advance(start);
+    frame
+}
+
 /// Appends the header of an unfragmented frame with `payload_len` bytes of payload.
 pub fn frame_header(opcode: Opcode, payload_len: usize, out: &mut Vec<u8>) {
-    const FINAL: u8 = 0x80;
-    out.push(FINAL | opcode.number());
-    match payload_len {
-        0..=125 => out.push(payload_len as u8),
-        126..=0xffff => {
-            out.push(126);
-            out.extend_from_slice(&(payload_len as u16).to_be_bytes());
-        }
-        _ => {
-            out.push(127);
-            out.extend_from_slice(&(payload_len as u64).to_be_bytes());
-        }
+    out.extend_from_slice(Header::of(opcode, payload_len).as_slice());
+}
+
+/// The header of an unfragmented, unmasked frame.
+struct Header {
+    bytes: [u8; MAX_HEADER],
+    len: usize,
+}
+
+impl Header {
+    fn of(opcode: Opcode, payload_len: usize) -> Self {
+        const FINAL: u8 = 0x80;
+        let mut bytes = [0; MAX_HEADER];
+        bytes[0] = FINAL | opcode.number();
+        let len = match payload_len {
+            0..=125 => {
+                bytes[1] = payload_len as u8;
+                2
+            }
+            126..=0xffff => {
+                bytes[1] = 126;
+                bytes[2..4].copy_from_slice(&(payload_len as u16).to_be_bytes());
+                4
+            }
+            _ => {
+                bytes[1] = 127;
+                bytes[2..].copy_from_slice(&(payload_len as u64).to_be_bytes());
+                MAX_HEADER
+            }
+        };
+        Self { bytes, len }
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.len]
     }
 }
 
@@ -162,6 +199,14 @@ mod tests {
         check(close_frame(None, "not sent"), b"\x88\x00");
         check(close_frame(Some(1001), "bye"), b"\x88\x05\x03\xe9bye");
         assert_eq!(pong_frame(&[0; 200]).len(), 2 + MAX_CONTROL_PAYLOAD);
+    }
+
+    #[test]
+    fn a_text_that_is_written_in_place_makes_the_same_frame() {
+        for len in [0, 1, 125, 126, 0xffff, 0x1_0000] {
+            let text = vec![b'x'; len];
+            assert_eq!(text_frame_of(3, |out| out.extend_from_slice(&text)), text_frame(&text), "{len}");
+        }
     }
 
     #[test]

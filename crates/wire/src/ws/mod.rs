@@ -8,6 +8,8 @@ mod handshake;
 mod parser;
 
 pub use deflate::{Deflate, Deflater, Inflater};
-pub use encode::{Opcode, binary_frame, close_frame, event_frames, frame_header, ping_frame, pong_frame, text_frame};
+pub use encode::{
+    Opcode, binary_frame, close_frame, event_frames, frame_header, ping_frame, pong_frame, text_frame, text_frame_of,
+};
 pub use handshake::{Accept, UpgradeHeaders, UpgradeRefusal, accept_key, check_upgrade, protocols};
 pub use parser::{Feed, Flow, Incoming, Parser, Violation};

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use hub::emission::Emission;
-use hub::rules::{Arrival, Origin, Outcome};
+use hub::rules::{Arrival, FreshId, NewId, Origin, Outcome};
 
 use lapin::message::Delivery;
 use lapin::options::BasicAckOptions;
@@ -208,7 +208,7 @@ impl Intake {
                 key: key.as_str(),
                 body: &body,
                 now_unix_ms,
-                new_id: &new_id(),
+                new_id: NewId::Fresh(&FreshId::new(&new_id)),
             })
         };
         match outcome {
