@@ -86,7 +86,8 @@ fn wire_and_hub_look_at_no_clock_no_socket_no_file_and_no_environment() {
 
 #[test]
 fn unsafe_code_stands_in_one_place() {
-    for folder in ["crates/wire/src", "crates/hub/src", "crates/roomcast/src", "bench/src", "bench/limit/src"] {
+    let benchmark = ["bench/limit/src", "bench/load/src", "bench/runner/src"];
+    for folder in ["crates/wire/src", "crates/hub/src", "crates/roomcast/src"].into_iter().chain(benchmark) {
         for (path, text) in sources(folder) {
             assert!(path.ends_with("src/memory.rs") || !text.contains("unsafe_code"), "{path} allows unsafe code");
         }

@@ -1,0 +1,378 @@
+//! The tables, in Markdown. Each has a name, by which a page asks for it.
+
+use super::{Cell, Rows, Shown, grouped, short};
+use crate::contenders::Contender;
+use crate::plan::{Block, Figure, Goal, LIMIT, POLLING, ROOMCAST, TLS, TWO_SHARDS};
+use crate::results::Run;
+
+/// All tables of these runs, for the end of a run.
+pub fn of(runs: &[Run]) -> anyhow::Result<String> {
+    let rows = Rows::of(runs)?;
+    let names = [
+        "ratios",
+        "figures",
+        "polling",
+        "tls",
+        "members",
+        "rooms",
+        "connections",
+        "shards",
+        "cycles",
+        "storm",
+        "faults",
+    ];
+    let mut text = String::new();
+    for name in names {
+        let table = named(name, &rows, runs)?;
+        if !table.is_empty() {
+            text.push_str(&format!("## {name}\n\n{table}\n"));
+        }
+    }
+    Ok(text)
+}
+
+/// The table of that name; empty where there is nothing to show.
+pub fn named(name: &str, rows: &Rows, runs: &[Run]) -> anyhow::Result<String> {
+    let text = match name {
+        "readme" => main(rows, Show::Short),
+        "ratios" => main(rows, Show::Ratios),
+        "figures" => main(rows, Show::Figures),
+        "polling" => compared(&rows.of_block(Block::Polling), "socketioxide"),
+        "tls" => compared(&rows.of_block(Block::Tls), "the limit in clear"),
+        "shards" => compared(&rows.of_block(Block::Shards), "one shard"),
+        "members" => curve(&rows.of_block(Block::Members), "members"),
+        "rooms" => curve(&rows.of_block(Block::Rooms), "rooms"),
+        "connections" => curve(&rows.of_block(Block::Connections), "connections"),
+        "cycles" => cycles(rows),
+        "storm" => storm(rows),
+        "faults" => faults(rows),
+        "machine" => machine(runs),
+        _ => anyhow::bail!("there is no table `{name}`"),
+    };
+    Ok(text)
+}
+
+/// Which of a cell's figures.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Show {
+    /// Over the limit's, with the spread.
+    Ratios,
+    /// Over the limit's, the median alone.
+    Short,
+    /// As measured.
+    Figures,
+}
+
+/// The rows in which everybody takes part.
+fn main(rows: &Rows, show: Show) -> String {
+    let blocks = [Block::Idle, Block::Connect, Block::FanOut, Block::Ack];
+    let shown: Vec<&Shown> = blocks.into_iter().flat_map(|block| rows.of_block(block)).collect();
+    if shown.is_empty() {
+        return String::new();
+    }
+    // Both limits share a column: a row has one of them.
+    let mut columns: Vec<Contender> = Vec::new();
+    for contender in shown.iter().flat_map(|shown| shown.row.contenders.iter()) {
+        let contender = if contender.server.is_limit() { LIMIT } else { *contender };
+        if !columns.contains(&contender) && shown.iter().any(|shown| cell(shown, contender).is_some()) {
+            columns.push(contender);
+        }
+    }
+    let mut head: Vec<String> = vec![if show == Show::Figures { "server's CPU, µs" } else { "× the limit" }.to_owned()];
+    head.extend(columns.iter().map(Contender::label));
+    if show != Show::Figures {
+        head.push("goal".to_owned());
+    }
+    let mut table = Table::new(head);
+    for shown in shown {
+        let mut line = vec![shown.row.title.clone()];
+        for column in &columns {
+            line.push(cell(shown, *column).map_or("–".to_owned(), |cell| main_cell(shown, *column, cell, show)));
+        }
+        if show != Show::Figures {
+            line.push(shown.row.goals.iter().map(|(_, goal)| goal_text(*goal)).fold(String::new(), |text, goal| {
+                if text.is_empty() || text == goal { goal } else { format!("{text}, plain {goal}") }
+            }));
+        }
+        table.line(line);
+    }
+    table.text
+}
+
+fn cell(shown: &Shown, column: Contender) -> Option<&Cell> {
+    let contender = if column == LIMIT { shown.row.base? } else { column };
+    shown.cells.get(&contender)
+}
+
+fn main_cell(shown: &Shown, column: Contender, cell: &Cell, show: Show) -> String {
+    let unit = match shown.row.figure {
+        Figure::Cpu => "µs",
+        Figure::Memory | Figure::Cycles => "KiB",
+        Figure::Storm => "s",
+    };
+    let Some(ratio) =
+        cell.ratios.filter(|_| column != LIMIT && shown.row.figure == Figure::Cpu && show != Show::Figures)
+    else {
+        let text = format!("{} {unit}", short(cell.figures.median));
+        return if column.server == ROOMCAST.server { format!("**{text}**") } else { text };
+    };
+    let mut text = short(ratio.median);
+    if column.server == ROOMCAST.server {
+        text = format!("**{text}**");
+    }
+    if show == Show::Ratios && ratio.count > 1 {
+        text.push_str(&format!(" ({}–{})", short(ratio.least), short(ratio.most)));
+    }
+    if !cell.faults.is_empty() {
+        text.push_str(" ¹");
+    }
+    text
+}
+
+fn goal_text(goal: Goal) -> String {
+    match goal {
+        Goal::Times(times) => format!("≤ {times}"),
+        Goal::AtMost(most) => format!("≤ {most} KiB"),
+    }
+}
+
+/// Rows beside a base: each figure, and how often the base's it is.
+fn compared(rows: &[&Shown], base: &str) -> String {
+    let mut table = Table::new(
+        ["", "who", "server's figure", &format!("× {base}"), "from round to round"].map(str::to_owned).to_vec(),
+    );
+    for shown in rows {
+        for (contender, cell) in &shown.cells {
+            let unit = if shown.row.figure == Figure::Memory { "KiB" } else { "µs" };
+            let name = contender.label();
+            let name = if [POLLING, TLS, TWO_SHARDS].contains(contender) { format!("**{name}**") } else { name };
+            let is_base = shown.row.base == Some(*contender);
+            let ratio = cell.ratios.filter(|_| !is_base);
+            table.line(vec![
+                shown.row.title.clone(),
+                name + if cell.faults.is_empty() { "" } else { " ¹" },
+                format!("{} {unit}", short(cell.figures.median)),
+                ratio.map_or("–".to_owned(), |ratio| short(ratio.median)),
+                ratio.map_or("–".to_owned(), |ratio| format!("{}–{}", short(ratio.least), short(ratio.most))),
+            ]);
+        }
+    }
+    table.unless_empty()
+}
+
+/// The points of a curve.
+fn curve(rows: &[&Shown], axis: &str) -> String {
+    let mut table = Table::new(
+        [axis, "the limit, µs", "Roomcast, µs", "× the limit", "from round to round"].map(str::to_owned).to_vec(),
+    );
+    for shown in rows {
+        let median =
+            |contender| shown.cells.get(&contender).map_or("–".to_owned(), |cell: &Cell| short(cell.figures.median));
+        let ratio = shown.cells.get(&ROOMCAST).and_then(|cell| cell.ratios);
+        table.line(vec![
+            grouped(shown.row.x.unwrap_or_default() as i64),
+            median(LIMIT),
+            median(ROOMCAST),
+            ratio.map_or("–".to_owned(), |ratio| short(ratio.median)),
+            ratio.map_or("–".to_owned(), |ratio| format!("{}–{}", short(ratio.least), short(ratio.most))),
+        ]);
+    }
+    table.unless_empty()
+}
+
+/// Memory and descriptors after each crowd has left.
+fn cycles(rows: &Rows) -> String {
+    let Some(load) = rows.named("cycles").and_then(|shown| shown.cells.get(&ROOMCAST)?.loads.last()) else {
+        return String::new();
+    };
+    let mut table =
+        Table::new(["after cycle", "resident memory, MiB", "× the second", "descriptors"].map(str::to_owned).to_vec());
+    let cycles = load.cycles.as_deref().unwrap_or_default();
+    for (index, cycle) in cycles.iter().enumerate() {
+        table.line(vec![
+            (index + 1).to_string(),
+            short(cycle.resident_kib / 1024.0),
+            cycles.get(1).map_or("–".to_owned(), |second| short(cycle.resident_kib / second.resident_kib)),
+            grouped(cycle.descriptors as i64),
+        ]);
+    }
+    table.unless_empty()
+}
+
+/// Who is back when, and what the others saw meanwhile.
+fn storm(rows: &Rows) -> String {
+    let Some(shown) = rows.named("storm") else { return String::new() };
+    let mut table = Table::new(
+        ["", "all are back after", "connects refused", "p50 of who stayed", "p99 of who stayed", "longest"]
+            .map(str::to_owned)
+            .to_vec(),
+    );
+    for (contender, cell) in &shown.cells {
+        let median = |of: &dyn Fn(&crate::results::Load) -> Option<f64>, unit: &str| {
+            let spread = crate::statistics::Spread::of(cell.loads.iter().filter_map(of));
+            spread.map_or("–".to_owned(), |spread| format!("{}{unit}", short(spread.median)))
+        };
+        let latency =
+            |name: &'static str| median(&move |load| Some(load.latency_micros.as_ref()?.get(name)? / 1000.0), " ms");
+        table.line(vec![
+            contender.label() + if cell.faults.is_empty() { "" } else { " ¹" },
+            format!("{} s ({}–{})", short(cell.figures.median), short(cell.figures.least), short(cell.figures.most)),
+            median(&|load| load.storm.as_ref()?.get("refused").copied(), ""),
+            latency("p50"),
+            latency("p99"),
+            latency("max"),
+        ]);
+    }
+    table.unless_empty()
+}
+
+/// What went wrong, and for whom.
+fn faults(rows: &Rows) -> String {
+    let mut text = String::new();
+    let mut sound = 0;
+    for shown in &rows.0 {
+        for (contender, cell) in &shown.cells {
+            if cell.faults.is_empty() {
+                sound += cell.loads.len();
+                continue;
+            }
+            let kinds: Vec<String> = cell
+                .faults
+                .iter()
+                .map(|(kind, count)| format!("{} {}", grouped(*count as i64), kind.replace('_', " ")))
+                .collect();
+            text.push_str(&format!("* ¹ {}, {}: {}\n", contender.label(), shown.row.title, kinds.join(", ")));
+        }
+    }
+    if sound > 0 {
+        text.push_str(&format!(
+            "* All others, {} measurements: nothing lost, doubled, out of order or in the wrong room.\n",
+            grouped(sound as i64)
+        ));
+    }
+    text
+}
+
+/// Where the figures come from.
+fn machine(runs: &[Run]) -> String {
+    let mut text = String::new();
+    for run in runs {
+        let facts: Vec<String> = run.machine.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        let versions: Vec<String> = run.versions.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        let kind = if run.quick { "a quick run" } else { "a whole run" };
+        text.push_str(&format!(
+            "* {}, commit `{}`, seed {}: {kind} of {} measurements\n",
+            run.date,
+            run.commit,
+            run.seed,
+            grouped(run.measurements.len() as i64)
+        ));
+        text.push_str(&format!("  * {}\n  * {}\n", facts.join("; "), versions.join("; ")));
+        for (who, reason) in &run.not_run {
+            text.push_str(&format!("  * not run: {who}, {reason}\n"));
+        }
+    }
+    text
+}
+
+/// A table as it grows.
+struct Table {
+    text: String,
+    lines: usize,
+}
+
+impl Table {
+    fn new(head: Vec<String>) -> Self {
+        let rule = "|---".repeat(head.len()) + "|\n";
+        let mut table = Self { text: String::new(), lines: 0 };
+        table.line(head);
+        table.text.push_str(&rule);
+        table.lines = 0;
+        table
+    }
+
+    fn line(&mut self, cells: Vec<String>) {
+        self.text.push_str(&format!("| {} |\n", cells.join(" | ")));
+        self.lines += 1;
+    }
+
+    fn unless_empty(self) -> String {
+        if self.lines == 0 { String::new() } else { self.text }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::plan::PLAIN;
+    use crate::results::{Measurement, VERSION};
+
+    fn measurement(row: &str, round: usize, contender: Contender, cpu: f64, disordered: u64) -> Measurement {
+        let load = json!({
+            "units": 1000.0, "seconds": 1.0, "faults": { "lost": 0, "disordered": disordered },
+            "server": { "cpu_micros_per_unit": cpu, "kib_per_unit": null }, "latency_micros": null,
+        });
+        Measurement { row: row.to_owned(), round, contender: contender.key(), load, error: None }
+    }
+
+    fn run(measurements: Vec<Measurement>) -> Run {
+        Run {
+            version: VERSION,
+            date: "2026-01-01T00:00:00Z".to_owned(),
+            commit: "0123456789".to_owned(),
+            seed: 7,
+            quick: false,
+            machine: [].into(),
+            versions: [].into(),
+            not_run: [].into(),
+            measurements,
+        }
+    }
+
+    fn check(name: &str, runs: &[Run], expected: &str) {
+        let rows = Rows::of(runs).expect("figures");
+        assert_eq!(named(name, &rows, runs).expect("a table"), expected, "{name}");
+    }
+
+    #[test]
+    fn ratios_are_paired_and_faults_are_marked() {
+        let runs = [run(vec![
+            measurement("fan-out-1", 0, LIMIT, 4.0, 0),
+            measurement("fan-out-1", 0, ROOMCAST, 4.4, 0),
+            measurement("fan-out-1", 1, ROOMCAST, 9.0, 0),
+            measurement("fan-out-1", 1, LIMIT, 8.0, 0),
+            measurement("fan-out-1", 0, PLAIN, 8.0, 3),
+        ])];
+        let expected = "\
+            | × the limit | the limit | Roomcast | Roomcast, plain JSON | goal |\n\
+            |---|---|---|---|---|\n\
+            | a delivery: 1,000 members, one event in flight | 6.00 µs | **1.11** (1.10–1.12) | **2.00** ¹ | ≤ 1.15 |\n";
+        check("ratios", &runs, expected);
+        let expected = "\
+            * ¹ Roomcast, plain JSON, a delivery: 1,000 members, one event in flight: 3 disordered\n\
+            * All others, 4 measurements: nothing lost, doubled, out of order or in the wrong room.\n";
+        check("faults", &runs, expected);
+    }
+
+    #[test]
+    fn a_later_run_replaces_the_rows_that_it_has() {
+        let first =
+            run(vec![measurement("members/10", 0, ROOMCAST, 5.0, 0), measurement("members/30", 0, ROOMCAST, 4.0, 0)]);
+        let second = run(vec![measurement("members/30", 0, ROOMCAST, 3.0, 0)]);
+        let expected = "\
+            | members | the limit, µs | Roomcast, µs | × the limit | from round to round |\n\
+            |---|---|---|---|---|\n\
+            | 10 | – | 5.00 | – | – |\n\
+            | 30 | – | 3.00 | – | – |\n";
+        check("members", &[first, second], expected);
+    }
+
+    #[test]
+    fn what_was_not_measured_has_no_table() {
+        for name in ["ratios", "polling", "members", "cycles", "storm", "faults"] {
+            check(name, &[], "");
+        }
+    }
+}
