@@ -208,7 +208,7 @@ pub async fn start(
     }
     background.0.push(tokio::spawn(tell_gone(gateway.clone())));
     let address = format!("{}:{}", bracketed(&profile.service.host), profile.service.port);
-    let acceptor = match Acceptor::start(&address, shared.inboxes.clone()) {
+    let acceptor = match Acceptor::start(&address, &shared.inboxes) {
         Ok(acceptor) => acceptor,
         Err(error) => {
             source.stop(Instant::now()).await;

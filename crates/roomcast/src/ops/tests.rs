@@ -134,7 +134,8 @@ async fn serve_shard(mut receiver: Receiver, members: Vec<Membership>, published
                 event.done.as_ref().expect("the API waits").add_delivered(members.iter().filter(is_meant).count());
             }
             Message::Query(query) => answer(query, &members),
-            Message::Accepted(..)
+            Message::Listen(_)
+            | Message::Accepted(..)
             | Message::Poll(_)
             | Message::Adopt(_)
             | Message::Authenticated { .. }

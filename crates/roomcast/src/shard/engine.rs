@@ -2,7 +2,6 @@
 //! Knows nothing of what packets mean to a room: that is `act`.
 
 use std::io::IoSlice;
-use std::os::fd::OwnedFd;
 
 use bytes::Bytes;
 use hub::codes::{CloseCode, ErrorCode};
@@ -14,7 +13,7 @@ use wire::ws::{self, Flow, Incoming, Violation};
 use super::connection::{Bucket, Connection, Protocol, SocketIo};
 use super::ids::SessionId;
 use super::inbox::ConnectionKey;
-use super::poll::{Adopted, Handshake, PollReply, Role};
+use super::poll::{Adopted, Beginning, Handshake, PollReply, Role};
 use super::slots::{Encoding, Way};
 use super::transport::Tls;
 use super::{Doom, ERRORS_PER_MINUTE, Shard, encode};
@@ -134,16 +133,25 @@ impl Shard {
 
     /// A WebSocket whose handshake is over.
     pub(super) fn adopt(&mut self, adopted: Adopted) {
-        let Adopted { socket, tls, leftover, deflate, role } = adopted;
-        let key = match role {
+        let Adopted { socket, beginning } = adopted;
+        let key = self.slots.open(Encoding::Flat);
+        match self.slots.attach(key, socket, Encoding::Flat) {
+            Ok(()) => self.begin(key, beginning),
+            Err(_) => self.slots.close(key.slot),
+        }
+    }
+
+    /// What the WebSocket in this slot is to become, it becomes.
+    pub(super) fn begin(&mut self, key: ConnectionKey, beginning: Beginning) {
+        let Beginning { tls, leftover, deflate, role } = beginning;
+        let mut encoding = match role {
             Role::Upgrade { sid, .. } => {
-                let Some(main) = self.sessions.get(&sid).copied() else { return };
+                let Some(main) = self.sessions.get(&sid).copied() else { return self.slots.close(key.slot) };
                 if self.session(main, |session, context| session.probe_started(context)) == ProbeVerdict::Close {
                     // The other socket goes on.
-                    return turn_away(&socket, tls);
+                    return self.turn_away(key, tls);
                 }
                 let revision = self.socket_io(main).session.known().revision;
-                let key = self.slots.open(websocket_encoding(revision));
                 let address = self.connection(main).address;
                 let endpoint = self.connection(main).endpoint;
                 self.socket_io(main).probe = Some(key);
@@ -151,28 +159,24 @@ impl Shard {
                     self.new_connection(Protocol::Probe(self.slots.key(main)), Box::default(), address, endpoint);
                 self.open(key, connection);
                 self.arm(main);
-                key
+                websocket_encoding(revision)
             }
             Role::SocketIo { handshake, address, endpoint, revision } => {
-                let key = self.slots.open(websocket_encoding(revision));
                 let session = Session::websocket(&self.settings[endpoint], revision, self.clock.now_ms());
                 let sid = self.session_id(key.slot, revision);
                 self.open_socket_io(key, session, sid, handshake, address, endpoint);
-                key
+                websocket_encoding(revision)
             }
-            Role::Unwanted => return turn_away(&socket, tls),
+            Role::Unwanted => return self.turn_away(key, tls),
             Role::Json { handshake, address, endpoint, namespace } => {
-                self.open_json(handshake, address, endpoint, namespace)
+                self.open_json(key, handshake, address, endpoint, namespace)
             }
         };
-        let mut encoding = self.slots.encoding(key.slot);
         if let Some(deflate) = deflate {
             self.connection(key.slot).parser = ws::Parser::inflating();
             encoding = if deflate.compresses() { encoding.deflated() } else { encoding };
         }
-        if self.slots.attach(key, socket, encoding).is_err() {
-            return self.doomed.push((key, Doom::Broken));
-        }
+        self.slots.set_encoding(key.slot, encoding);
         let mut leftover = leftover.to_vec();
         if let Some(mut tls) = tls {
             self.slots.set_way(key.slot, Way::Queue);
@@ -196,6 +200,18 @@ impl Shard {
         if !leftover.is_empty() && self.slots.is_current(key) {
             self.feed(key, &mut leftover);
         }
+    }
+
+    /// Tells a WebSocket at once that it is not wanted, and ends it.
+    fn turn_away(&mut self, key: ConnectionKey, tls: Option<Tls>) {
+        let frame = ws::close_frame(None, "");
+        let mut write = |parts: &[IoSlice<'_>]| self.slots.write(key.slot, parts);
+        // A client that has gone meanwhile needs no telling.
+        let _ = match tls {
+            Some(mut tls) => tls.write(&[IoSlice::new(&frame)], write),
+            None => write(&[IoSlice::new(&frame)]),
+        };
+        self.slots.close(key.slot);
     }
 
     /// Says the first words of a session that began on a WebSocket.
@@ -492,15 +508,4 @@ fn websocket_encoding(revision: Revision) -> Encoding {
         Revision::Four => Encoding::SocketIo,
         Revision::Three => Encoding::SocketIo3,
     }
-}
-
-/// Tells a WebSocket at once that it is not wanted; it ends when it is dropped.
-fn turn_away(socket: &OwnedFd, tls: Option<Tls>) {
-    let frame = ws::close_frame(None, "");
-    let write = |parts: &[IoSlice<'_>]| Ok(rustix::io::writev(socket, parts)?);
-    // A client that has gone meanwhile needs no telling.
-    let _ = match tls {
-        Some(mut tls) => tls.write(&[IoSlice::new(&frame)], write),
-        None => write(&[IoSlice::new(&frame)]),
-    };
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Either;
@@ -83,7 +84,7 @@ pub struct Shared {
 
 /// Serves one TCP connection of operators, on whatever runtime this is called: the same documents as beside the sessions, and as much time.
 pub async fn serve_router(stream: TcpStream, router: axum::Router, timeouts: Timeouts) {
-    let (stream, stage) = Patient::new(Transport::Plain(stream), timeouts.head, &timeouts);
+    let (stream, stage) = Patient::new(Transport::Plain(stream), Bytes::new(), timeouts.head, &timeouts);
     let service = service_fn(move |request: Request<Incoming>| {
         let (router, stage) = (router.clone(), stage.clone());
         async move {
@@ -138,13 +139,14 @@ impl Front {
         self.shared.tls.is_some()
     }
 
-    /// Has a TCP connection served, until it ends or becomes a WebSocket. It is non-blocking already, and has waited so long for its first byte.
-    pub fn start(self: Rc<Self>, stream: std::net::TcpStream, peer: SocketAddr, waited: Duration) {
+    /// Has a TCP connection served, until it ends or becomes a WebSocket. It is non-blocking already, `head` was read of it, and
+    /// it has waited so long for its first byte.
+    pub fn start(self: Rc<Self>, stream: std::net::TcpStream, peer: SocketAddr, head: Bytes, waited: Duration) {
         let first_head = self.shared.profile.limits.timeouts.head.saturating_sub(waited);
-        tokio::task::spawn_local(self.serve(stream, peer, first_head));
+        tokio::task::spawn_local(self.serve(stream, peer, head, first_head));
     }
 
-    async fn serve(self: Rc<Self>, stream: std::net::TcpStream, peer: SocketAddr, first_head: Duration) {
+    async fn serve(self: Rc<Self>, stream: std::net::TcpStream, peer: SocketAddr, head: Bytes, first_head: Duration) {
         let Ok(stream) = TcpStream::from_std(stream) else { return };
         let timeouts = self.shared.profile.limits.timeouts;
         let stream = match &self.shared.tls {
@@ -158,7 +160,7 @@ impl Front {
                 Err(_) => return self.shared.metrics.refused.inc("tls"),
             },
         };
-        let (stream, stage) = Patient::new(stream, first_head, &timeouts);
+        let (stream, stage) = Patient::new(stream, head, first_head, &timeouts);
         let service = service_fn(move |request| {
             let front = self.clone();
             let stage = stage.clone();

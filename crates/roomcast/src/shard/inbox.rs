@@ -11,6 +11,7 @@ use hub::names::{EventName, NamespaceId, RoomName, SocketId, UserId};
 use hub::rules::Reply;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::acceptor::Listener;
 use crate::auth::Verdict;
 use crate::embed;
 use crate::fanout::{Done, Event};
@@ -39,7 +40,9 @@ pub struct ConnectionKey {
 pub enum Message {
     /// An event for some of the shard's sockets.
     Event(Arc<Event>),
-    /// A TCP connection that the acceptor took.
+    /// What to accept connections from.
+    Listen(Listener),
+    /// A TCP connection that another shard accepted, which had taken its share.
     Accepted(std::net::TcpStream, SocketAddr),
     /// A polling request for a session of this shard.
     Poll(PollRequest),

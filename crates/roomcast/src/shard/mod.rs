@@ -3,6 +3,7 @@
 //! This file holds the state and the loop; `read` what comes in, `deliver` the fan-out, `engine` (with `polls`) and `plain` the dialects, `enter`, `act` and
 //! `leave` the life of a socket, `front` HTTP.
 
+mod accept;
 mod act;
 pub mod admission;
 mod answers;
@@ -47,6 +48,7 @@ use tokio::io::Interest as Readable;
 use tokio::io::unix::AsyncFd;
 use wire::ws::{Deflater, Inflater};
 
+use self::accept::Accepting;
 use self::clock::Clock;
 use self::connection::{Connection, Protocol};
 use self::front::Front;
@@ -148,6 +150,8 @@ struct Shard {
     finished: Vec<ConnectionKey>,
     /// A probe whose socket just moved to its session's slot: its parser has to follow.
     migrated: Option<(ConnectionKey, ConnectionKey)>,
+    /// Where its connections come from.
+    accepting: Option<Accepting>,
     drain: Option<Drain>,
     /// Nobody is to stay: who comes all the same is sent on.
     is_draining: bool,
@@ -250,6 +254,7 @@ pub fn spawn(
             closed: Vec::new(),
             finished: Vec::new(),
             migrated: None,
+            accepting: None,
             drain: None,
             is_draining: false,
         };
@@ -332,12 +337,13 @@ impl Shard {
 
     fn next_look_ms(&self) -> Option<u64> {
         let drain = self.drain.as_ref().map(|_| self.clock.now_ms() + DRAIN_STEP_MS);
-        [drain, self.wheel.next_look_ms()].into_iter().flatten().min()
+        [drain, self.accepts_again_ms(), self.wheel.next_look_ms()].into_iter().flatten().min()
     }
 
     fn message(&mut self, message: Message, front: &Rc<Front>) {
         match message {
             Message::Event(event) => self.events.push_back(event),
+            Message::Listen(listener) => self.listen(listener),
             Message::Accepted(stream, peer) => self.greet(stream, peer, front),
             Message::Poll(request) => self.poll_request(request),
             Message::Adopt(adopted) => self.adopt(*adopted),
@@ -418,9 +424,10 @@ impl Shard {
             }
         }
         self.drain_step();
+        self.accept_again();
     }
 
-    /// A new connection in a slot of its own.
+    /// A connection in a slot of its own.
     fn open(&mut self, key: ConnectionKey, connection: Connection) {
         let slot = key.slot as usize;
         if self.connections.len() <= slot {
@@ -431,7 +438,10 @@ impl Shard {
             self.outside.gateway.metrics.connections_opened.inc();
             self.outside.gateway.metrics.connections.inc();
         }
-        self.connections[slot] = Some(Box::new(connection));
+        match &mut self.connections[slot] {
+            Some(greeting) => **greeting = connection,
+            free => *free = Some(Box::new(connection)),
+        }
         if self.is_draining {
             self.doomed.push((key, Doom::Close(CloseCode::GoingAway)));
         }

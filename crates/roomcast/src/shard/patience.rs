@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hub::profile::Timeouts;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
@@ -18,6 +19,8 @@ use super::transport::Transport;
 /// The connection, for hyper.
 pub struct Patient {
     stream: TokioIo<Transport>,
+    /// What was read of it before.
+    read_before: Bytes,
     stage: Stage,
     head: Timer,
     /// For heads after the first.
@@ -49,17 +52,18 @@ impl Stage {
 }
 
 impl Patient {
-    /// A connection whose first head must be whole within `first_head` from now on, and its stage.
-    pub fn new(stream: Transport, first_head: Duration, timeouts: &Timeouts) -> (Self, Stage) {
+    /// A connection of which this was read before, whose first head must be whole within `first_head` from now on; and its stage.
+    pub fn new(stream: Transport, read_before: Bytes, first_head: Duration, timeouts: &Timeouts) -> (Self, Stage) {
         let stage = Stage(Arc::new(AtomicU8::new(HEAD)));
         let (head, write) = (Timer::new(first_head), Timer::new(timeouts.write));
         let later_head = timeouts.head;
-        (Self { stream: TokioIo::new(stream), stage: stage.clone(), head, later_head, write }, stage)
+        let stream = TokioIo::new(stream);
+        (Self { stream, read_before, stage: stage.clone(), head, later_head, write }, stage)
     }
 
-    /// The connection itself.
-    pub fn into_inner(self) -> Transport {
-        self.stream.into_inner()
+    /// The connection itself, and what was read of it before and by nobody since.
+    pub fn into_inner(self) -> (Transport, Bytes) {
+        (self.stream.into_inner(), self.read_before)
     }
 
     /// Writes, and waits for the client to take something for so long.
@@ -79,8 +83,17 @@ impl Patient {
 }
 
 impl Read for Patient {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
         let patient = self.get_mut();
+        if !patient.read_before.is_empty() {
+            let taken = patient.read_before.len().min(buffer.remaining());
+            buffer.put_slice(&patient.read_before.split_to(taken));
+            return Poll::Ready(Ok(()));
+        }
         match Pin::new(&mut patient.stream).poll_read(context, buffer) {
             Poll::Ready(read) => {
                 if patient.stage.0.compare_exchange(IDLE, HEAD, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
@@ -162,7 +175,7 @@ mod tests {
         let (_client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
         let (stream, _) = accepted.expect("a connection");
         let timeouts = Timeouts { head: LONG, body: LONG, keep_alive: LONG, message: LONG, write: LONG, close: LONG };
-        let (mut patient, _stage) = Patient::new(Transport::Plain(stream), Duration::ZERO, &timeouts);
+        let (mut patient, _stage) = Patient::new(Transport::Plain(stream), Bytes::new(), Duration::ZERO, &timeouts);
         let mut byte = [0];
         let read = std::future::poll_fn(|context| {
             let mut buffer = hyper::rt::ReadBuf::new(&mut byte);

@@ -23,14 +23,15 @@ fn wire_envelope(envelope: hub::profile::Envelope) -> Envelope {
 }
 
 impl Shard {
-    /// A plain connection, not started yet: its socket comes next.
+    /// A plain connection, not started yet; what its slot wants.
     pub(super) fn open_json(
         &mut self,
+        key: ConnectionKey,
         handshake: Box<Handshake>,
         address: IpAddr,
         endpoint: usize,
         namespace: NamespaceId,
-    ) -> ConnectionKey {
+    ) -> Encoding {
         let now = self.clock.now_ms();
         let envelope = match &self.outside.gateway.profile.endpoints[endpoint] {
             Endpoint::Json(json) => json.envelope,
@@ -40,14 +41,13 @@ impl Shard {
             hub::profile::Envelope::Flat => Encoding::Flat,
             hub::profile::Envelope::Data => Encoding::Data,
         };
-        let key = self.slots.open(encoding);
         let json = Json { envelope, namespace, next_ping_ms: u64::MAX, heard_ms: now };
         self.open(key, self.new_connection(Protocol::Json(json), handshake, address, endpoint));
         let every_ms = self.heartbeat(key.slot).map(|heartbeat| heartbeat.every.as_millis() as u64);
         if let (Protocol::Json(json), Some(every_ms)) = (&mut self.connection(key.slot).protocol, every_ms) {
             json.next_ping_ms = now.saturating_add(every_ms);
         }
-        key
+        encoding
     }
 
     /// Lets a plain connection in: its path names the namespace, and its handshake all else.

@@ -129,6 +129,12 @@ pub enum PollReply {
 pub struct Adopted {
     /// The socket, non-blocking.
     pub socket: OwnedFd,
+    /// How it begins.
+    pub beginning: Beginning,
+}
+
+/// How a WebSocket begins, after its handshake.
+pub struct Beginning {
     /// TLS over it.
     pub tls: Option<Tls>,
     /// What came with the handshake already.

@@ -7,7 +7,7 @@ use wire::ws::{Feed, Flow, Incoming};
 use super::connection::Protocol;
 use super::front::Front;
 use super::inbox::ConnectionKey;
-use super::slots::{Readiness, Way};
+use super::slots::{LISTENER, Readiness, Way};
 use super::transport::{Deciphered, Tls};
 use super::{Doom, MESSAGES_PER_READ, Shard};
 
@@ -26,12 +26,16 @@ impl Shard {
             Err(error) => panic!("the epoll set of a shard is broken: {error}"),
         }
         for Readiness { key, readable, writable, ended } in ready.drain(..) {
+            if key == LISTENER {
+                self.accept(front);
+                continue;
+            }
             if !self.slots.is_current(key) {
                 continue;
             }
             if let Protocol::Greeting { peer, until_ms } = self.connection(key.slot).protocol {
                 if readable {
-                    self.greet_again(key, peer, until_ms, front);
+                    self.greet_again(key, peer, until_ms, ended, front);
                 }
                 continue;
             }

@@ -26,6 +26,9 @@ pub const ARENA_MAX_BYTES: usize = 16 * 1024 * 1024;
 /// Above this, several frames go out by `writev` from where they are instead of being gathered.
 const GATHER_MAX_BYTES: usize = 32 * 1024;
 
+/// What stands for the listener among the keys: no slot has this number.
+pub const LISTENER: ConnectionKey = ConnectionKey { slot: u32::MAX, generation: u32::MAX };
+
 /// Sockets told of by one look at the epoll set.
 pub const READY_MAX: usize = 256;
 
@@ -238,6 +241,21 @@ impl Slots {
         Ok(())
     }
 
+    /// Watches a listener, which is told of as [`LISTENER`] for as long as a connection waits there.
+    ///
+    /// # Errors
+    /// The descriptor cannot be watched.
+    pub fn watch_listener(&self, listener: &OwnedFd) -> io::Result<()> {
+        let data = u64::from(LISTENER.slot) | u64::from(LISTENER.generation) << 32;
+        Ok(epoll::add(&self.epoll, listener, epoll::EventData::new_u64(data), epoll::EventFlags::IN)?)
+    }
+
+    /// Looks at a listener no more.
+    pub fn unwatch_listener(&self, listener: &OwnedFd) {
+        // One that is not watched needs no more than that.
+        let _ = epoll::delete(&self.epoll, listener);
+    }
+
     /// Gives one slot's socket to another.
     ///
     /// # Errors
@@ -283,6 +301,16 @@ impl Slots {
     /// What the slot wants.
     pub fn encoding(&self, slot: u32) -> Encoding {
         self.slots[slot as usize].encoding
+    }
+
+    /// Changes what the slot wants.
+    pub fn set_encoding(&mut self, slot: u32, encoding: Encoding) {
+        self.slots[slot as usize].encoding = encoding;
+    }
+
+    /// The slot's socket, if it has one.
+    pub fn socket(&self, slot: u32) -> Option<&OwnedFd> {
+        self.slots[slot as usize].socket.as_ref()
     }
 
     /// How the slot takes its bytes.

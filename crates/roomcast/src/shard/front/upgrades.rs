@@ -17,7 +17,7 @@ use wire::ws::{Deflate, UpgradeHeaders};
 use super::super::answers::{Body, CrossOrigin, text};
 use super::super::inbox::Message;
 use super::super::patience::Patient;
-use super::super::poll::{Adopted, Handshake, PollKind, PollReply, Role};
+use super::super::poll::{Adopted, Beginning, Handshake, PollKind, PollReply, Role};
 use super::Front;
 use crate::embed;
 
@@ -165,8 +165,10 @@ impl Front {
         tokio::task::spawn_local(async move {
             let Ok(upgraded) = upgrade.await else { return };
             let Ok(parts) = upgraded.downcast::<Patient>() else { return };
-            let Ok((socket, tls)) = parts.io.into_inner().into_parts() else { return };
-            let adopted = Adopted { socket, tls, leftover: parts.read_buf, deflate, role };
+            let (transport, unread) = parts.io.into_inner();
+            let Ok((socket, tls)) = transport.into_parts() else { return };
+            let leftover = if unread.is_empty() { parts.read_buf } else { [parts.read_buf, unread].concat().into() };
+            let adopted = Adopted { socket, beginning: Beginning { tls, leftover, deflate, role } };
             inbox.send(Message::Adopt(Box::new(adopted)));
         });
         let mut response = Response::new(Either::Left(Full::default()));
