@@ -1,5 +1,7 @@
 //! The command line, and nothing of what is done with it.
 
+use std::path::PathBuf;
+
 use clap::{Parser, ValueEnum};
 
 use crate::dialect::Dialect;
@@ -15,6 +17,8 @@ pub enum Scenario {
     FanOut,
     /// Clients ask and are answered: what does a round trip cost?
     Ack,
+    /// Clients drop and come back at once: how long until all are in, and what do those who stayed notice?
+    Storm,
     /// Clients come and go, or join and leave rooms, again and again: what stays behind?
     Churn,
 }
@@ -37,6 +41,7 @@ impl Scenario {
             Self::FanOut => "fan-out",
             Self::Ack => "ack",
             Self::Churn => "churn",
+            Self::Storm => "storm",
         }
     }
 }
@@ -70,7 +75,7 @@ pub struct Arguments {
     /// The protocol that the clients speak
     #[arg(long, value_enum, default_value = "socket.io")]
     pub dialect: Dialect,
-    /// Clients; fan-out has a publisher beside them [default: idle, connect, churn 1000; ack 100; fan-out ROOMS x MEMBERS]
+    /// Clients; fan-out has a publisher beside them [default: idle, connect, churn 1000; ack 100; storm, those who drop, 10000; fan-out ROOMS x MEMBERS]
     ///
     /// With more than ROOMS x MEMBERS the rest is in no room, with fewer a client is in several.
     #[arg(long, value_name = "N")]
@@ -111,7 +116,7 @@ pub struct Arguments {
     /// Runs on this core alone
     #[arg(long, value_name = "N")]
     pub cpu: Option<usize>,
-    /// How long: idle clients stay, and churn waits between cycles (default 1); fan-out with --rate goes on (default 10)
+    /// How long: idle clients stay, and churn waits between cycles (default 1); fan-out with --rate goes on (default 10), storm is waited for (default 5)
     #[arg(long, value_name = "S")]
     pub seconds: Option<f64>,
     /// churn: what comes and goes
@@ -120,6 +125,12 @@ pub struct Arguments {
     /// churn: how often
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub cycles: u32,
+    /// storm: clients that stay, and receive --rate events a second (default 100)
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub stayers: usize,
+    /// The certificate authorities (PEM) that a server's certificate is checked with [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// Gives up what is due when nothing at all has come for so long
     #[arg(long, value_name = "S", default_value_t = 10)]
     pub patience: u64,

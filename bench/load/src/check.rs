@@ -158,7 +158,8 @@ impl Checker {
         self.sent[index] - 1
     }
 
-    fn sent(&self, room: u32) -> u32 {
+    /// Events sent to a room so far.
+    pub fn sent(&self, room: u32) -> u32 {
         self.sent.get(room as usize).copied().unwrap_or(0)
     }
 

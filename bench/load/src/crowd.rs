@@ -1,22 +1,33 @@
-//! All clients of a run in one thread: their sockets in one epoll set, and what the scenarios do with them.
+//! All clients of a run in one thread: one epoll set, one timer, and what a scenario has its clients do.
 
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
+use std::ops::Range;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use rustix::event::{Timespec, epoll};
 use rustix::fd::OwnedFd;
 use rustix::time::{ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 
 use crate::check::{Checker, PLAIN_SHAPE};
+use crate::client::{Client, Which};
 use crate::dialect::{Dialect, Stamper};
 use crate::link::Link;
-use crate::session::{Common, End, News, Session, Who};
+use crate::session::{Common, End, News, Who};
 use crate::target::Target;
+use crate::tls::Trust;
 
 /// What is read from one socket at once.
 const READ_BYTES: usize = 64 << 10;
+
+/// Sockets that are looked at in one turn.
+const READY: usize = 1024;
+
+/// Joins and leaves that are in flight at once.
+const ASKED: usize = 64;
+
+/// Ends that are told in words, so that a server that fails does not fill the screen.
+const TOLD: u64 = 5;
 
 /// The epoll set's name for the timer.
 const TIMER: u64 = u64::MAX;
@@ -25,6 +36,8 @@ const TIMER: u64 = u64::MAX;
 pub struct Plan {
     /// The server.
     pub target: Target,
+    /// Whom it is trusted by, if it speaks TLS.
+    pub trust: Option<Trust>,
     /// The protocol.
     pub dialect: Dialect,
     /// Tokens by client; one that all use, or none.
@@ -37,18 +50,9 @@ pub struct Plan {
     pub patience: Duration,
 }
 
-struct Client {
-    link: Option<Link>,
-    session: Session,
-    /// Which of its connections this is: what the set says of an earlier one is not meant.
-    generation: u16,
-    connected: bool,
-}
-
 /// The clients.
 pub struct Crowd {
     plan: Plan,
-    server: SocketAddr,
     clients: Vec<Client>,
     common: Common,
     set: OwnedFd,
@@ -68,13 +72,12 @@ impl Crowd {
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&set, &timer, epoll::EventData::new_u64(TIMER), flags)?;
         Ok(Self {
-            server: plan.target.address,
             common: Common::new(plan.dialect, Checker::new(PLAIN_SHAPE)),
             plan,
             clients: Vec::new(),
             set,
             timer,
-            events: Vec::with_capacity(1024),
+            events: Vec::with_capacity(READY),
             buffer: vec![0; READ_BYTES],
             heard: now(),
         })
@@ -96,92 +99,94 @@ impl Crowd {
     }
 
     /// So many clients more, without connections.
-    pub fn add_all(&mut self, count: usize) -> std::ops::Range<usize> {
+    pub fn add_all(&mut self, count: usize) -> Range<usize> {
         let first = self.clients.len();
-        let client = || Client { link: None, session: Session::default(), generation: 0, connected: false };
-        self.clients.extend(std::iter::repeat_with(client).take(count));
+        self.clients.extend(std::iter::repeat_with(Client::default).take(count));
         first..first + count
     }
 
     /// A client connects.
     pub fn open(&mut self, index: usize) -> anyhow::Result<()> {
-        let spread = u8::try_from(index % usize::from(self.plan.addresses.max(1))).expect("below a number of a byte");
-        let from = (self.plan.addresses > 0).then(|| Ipv4Addr::new(127, 0, 0, 2 + spread));
-        let link = Link::begin(self.server, from).with_context(|| advice(&self.plan.target, index))?;
         let client = &mut self.clients[index];
         client.generation = client.generation.wrapping_add(1);
-        client.connected = false;
-        client.session = Session::default();
-        let data = epoll::EventData::new_u64((index as u64) << 16 | u64::from(client.generation));
-        let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
-        epoll::add(&self.set, &link, data, flags).context("cannot watch a socket")?;
-        client.link = Some(link);
+        let link = self.link(index, Which::Main)?;
+        self.clients[index].begin(link, self.plan.dialect);
         Ok(())
+    }
+
+    /// A connection of a client's, which is being made.
+    fn link(&self, index: usize, which: Which) -> anyhow::Result<Link> {
+        let address = |spread| u8::try_from(spread).map(|spread| Ipv4Addr::new(127, 0, 0, 2 + spread));
+        let addresses = usize::from(self.plan.addresses);
+        let from = (addresses > 0).then(|| address(index % addresses)).transpose()?;
+        let link = Link::begin(self.plan.target.address, from, self.plan.trust.as_ref()).with_context(|| {
+            let server = self.plan.target.address;
+            format!("client {index} cannot connect to {server}; 20,000 and more need `ulimit -n` and --addresses")
+        })?;
+        let name = (index as u64) << 17 | (which as u64) << 16 | u64::from(self.clients[index].generation);
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
+        epoll::add(&self.set, &link, epoll::EventData::new_u64(name), flags).context("cannot watch a socket")?;
+        Ok(link)
     }
 
     /// A client goes, as one does whose network is gone.
     pub fn close(&mut self, index: usize) -> anyhow::Result<()> {
-        match self.clients[index].link.take() {
-            Some(link) => link.reset().context("cannot end a connection"),
-            None => Ok(()),
-        }
+        self.clients[index].close().context("cannot end a connection")
     }
 
     /// Connects so many more, so many of them at a time, and waits until all are in.
-    pub fn bring_in(&mut self, count: usize, in_flight: usize) -> anyhow::Result<std::ops::Range<usize>> {
+    pub fn bring_in(&mut self, count: usize, in_flight: usize) -> anyhow::Result<Range<usize>> {
         let clients = self.add_all(count);
         self.bring_back(clients.clone(), in_flight)?;
         Ok(clients)
     }
 
     /// Connects these, so many of them at a time, and waits until all are in.
-    pub fn bring_back(&mut self, clients: std::ops::Range<usize>, in_flight: usize) -> anyhow::Result<()> {
-        let (mut opened, mut settled) = (clients.start, 0);
-        while settled < clients.len() {
-            while opened < clients.end && opened - clients.start - settled < in_flight {
-                self.open(opened)?;
-                opened += 1;
-            }
-            if !self.turn(None)? {
-                bail!(
-                    "{} of {} clients are not in after {:?}",
-                    clients.len() - settled,
-                    clients.len(),
-                    self.plan.patience
-                );
-            }
-            for (index, news) in self.news() {
-                match news {
-                    News::Entered => settled += 1,
-                    News::Refused(words) | News::Gone(words) => bail!("client {index} did not get in: {words}"),
-                    News::Joined | News::Left | News::Echoed => {}
-                }
-            }
-        }
-        Ok(())
+    pub fn bring_back(&mut self, clients: Range<usize>, in_flight: usize) -> anyhow::Result<()> {
+        let connect = |crowd: &mut Self, place: usize| crowd.open(clients.start + place);
+        self.each_answered(clients.len(), in_flight, &News::Entered, "get in", connect)
     }
 
-    /// Clients join rooms, 64 at a time; waits until all have.
-    pub fn join_all(&mut self, joins: &[(usize, u32)]) -> anyhow::Result<()> {
-        let (mut asked, mut joined) = (0, 0);
-        while joined < joins.len() {
-            while asked < joins.len() && asked - joined < 64 {
-                self.join(joins[asked].0, joins[asked].1)?;
+    /// Clients join rooms; waits until all have.
+    pub fn join_all(&mut self, places: &[(usize, u32)]) -> anyhow::Result<()> {
+        let join = |crowd: &mut Self, place: usize| crowd.join(places[place].0, places[place].1);
+        self.each_answered(places.len(), ASKED, &News::Joined, "join", join)
+    }
+
+    /// Clients leave rooms; waits until all have.
+    pub fn leave_all(&mut self, places: &[(usize, u32)]) -> anyhow::Result<()> {
+        let leave = |crowd: &mut Self, place: usize| crowd.leave(places[place].0, places[place].1);
+        self.each_answered(places.len(), ASKED, &News::Left, "leave", leave)
+    }
+
+    /// Does something so many times, so many of them at a time, and waits until each has its answer.
+    fn each_answered(
+        &mut self,
+        times: usize,
+        in_flight: usize,
+        answer: &News,
+        what: &str,
+        mut act: impl FnMut(&mut Self, usize) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let (mut asked, mut answered) = (0, 0);
+        while answered < times {
+            while asked < times && asked - answered < in_flight {
+                act(self, asked)?;
                 asked += 1;
             }
             if !self.turn(None)? {
                 bail!(
-                    "{} of {} joins were not answered in {:?}",
-                    joins.len() - joined,
-                    joins.len(),
-                    self.plan.patience
+                    "{} of {times} clients could not {what}: nothing came for {:?}",
+                    times - answered,
+                    self.patience()
                 );
             }
             for (index, news) in self.news() {
                 match news {
-                    News::Joined => joined += 1,
-                    News::Refused(words) | News::Gone(words) => bail!("client {index} could not join: {words}"),
-                    News::Entered | News::Left | News::Echoed => {}
+                    News::Refused(words) => bail!("client {index} could not {what}: {words}"),
+                    News::Gone(end) => bail!("client {index} could not {what}: {}", end.words()),
+                    news if news == *answer => answered += 1,
+                    News::Entered | News::Joined | News::Left | News::Echoed => {}
                 }
             }
         }
@@ -196,7 +201,7 @@ impl Crowd {
     }
 
     /// A client asks to be let out of a room.
-    pub fn leave(&mut self, index: usize, room: u32) -> anyhow::Result<()> {
+    fn leave(&mut self, index: usize, room: u32) -> anyhow::Result<()> {
         self.common.checker.leave(&mut self.clients[index].session.memberships, room);
         self.common.say(|dialect, out| dialect.write_leave(out, room));
         self.send(index)
@@ -223,12 +228,19 @@ impl Crowd {
     }
 
     fn send(&mut self, index: usize) -> anyhow::Result<()> {
-        let sent = match &mut self.clients[index].link {
-            Some(link) => link.write(&self.common.out),
-            None => Ok(()),
-        };
-        self.common.out.clear();
-        sent.with_context(|| format!("client {index} cannot send"))
+        if let Err(end) = self.clients[index].send(&mut self.common, &self.plan) {
+            self.common.out.clear();
+            return Err(anyhow!("client {index} cannot send: {}", end.words()));
+        }
+        self.open_post(index)
+    }
+
+    fn open_post(&mut self, index: usize) -> anyhow::Result<()> {
+        if self.clients[index].wants_to_post() {
+            let link = self.link(index, Which::Post)?;
+            self.clients[index].begin_to_post(link);
+        }
+        Ok(())
     }
 
     /// Waits for something to come and takes it; comes back at the given moment at the latest. False: nothing came for as long as the
@@ -247,10 +259,10 @@ impl Crowd {
         let mut events = std::mem::take(&mut self.events);
         let mut came = false;
         for event in events.drain(..) {
-            let data = event.data.u64();
-            if data != TIMER {
+            let name = event.data.u64();
+            if name != TIMER {
                 came = true;
-                self.ready(data, event.flags);
+                self.ready(name, event.flags)?;
             }
         }
         self.events = events;
@@ -261,51 +273,49 @@ impl Crowd {
         Ok(u128::from(now() - self.heard) < self.plan.patience.as_nanos())
     }
 
-    fn ready(&mut self, data: u64, flags: epoll::EventFlags) {
-        let index = (data >> 16) as usize;
+    fn ready(&mut self, name: u64, flags: epoll::EventFlags) -> anyhow::Result<()> {
+        let index = (name >> 17) as usize;
+        let which = if name & 1 << 16 == 0 { Which::Main } else { Which::Post };
         let client = &mut self.clients[index];
-        if client.generation != data as u16 {
-            return;
+        if client.generation != name as u16 {
+            return Ok(());
         }
-        let Some(link) = &mut client.link else { return };
         let token = match &self.plan.tokens[..] {
             [] => None,
             tokens => Some(tokens[index % tokens.len()].as_str()),
         };
         let who = Who { index, token };
-        let outcome = if client.connected {
-            converse(link, &mut client.session, who, &mut self.common, &mut self.buffer, flags)
-        } else if !flags.intersects(epoll::EventFlags::OUT | epoll::EventFlags::ERR | epoll::EventFlags::HUP) {
-            Ok(())
-        } else {
-            client.connected = true;
-            greet(link, &self.plan, token)
-        };
-        if let Err(end) = outcome {
-            client.link = None;
-            let faults = &mut self.common.checker.faults;
-            let words = match end {
-                End::Refused(words) => {
-                    faults.refused += 1;
-                    words
-                }
-                End::Closed(words) => {
-                    faults.closed += 1;
-                    words
-                }
-                End::Garbled(words) => {
-                    faults.garbled += 1;
-                    format!("the server said what is not of the protocol: {words}")
-                }
-            };
-            self.common.out.clear();
-            self.common.news.push((index, News::Gone(words)));
+        match client.ready(which, flags, who, &self.plan, &mut self.common, &mut self.buffer) {
+            Ok(()) => self.open_post(index),
+            Err(end) => {
+                self.common.out.clear();
+                self.common.news.push((index, News::Gone(end)));
+                self.close(index)
+            }
+        }
+    }
+
+    /// A client's end is a fault; the first are told in words.
+    pub fn blame(&mut self, index: usize, end: &End) {
+        let faults = &mut self.common.checker.faults;
+        if faults.refused + faults.closed + faults.garbled < TOLD {
+            eprintln!("client {index} is gone: {}", end.words());
+        }
+        match end {
+            End::Refused(_) => faults.refused += 1,
+            End::Closed(_) => faults.closed += 1,
+            End::Garbled(_) => faults.garbled += 1,
         }
     }
 
     /// Waits a little for what must not come, and counts what never came.
     pub fn settle(&mut self) -> anyhow::Result<()> {
         self.linger(Duration::from_millis(100))?;
+        for (index, news) in self.news() {
+            if let News::Gone(end) = news {
+                self.blame(index, &end);
+            }
+        }
         for client in &self.clients {
             self.common.checker.count_lost(&client.session.memberships);
         }
@@ -322,48 +332,6 @@ impl Crowd {
     }
 }
 
-/// The connection is there: asks for the WebSocket.
-fn greet(link: &mut Link, plan: &Plan, token: Option<&str>) -> Result<(), End> {
-    link.refusal().map_err(|error| End::Refused(format!("cannot connect to {}: {error}", plan.target.address)))?;
-    link.write(plan.target.handshake(&plan.dialect.query(token)).as_bytes()).map_err(broken)
-}
-
-/// Takes what came, and answers it.
-#[inline]
-fn converse(
-    link: &mut Link,
-    session: &mut Session,
-    who: Who<'_>,
-    common: &mut Common,
-    buffer: &mut [u8],
-    flags: epoll::EventFlags,
-) -> Result<(), End> {
-    if flags.contains(epoll::EventFlags::OUT) {
-        link.flush().map_err(broken)?;
-    }
-    loop {
-        let read = match link.read(buffer) {
-            Ok(0) => return Err(End::Closed("the server ended the connection".into())),
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(broken(error)),
-        };
-        session.take(who, &buffer[..read], common, now())?;
-        if !common.out.is_empty() {
-            link.write(&common.out).map_err(broken)?;
-            common.out.clear();
-        }
-        // A socket that gave less than it was asked for is empty; what comes afterwards is named again.
-        if read < buffer.len() {
-            return Ok(());
-        }
-    }
-}
-
-fn broken(error: io::Error) -> End {
-    End::Closed(format!("the connection broke: {error}"))
-}
-
 /// The monotonic clock, in nanoseconds.
 #[inline]
 pub fn now() -> u64 {
@@ -373,11 +341,4 @@ pub fn now() -> u64 {
 
 fn timespec(nanos: u64) -> Timespec {
     Timespec { tv_sec: (nanos / 1_000_000_000).cast_signed(), tv_nsec: (nanos % 1_000_000_000).cast_signed() }
-}
-
-fn advice(target: &Target, index: usize) -> String {
-    format!(
-        "client {index} cannot begin to connect to {} (more than 28,000 clients of one server need --addresses, and descriptors `ulimit -n`)",
-        target.address
-    )
 }

@@ -196,7 +196,7 @@ fn socket_io(message: &[u8]) -> Heard {
         [b'4', b'3', b'3', b'[', ..] => Heard::Echoed,
         [b'2'] => Heard::Ping,
         [b'0', b'{', ..] => Heard::Open,
-        [b'4', b'0' | b'2', ..] | [b'6'] => Heard::Other,
+        [b'4', b'0' | b'2', ..] | [b'6', ..] => Heard::Other,
         _ => Heard::Unknown,
     }
 }

@@ -4,21 +4,24 @@
 
 mod arguments;
 mod check;
+mod client;
 mod crowd;
 mod dialect;
 mod frames;
 mod link;
 mod measure;
+mod polling;
 mod report;
 mod scenarios;
 mod session;
 mod target;
+mod tls;
 mod token;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Parser;
 
 use arguments::Arguments;
@@ -27,6 +30,7 @@ use measure::Servers;
 use report::Report;
 use scenarios::Run;
 use target::Target;
+use tls::Trust;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -52,14 +56,13 @@ fn run(arguments: &Arguments) -> anyhow::Result<Report> {
         measure::pin_self(core)?;
     }
     let target = Target::resolve(&arguments.url, arguments.dialect)?;
-    if target.tls {
-        bail!("TLS is not there yet");
-    }
+    let trust = target.tls.then(|| Trust::new(&target.host, arguments.ca.as_deref())).transpose()?;
     std::net::TcpStream::connect_timeout(&target.address, Duration::from_secs(5))
         .with_context(|| format!("nobody listens on {} ({})", target.address, arguments.url))?;
     let tls = target.tls;
     let plan = Plan {
         target,
+        trust,
         dialect: arguments.dialect,
         tokens: token::tokens(arguments, scenarios::clients(arguments))?,
         addresses: arguments.addresses,

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::arguments::Arguments;
 use crate::check::Faults;
 use crate::measure::{ClientFigures, Figures, ServerFigures};
-use crate::scenarios::Cycle;
+use crate::scenarios::{Cycle, Storm};
 
 /// What a scenario found.
 pub struct Outcome {
@@ -28,6 +28,8 @@ pub struct Outcome {
     pub latency: Option<Histogram<u64>>,
     /// What stayed behind after each cycle, where there are cycles.
     pub cycles: Vec<Cycle>,
+    /// What came of a storm.
+    pub storm: Option<Storm>,
 }
 
 impl Outcome {
@@ -42,6 +44,7 @@ impl Outcome {
             faults: Faults::default(),
             latency: None,
             cycles: Vec::new(),
+            storm: None,
         }
     }
 }
@@ -70,10 +73,13 @@ pub struct Report {
     latency_micros: Option<Latency>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     cycles: Vec<Cycle>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    storm: Option<Storm>,
 }
 
+/// Quantiles, in microseconds.
 #[derive(Debug, Serialize)]
-struct Latency {
+pub struct Latency {
     p50: f64,
     p90: f64,
     p99: f64,
@@ -82,7 +88,8 @@ struct Latency {
 }
 
 impl Latency {
-    fn of(nanos: &Histogram<u64>) -> Option<Self> {
+    /// Of what was measured; none if nothing was.
+    pub fn of(nanos: &Histogram<u64>) -> Option<Self> {
         let at = |quantile| nanos.value_at_quantile(quantile) as f64 / 1e3;
         let max = nanos.max() as f64 / 1e3;
         (!nanos.is_empty()).then(|| Self { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max })
@@ -112,6 +119,7 @@ impl Report {
             client: outcome.figures.client,
             latency_micros: outcome.latency.as_ref().and_then(Latency::of),
             cycles: outcome.cycles,
+            storm: outcome.storm,
         }
     }
 
@@ -142,6 +150,18 @@ impl Report {
             line(format_args!(
                 "  latency  p50 {p50:.0} us, p90 {p90:.0} us, p99 {p99:.0} us, p99.9 {p999:.0} us, most {max:.0} us"
             ));
+        }
+        if let Some(storm) = &self.storm {
+            line(format_args!(
+                "  storm    {} clients were back after {:.2} s, {} tries were refused",
+                storm.clients, storm.all_back_seconds, storm.refused
+            ));
+            if let Some(Latency { p50, p99, max, .. }) = &storm.before_micros {
+                line(format_args!(
+                    "           before it the {} who stayed saw p50 {p50:.0} us, p99 {p99:.0} us, most {max:.0} us",
+                    storm.stayers
+                ));
+            }
         }
         for (index, cycle) in self.cycles.iter().enumerate() {
             line(format_args!("  cycle {index:2} {cycle}"));

@@ -5,9 +5,11 @@ mod churn;
 mod connect;
 mod fan_out;
 mod idle;
+mod storm;
 
 use anyhow::bail;
 pub use churn::Cycle;
+pub use storm::Storm;
 
 use crate::arguments::{Arguments, Scenario};
 use crate::crowd::Crowd;
@@ -37,6 +39,7 @@ impl Run<'_> {
             Scenario::FanOut => fan_out::run(self),
             Scenario::Ack => ack::run(self),
             Scenario::Churn => churn::run(self),
+            Scenario::Storm => storm::run(self),
         }
     }
 
@@ -52,6 +55,7 @@ pub fn clients(arguments: &Arguments) -> usize {
         Scenario::Idle | Scenario::Connect => arguments.connections.unwrap_or(1000) + idle::WARM,
         Scenario::Ack => ack::connections(arguments),
         Scenario::Churn => churn::connections(arguments),
+        Scenario::Storm => storm::connections(arguments) + arguments.stayers + 1,
         Scenario::FanOut => fan_out::connections(arguments) + 1,
     }
 }
@@ -62,6 +66,7 @@ pub fn window(arguments: &Arguments) -> Option<u32> {
         Scenario::Idle | Scenario::Connect | Scenario::Churn => Some(arguments.window.unwrap_or(CONNECTING as u32)),
         Scenario::Ack | Scenario::FanOut if arguments.rate.is_none() => Some(arguments.window.unwrap_or(1)),
         Scenario::Ack | Scenario::FanOut => None,
+        Scenario::Storm => arguments.window,
     }
 }
 
@@ -72,7 +77,7 @@ fn answers(crowd: &mut Crowd) -> anyhow::Result<Vec<usize>> {
         match news {
             News::Echoed => answered.push(index),
             News::Refused(words) => bail!("the server refused what client {index} asked for: {words}"),
-            News::Gone(words) => eprintln!("client {index} is gone: {words}"),
+            News::Gone(end) => crowd.blame(index, &end),
             News::Entered | News::Joined | News::Left => {}
         }
     }

@@ -3,6 +3,7 @@
 use crate::check::{Checker, Memberships};
 use crate::dialect::{Dialect, Heard};
 use crate::frames;
+use crate::polling::SEPARATOR;
 
 /// The most that a server may say before its handshake ends.
 const HEAD_BYTES: usize = 16 << 10;
@@ -10,7 +11,7 @@ const HEAD_BYTES: usize = 16 << 10;
 /// How far a client has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// It has asked for a WebSocket.
+    /// It has asked for a WebSocket, or polled.
     Upgrading,
     /// It waits until it may say who it is, and then until it is in.
     Entering,
@@ -32,7 +33,7 @@ pub enum News {
     /// The server refused something.
     Refused(String),
     /// It has no connection any more.
-    Gone(String),
+    Gone(End),
 }
 
 /// Why a conversation cannot go on.
@@ -46,6 +47,16 @@ pub enum End {
     Garbled(String),
 }
 
+impl End {
+    /// Why, in words.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Refused(words) | Self::Closed(words) => words.clone(),
+            Self::Garbled(words) => format!("the server said what is not of the protocol: {words}"),
+        }
+    }
+}
+
 /// What all sessions share.
 pub struct Common {
     /// The protocol.
@@ -54,7 +65,7 @@ pub struct Common {
     pub checker: Checker,
     /// What happened since somebody looked.
     pub news: Vec<(usize, News)>,
-    /// Bytes to send to the client's server, right after the input.
+    /// What is to be sent right after the input: frames and records, or the packets of a client that polls.
     pub out: Vec<u8>,
     /// A message being put together.
     scratch: Vec<u8>,
@@ -72,7 +83,13 @@ impl Common {
         write(self.dialect, &mut self.scratch);
         match self.dialect {
             Dialect::Bare => self.out.extend_from_slice(&self.scratch),
-            Dialect::SocketIo | Dialect::Polling | Dialect::Plain | Dialect::Centrifuge => {
+            Dialect::Polling => {
+                if !self.out.is_empty() {
+                    self.out.push(SEPARATOR);
+                }
+                self.out.extend_from_slice(&self.scratch);
+            }
+            Dialect::SocketIo | Dialect::Plain | Dialect::Centrifuge => {
                 frames::write_masked(&mut self.out, frames::TEXT, &self.scratch);
             }
         }
@@ -200,8 +217,9 @@ impl Session {
         Ok(())
     }
 
+    /// Takes one message of the protocol's, without what it came in.
     #[inline]
-    fn take_message(&mut self, who: Who<'_>, message: &[u8], common: &mut Common, now: u64) -> Result<(), End> {
+    pub fn take_message(&mut self, who: Who<'_>, message: &[u8], common: &mut Common, now: u64) -> Result<(), End> {
         match common.dialect.hear(message) {
             Heard::Event => common.checker.receive(&mut self.memberships, message, now),
             Heard::Echoed => {
@@ -210,7 +228,7 @@ impl Session {
             }
             Heard::Ping => common.say(Dialect::write_pong),
             Heard::Open => common.say(|dialect, out| dialect.write_hello(out, who.token)),
-            Heard::Entered if self.stage == Stage::Entering => self.enter(who, common),
+            Heard::Entered if self.stage != Stage::In => self.enter(who, common),
             Heard::Joined => common.news.push((who.index, News::Joined)),
             Heard::Left => common.news.push((who.index, News::Left)),
             Heard::Refused => {

@@ -12,6 +12,8 @@ use crate::dialect::Dialect;
 pub struct Target {
     /// Its address.
     pub address: SocketAddr,
+    /// Its name, as in the URL.
+    pub host: String,
     /// Whether TLS is spoken.
     pub tls: bool,
     /// `host:port`, as the header has it.
@@ -37,7 +39,23 @@ impl Target {
             "" | "/" => dialect.path(),
             path => path,
         };
-        Ok(Self { address, authority: format!("{host}:{port}"), path: path.to_owned(), tls })
+        Ok(Self { address, authority: format!("{host}:{port}"), path: path.to_owned(), host, tls })
+    }
+
+    /// What asks for packets.
+    pub fn poll(&self, query: &str, session: Option<&str>) -> String {
+        let Self { path, authority, .. } = self;
+        let session = session.map(|id| format!("&sid={id}")).unwrap_or_default();
+        format!("GET {path}{query}{session} HTTP/1.1\r\nHost: {authority}\r\n\r\n")
+    }
+
+    /// The head of what posts packets of so many bytes.
+    pub fn post(&self, query: &str, session: &str, length: usize) -> String {
+        let Self { path, authority, .. } = self;
+        format!(
+            "POST {path}{query}&sid={session} HTTP/1.1\r\nHost: {authority}\r\n\
+             Content-Type: text/plain;charset=UTF-8\r\nContent-Length: {length}\r\n\r\n"
+        )
     }
 
     /// What asks for a WebSocket.

@@ -11,7 +11,6 @@ use crate::arguments::{Arguments, Churn};
 use crate::crowd::now;
 use crate::measure::{Measured, Servers};
 use crate::report::Outcome;
-use crate::session::News;
 
 /// What the server's process holds when a cycle has ended: everyone is gone, or out of all rooms.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -101,24 +100,6 @@ fn join_and_leave(run: &mut Run<'_>, clients: std::ops::Range<usize>) -> anyhow:
     let places: Vec<_> = clients.flat_map(|client| (0..rooms).map(move |room| (client, room))).collect();
     run.crowd.join_all(&places)?;
     let full = run.servers.resident_kib()?;
-    let mut left = 0;
-    for batch in places.chunks(64) {
-        for (client, room) in batch {
-            run.crowd.leave(*client, *room)?;
-        }
-        let due = left + batch.len();
-        while left < due {
-            if !run.crowd.turn(None)? {
-                bail!("{} of {} leaves were not answered", due - left, batch.len());
-            }
-            for (index, news) in run.crowd.news() {
-                match news {
-                    News::Left => left += 1,
-                    News::Refused(words) | News::Gone(words) => bail!("client {index} could not leave: {words}"),
-                    News::Entered | News::Joined | News::Echoed => {}
-                }
-            }
-        }
-    }
+    run.crowd.leave_all(&places)?;
     Ok(full)
 }
