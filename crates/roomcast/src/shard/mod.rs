@@ -28,9 +28,9 @@ mod polls;
 mod program;
 mod query;
 mod read;
-mod slots;
+pub mod slots;
 mod transport;
-mod wheel;
+pub mod wheel;
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
