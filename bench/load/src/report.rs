@@ -77,9 +77,8 @@ pub struct Report {
     storm: Option<Storm>,
 }
 
-/// Quantiles, in microseconds.
 #[derive(Debug, Serialize)]
-pub struct Latency {
+struct Latency {
     p50: f64,
     p90: f64,
     p99: f64,
@@ -88,8 +87,7 @@ pub struct Latency {
 }
 
 impl Latency {
-    /// Of what was measured; none if nothing was.
-    pub fn of(nanos: &Histogram<u64>) -> Option<Self> {
+    fn of(nanos: &Histogram<u64>) -> Option<Self> {
         let at = |quantile| nanos.value_at_quantile(quantile) as f64 / 1e3;
         let max = nanos.max() as f64 / 1e3;
         (!nanos.is_empty()).then(|| Self { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max })
@@ -156,12 +154,10 @@ impl Report {
                 "  storm    {} clients were back after {:.2} s, {} tries were refused",
                 storm.clients, storm.all_back_seconds, storm.refused
             ));
-            if let Some(Latency { p50, p99, max, .. }) = &storm.before_micros {
-                line(format_args!(
-                    "           before it the {} who stayed saw p50 {p50:.0} us, p99 {p99:.0} us, most {max:.0} us",
-                    storm.stayers
-                ));
-            }
+            line(format_args!(
+                "           before it the {} who stayed saw p50 {:.0} us, p99 {:.0} us",
+                storm.stayers, storm.before_p50_micros, storm.before_p99_micros
+            ));
         }
         for (index, cycle) in self.cycles.iter().enumerate() {
             line(format_args!("  cycle {index:2} {cycle}"));

@@ -16,7 +16,7 @@ use super::fan_out::Publisher;
 use crate::arguments::Arguments;
 use crate::crowd::now;
 use crate::measure::Measured;
-use crate::report::{Latency, Outcome};
+use crate::report::Outcome;
 use crate::session::News;
 
 /// Connects that are begun before the loop looks at its sockets again.
@@ -40,7 +40,9 @@ pub struct Storm {
     /// How often one was refused or cut off before it was back.
     pub refused: u64,
     /// What those who stayed saw before the drop; what they saw during the storm is the run's latency.
-    pub before_micros: Option<Latency>,
+    pub before_p50_micros: f64,
+    /// The same, of the slowest in a hundred.
+    pub before_p99_micros: f64,
 }
 
 /// Those who drop.
@@ -77,8 +79,14 @@ pub fn run(mut run: Run<'_>) -> anyhow::Result<Outcome> {
     let figures = measured.end(run.crowd.checker().received - received)?;
     let during = take_latency(&mut run);
     run.crowd.settle()?;
-    let storm =
-        Storm { clients, stayers, all_back_seconds: nanos as f64 / 1e9, refused, before_micros: Latency::of(&before) };
+    let storm = Storm {
+        clients,
+        stayers,
+        all_back_seconds: nanos as f64 / 1e9,
+        refused,
+        before_p50_micros: before.value_at_quantile(0.5) as f64 / 1e3,
+        before_p99_micros: before.value_at_quantile(0.99) as f64 / 1e3,
+    };
     let faults = run.crowd.checker().faults;
     let outcome = Outcome::new("delivery", figures);
     Ok(Outcome { connections: clients + stayers, faults, latency: Some(during), storm: Some(storm), ..outcome })
