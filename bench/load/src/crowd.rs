@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::ops::Range;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use rustix::event::{Timespec, epoll};
 use rustix::fd::OwnedFd;
 use rustix::time::{ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
@@ -228,11 +228,10 @@ impl Crowd {
     }
 
     fn send(&mut self, index: usize) -> anyhow::Result<()> {
-        if let Err(end) = self.clients[index].send(&mut self.common, &self.plan) {
-            self.common.out.clear();
-            return Err(anyhow!("client {index} cannot send: {}", end.words()));
+        match self.clients[index].send(&mut self.common, &self.plan) {
+            Ok(()) => self.open_post(index),
+            Err(end) => self.end(index, end),
         }
-        self.open_post(index)
     }
 
     fn open_post(&mut self, index: usize) -> anyhow::Result<()> {
@@ -287,12 +286,14 @@ impl Crowd {
         let who = Who { index, token };
         match client.ready(which, flags, who, &self.plan, &mut self.common, &mut self.buffer) {
             Ok(()) => self.open_post(index),
-            Err(end) => {
-                self.common.out.clear();
-                self.common.news.push((index, News::Gone(end)));
-                self.close(index)
-            }
+            Err(end) => self.end(index, end),
         }
+    }
+
+    fn end(&mut self, index: usize, end: End) -> anyhow::Result<()> {
+        self.common.out.clear();
+        self.common.news.push((index, News::Gone(end)));
+        self.close(index)
     }
 
     /// A client's end is a fault; the first are told in words.

@@ -11,7 +11,7 @@ export function certificate() {
   const [chain, key] = [join(folder, "tls.crt"), join(folder, "tls.key")];
   const renew = () => {
     const request = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=localhost"];
-    const names = ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"];
+    const names = ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE"];
     execFileSync("openssl", [...request, ...names, "-keyout", `${key}.new`, "-out", `${chain}.new`], { stdio: "ignore" });
     renameSync(`${key}.new`, key);
     renameSync(`${chain}.new`, chain);
