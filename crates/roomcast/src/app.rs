@@ -39,6 +39,9 @@ const BACKEND_THREADS: usize = 2;
 /// How long to wait when no connection of operators can be accepted, since no descriptor is left.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long those who left gather before others are told.
+const TELL_GONE_EVERY: Duration = Duration::from_millis(20);
+
 /// Runs a gateway until a signal ends it.
 ///
 /// # Errors
@@ -306,7 +309,11 @@ async fn tell_gone(gateway: Gateway) {
         }
         match next_unix_ms {
             Some(at) => tokio::time::sleep(Duration::from_millis(at.saturating_sub(unix_ms()).max(1))).await,
-            None => gateway.left.notified().await,
+            None => {
+                gateway.left.notified().await;
+                // Where there is no grace, everyone who leaves would wake this.
+                tokio::time::sleep(TELL_GONE_EVERY).await;
+            }
         }
     }
 }

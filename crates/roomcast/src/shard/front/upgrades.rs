@@ -241,10 +241,9 @@ impl Front {
 }
 
 /// A field that came several times is one list (RFC 9110, section 5.3).
-fn joined(headers: &HeaderMap, name: HeaderName) -> Option<String> {
-    let values: Vec<Cow<'_, str>> =
-        headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
-    (!values.is_empty()).then(|| values.join(", "))
+fn joined(headers: &HeaderMap, name: HeaderName) -> Option<Cow<'_, str>> {
+    let values = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+    values.reduce(|list, value| Cow::Owned(format!("{list}, {value}")))
 }
 
 fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
