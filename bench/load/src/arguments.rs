@@ -92,7 +92,7 @@ pub struct Arguments {
     /// How many at a time [default: 1; clients that connect: 16]
     ///
     /// fan-out: W events are sent in one piece, and the next W when every member has all of them. ack: W clients wait for their answers.
-    /// Everywhere: W clients connect at the same time.
+    /// idle, connect, churn, storm: W clients connect at the same time; those of a storm without it all at once.
     #[arg(long, value_name = "W", conflicts_with = "rate", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub window: Option<u32>,
     /// fan-out: events a second, whatever has come back; latency is counted from the moment when an event was due

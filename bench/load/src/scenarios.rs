@@ -45,7 +45,13 @@ impl Run<'_> {
 
     /// How many clients connect at the same time.
     fn connecting(&self) -> usize {
-        self.arguments.window.map_or(CONNECTING, |window| window as usize)
+        match self.arguments.scenario {
+            // Their window is one of events.
+            Scenario::FanOut | Scenario::Ack => CONNECTING,
+            Scenario::Idle | Scenario::Connect | Scenario::Churn | Scenario::Storm => {
+                self.arguments.window.map_or(CONNECTING, |window| window as usize)
+            }
+        }
     }
 }
 
