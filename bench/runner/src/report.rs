@@ -41,7 +41,7 @@ pub fn figure(figure: Figure, load: &Load) -> Option<f64> {
         Figure::Cpu => load.server.as_ref()?.cpu_micros_per_unit,
         Figure::Memory => load.server.as_ref()?.kib_per_unit,
         Figure::Cycles => load.cycles.as_ref()?.last().map(|cycle| cycle.resident_kib),
-        Figure::Storm => load.storm.as_ref()?.get("all_back_seconds").copied(),
+        Figure::Storm => load.storm.as_ref().map(|storm| storm.all_back_seconds),
     }
 }
 

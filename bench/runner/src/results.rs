@@ -61,7 +61,7 @@ pub struct Load {
     /// From sent to received, or there and back.
     pub latency_micros: Option<BTreeMap<String, f64>>,
     /// The storm's own figures.
-    pub storm: Option<BTreeMap<String, f64>>,
+    pub storm: Option<Storm>,
     /// Memory and descriptors after each cycle of coming and going.
     pub cycles: Option<Vec<Cycle>>,
 }
@@ -73,6 +73,17 @@ pub struct Server {
     pub cpu_micros_per_unit: Option<f64>,
     /// Growth of resident memory, for each unit.
     pub kib_per_unit: Option<f64>,
+}
+
+/// What came of everybody's return.
+#[derive(Debug, Deserialize)]
+pub struct Storm {
+    /// From the drop until the last was in its room again.
+    pub all_back_seconds: f64,
+    /// How often one was refused, and came again.
+    pub refused: f64,
+    /// What those who stayed saw before.
+    pub before_micros: Option<BTreeMap<String, f64>>,
 }
 
 /// The server after everybody has gone again.

@@ -3,7 +3,8 @@
 use super::{Cell, Rows, Shown, grouped, short};
 use crate::contenders::Contender;
 use crate::plan::{Block, Figure, Goal, LIMIT, POLLING, ROOMCAST, TLS, TWO_SHARDS};
-use crate::results::Run;
+use crate::results::{Load, Run};
+use crate::statistics::Spread;
 
 /// All tables of these runs, for the end of a run.
 pub fn of(runs: &[Run]) -> anyhow::Result<String> {
@@ -202,25 +203,24 @@ fn cycles(rows: &Rows) -> String {
 /// Who is back when, and what the others saw meanwhile.
 fn storm(rows: &Rows) -> String {
     let Some(shown) = rows.named("storm") else { return String::new() };
-    let mut table = Table::new(
-        ["", "all are back after", "connects refused", "p50 of who stayed", "p99 of who stayed", "longest"]
-            .map(str::to_owned)
-            .to_vec(),
-    );
+    let head = ["", "all are back after", "refused on the way", "p99 before", "p50 during", "p99 during", "longest"];
+    let mut table = Table::new(head.map(str::to_owned).to_vec());
     for (contender, cell) in &shown.cells {
-        let median = |of: &dyn Fn(&crate::results::Load) -> Option<f64>, unit: &str| {
-            let spread = crate::statistics::Spread::of(cell.loads.iter().filter_map(of));
-            spread.map_or("–".to_owned(), |spread| format!("{}{unit}", short(spread.median)))
+        let median = |of: &dyn Fn(&Load) -> Option<f64>| Spread::of(cell.loads.iter().filter_map(of));
+        let millis = |spread: Option<Spread>| {
+            spread.map_or("–".to_owned(), |spread| format!("{} ms", short(spread.median / 1000.0)))
         };
-        let latency =
-            |name: &'static str| median(&move |load| Some(load.latency_micros.as_ref()?.get(name)? / 1000.0), " ms");
+        let before = |name| median(&|load| load.storm.as_ref()?.before_micros.as_ref()?.get(name).copied());
+        let during = |name| median(&|load| load.latency_micros.as_ref()?.get(name).copied());
+        let refused = median(&|load| load.storm.as_ref().map(|storm| storm.refused));
         table.line(vec![
             contender.label() + if cell.faults.is_empty() { "" } else { " ¹" },
             format!("{} s ({}–{})", short(cell.figures.median), short(cell.figures.least), short(cell.figures.most)),
-            median(&|load| load.storm.as_ref()?.get("refused").copied(), ""),
-            latency("p50"),
-            latency("p99"),
-            latency("max"),
+            refused.map_or("–".to_owned(), |spread| grouped(spread.median as i64)),
+            millis(before("p99")),
+            millis(during("p50")),
+            millis(during("p99")),
+            millis(during("max")),
         ]);
     }
     table.unless_empty()
