@@ -82,8 +82,8 @@ pub struct Storm {
     pub all_back_seconds: f64,
     /// How often one was refused, and came again.
     pub refused: f64,
-    /// What those who stayed saw before.
-    pub before_micros: Option<BTreeMap<String, f64>>,
+    /// What the slowest hundredth of what came to those who stayed took before.
+    pub before_p99_micros: f64,
 }
 
 /// The server after everybody has gone again.

@@ -210,14 +210,14 @@ fn storm(rows: &Rows) -> String {
         let millis = |spread: Option<Spread>| {
             spread.map_or("–".to_owned(), |spread| format!("{} ms", short(spread.median / 1000.0)))
         };
-        let before = |name| median(&|load| load.storm.as_ref()?.before_micros.as_ref()?.get(name).copied());
+        let before = median(&|load| load.storm.as_ref().map(|storm| storm.before_p99_micros));
         let during = |name| median(&|load| load.latency_micros.as_ref()?.get(name).copied());
         let refused = median(&|load| load.storm.as_ref().map(|storm| storm.refused));
         table.line(vec![
             contender.label() + if cell.faults.is_empty() { "" } else { " ¹" },
             format!("{} s ({}–{})", short(cell.figures.median), short(cell.figures.least), short(cell.figures.most)),
             refused.map_or("–".to_owned(), |spread| grouped(spread.median as i64)),
-            millis(before("p99")),
+            millis(before),
             millis(during("p50")),
             millis(during("p99")),
             millis(during("max")),
