@@ -104,7 +104,7 @@ fn an_idle_connection_keeps_little() {
 
 #[test]
 fn a_connect_allocates_a_bounded_number_of_times() {
-    for (dialect, allocations_max) in [(Dialect::SocketIo, 105), (Dialect::Plain, 95)] {
+    for (dialect, allocations_max) in [(Dialect::SocketIo, 98), (Dialect::Plain, 90)] {
         let stage = stage();
         let _first = stage.connect(dialect);
         let mut clients = Vec::with_capacity(100);
@@ -119,7 +119,7 @@ fn a_connect_allocates_a_bounded_number_of_times() {
 
 #[test]
 fn an_answered_command_allocates_a_bounded_number_of_times() {
-    for (dialect, allocations_max) in [(Dialect::SocketIo, 22), (Dialect::Plain, 19)] {
+    for (dialect, allocations_max) in [(Dialect::SocketIo, 11), (Dialect::Plain, 12)] {
         let stage = stage();
         let mut client = stage.connect(dialect);
         let frame = client.question("echo", r#""data":"hello""#);
