@@ -20,7 +20,9 @@ pub enum Server {
     Socketioxide,
     /// Centrifugo's engine.
     Centrifuge,
-    /// The Node gateway between RabbitMQ and sockets.
+    /// The gateway between RabbitMQ and sockets, by its profile for HomeTrip.
+    RoomcastHomeTrip,
+    /// The Node gateway that does the same.
     HomeTrip,
     /// A consumer that only acknowledges.
     BareConsumer,
@@ -39,6 +41,8 @@ pub enum Dialect {
     Centrifuge,
     /// The limit's records.
     Bare,
+    /// Socket.IO with HomeTrip's commands.
+    HomeTrip,
 }
 
 /// A server in one of the ways in which it is measured.
@@ -66,7 +70,7 @@ impl Contender {
         match self.dialect {
             Dialect::Polling => key.push_str(" polling"),
             Dialect::Plain => key.push_str(" plain"),
-            Dialect::SocketIo | Dialect::Centrifuge | Dialect::Bare => {}
+            Dialect::SocketIo | Dialect::Centrifuge | Dialect::Bare | Dialect::HomeTrip => {}
         }
         if self.tls {
             key.push_str(" tls");
@@ -83,7 +87,7 @@ impl Contender {
         match self.dialect {
             Dialect::Polling => label.push_str(", polling"),
             Dialect::Plain => label.push_str(", plain JSON"),
-            Dialect::SocketIo | Dialect::Centrifuge | Dialect::Bare => {}
+            Dialect::SocketIo | Dialect::Centrifuge | Dialect::Bare | Dialect::HomeTrip => {}
         }
         if self.tls {
             label.push_str(", TLS");
@@ -103,7 +107,7 @@ impl Contender {
 
 impl Server {
     /// All of them, in the order of tables.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Limit,
         Self::CoalescingLimit,
         Self::Roomcast,
@@ -111,6 +115,7 @@ impl Server {
         Self::Centrifuge,
         Self::Node,
         Self::BareConsumer,
+        Self::RoomcastHomeTrip,
         Self::HomeTrip,
     ];
 
@@ -123,6 +128,7 @@ impl Server {
             Self::Node => "node",
             Self::Socketioxide => "socketioxide",
             Self::Centrifuge => "centrifuge",
+            Self::RoomcastHomeTrip => "roomcast-hometrip",
             Self::HomeTrip => "hometrip",
             Self::BareConsumer => "bare-consumer",
         }
@@ -131,14 +137,19 @@ impl Server {
     /// Its name in tables and charts.
     pub fn label(self) -> &'static str {
         match self {
-            Self::Roomcast => "Roomcast",
+            Self::Roomcast | Self::RoomcastHomeTrip => "Roomcast",
             Self::Limit | Self::CoalescingLimit => "the limit",
             Self::Node => "Node socket.io",
             Self::Socketioxide => "socketioxide",
             Self::Centrifuge => "Centrifugo's engine",
             Self::HomeTrip => "Node gateway",
-            Self::BareConsumer => "bare consumer",
+            Self::BareConsumer => "a consumer that only acknowledges",
         }
+    }
+
+    /// The gateway itself, in whatever role.
+    pub fn is_gateway(self) -> bool {
+        matches!(self, Self::Roomcast | Self::RoomcastHomeTrip)
     }
 
     /// What it is compared with rather than a rival.
@@ -149,7 +160,7 @@ impl Server {
     /// What must have been built for it.
     pub fn program(self, root: &Path) -> PathBuf {
         root.join(match self {
-            Self::Roomcast => "target/release/roomcast",
+            Self::Roomcast | Self::RoomcastHomeTrip => "target/release/roomcast",
             Self::Limit | Self::CoalescingLimit | Self::BareConsumer => "target/release/roomcast-limit",
             Self::Node => "bench/peers/node/server.mjs",
             Self::Socketioxide => "bench/peers/socketioxide/target/release/socketioxide-peer",
@@ -168,6 +179,7 @@ impl Server {
                 command
             }
             Self::Roomcast
+            | Self::RoomcastHomeTrip
             | Self::Limit
             | Self::CoalescingLimit
             | Self::Socketioxide
@@ -177,6 +189,10 @@ impl Server {
         match self {
             Self::Roomcast => {
                 command.args(["serve", "--config"]).arg(root.join("bench/roomcast.toml"));
+                command.args(["--shards", &shards.to_string()]);
+            }
+            Self::RoomcastHomeTrip => {
+                command.args(["serve", "--profile", "hometrip", "--host", "127.0.0.1"]);
                 command.args(["--shards", &shards.to_string()]);
             }
             Self::Limit => {
@@ -204,6 +220,7 @@ impl Dialect {
             Self::Plain => "plain",
             Self::Centrifuge => "centrifuge",
             Self::Bare => "bare",
+            Self::HomeTrip => "hometrip",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Runs the gateway, the limit and the peers side by side under the same load, keeps the results, and writes the tables and charts of
 //! `docs/performance.md` from them. `bench/run` builds everything first.
 
+mod broker;
 mod contenders;
 mod machine;
 mod plan;

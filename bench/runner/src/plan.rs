@@ -29,6 +29,8 @@ pub enum Block {
     Cycles,
     /// Everybody comes back at once.
     Storm,
+    /// Events from RabbitMQ to sockets.
+    Source,
 }
 
 /// Which of the load generator's figures a row shows.
@@ -42,6 +44,23 @@ pub enum Figure {
     Cycles,
     /// How long until all are back, and what those who stayed saw.
     Storm,
+    /// Events a second.
+    Throughput,
+    /// How long an event took, the slowest in a hundred, milliseconds.
+    Latency,
+}
+
+impl Figure {
+    /// Its unit.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::Cpu => "µs",
+            Self::Memory | Self::Cycles => "KiB",
+            Self::Storm => "s",
+            Self::Throughput => "events/s",
+            Self::Latency => "ms",
+        }
+    }
 }
 
 /// What a row must reach.
@@ -49,6 +68,8 @@ pub enum Figure {
 pub enum Goal {
     /// At most so many times the base.
     Times(f64),
+    /// At least so many times the base.
+    AtLeastTimes(f64),
     /// At most so much, in the figure's unit.
     AtMost(f64),
 }
@@ -95,6 +116,11 @@ pub const TWO_SHARDS: Contender =
 pub const LIMIT: Contender = Contender::new(Server::Limit, Dialect::Bare);
 /// A send for each batch and member.
 pub const COALESCING: Contender = Contender::new(Server::CoalescingLimit, Dialect::Bare);
+/// The gateway between RabbitMQ and sockets.
+pub const ROOMCAST_HOMETRIP: Contender = Contender::new(Server::RoomcastHomeTrip, Dialect::HomeTrip);
+/// A consumer that only acknowledges.
+pub const BARE_CONSUMER: Contender = Contender::new(Server::BareConsumer, Dialect::Bare);
+const HOMETRIP: Contender = Contender::new(Server::HomeTrip, Dialect::HomeTrip);
 const NODE: Contender = Contender::new(Server::Node, Dialect::SocketIo);
 const SOCKETIOXIDE: Contender = Contender::new(Server::Socketioxide, Dialect::SocketIo);
 const CENTRIFUGE: Contender = Contender::new(Server::Centrifuge, Dialect::Centrifuge);
@@ -162,6 +188,42 @@ pub fn rows(quick: bool) -> Vec<Row> {
             .among(&[ROOMCAST, SOCKETIOXIDE, NODE], None)
             .rounds(3),
     ]);
+    rows.extend(from_rabbitmq(quick));
+    rows
+}
+
+/// Events from the broker: a backlog as fast as it goes, and a steady flow.
+fn from_rabbitmq(quick: bool) -> Vec<Row> {
+    let either = |whole: usize, short: usize| if quick { short } else { whole };
+    let mut rows = Vec::new();
+    for (rooms, members, events, title) in [
+        (100, 1, either(50_000, 10_000), "a backlog for 100 rooms of one member"),
+        (100, 10, either(50_000, 5_000), "a backlog for 100 rooms of 10 members"),
+        (1, 1_000, either(1_000, 200), "a backlog for a room of 1,000 members"),
+    ] {
+        let row = Row::new(Block::Source, &format!("source-backlog-{members}"), title, "source");
+        let mut row = row.load(&[("rooms", rooms), ("members", members), ("events", events)]).rounds(3);
+        row.figure = Figure::Throughput;
+        // What a thousand members cost has nothing to do with the broker.
+        let bare = (members < 1_000).then_some(BARE_CONSUMER);
+        let contenders: Vec<Contender> = [ROOMCAST_HOMETRIP, HOMETRIP].into_iter().chain(bare).collect();
+        row = row.among(&contenders, bare);
+        if members == 1 {
+            row = row.goals(&[(ROOMCAST_HOMETRIP, Goal::AtLeastTimes(0.7))]);
+        }
+        rows.push(row);
+    }
+    for (rate, members, title) in [
+        (100, 10, "100 events a second for 100 rooms of 10 members"),
+        (1_000, 10, "1,000 events a second for 100 rooms of 10 members"),
+        (5_000, 1, "5,000 events a second for 100 rooms of one member"),
+        (5_000, 10, "5,000 events a second for 100 rooms of 10 members"),
+    ] {
+        let row = Row::new(Block::Source, &format!("source-{rate}-{members}"), title, "source");
+        let load = [("rooms", 100), ("members", members), ("rate", rate), ("seconds", either(10, 2))];
+        let row = row.load(&load).figure(Figure::Latency).rounds(3).among(&[ROOMCAST_HOMETRIP, HOMETRIP], None);
+        rows.push(if rate == 5_000 { row.goals(&[(ROOMCAST_HOMETRIP, Goal::AtMost(5.0))]) } else { row });
+    }
     rows
 }
 

@@ -41,6 +41,8 @@ pub fn figure(figure: Figure, load: &Load) -> Option<f64> {
         Figure::Cpu => load.server.as_ref()?.cpu_micros_per_unit,
         Figure::Memory => load.server.as_ref()?.kib_per_unit,
         Figure::Cycles => load.cycles.as_ref()?.last().map(|cycle| cycle.resident_kib),
+        Figure::Throughput => Some(load.events? / load.seconds),
+        Figure::Latency => load.latency_micros.as_ref()?.get("p99").map(|micros| micros / 1000.0),
         Figure::Storm => load.storm.as_ref().map(|storm| storm.all_back_seconds),
     }
 }

@@ -53,6 +53,10 @@ pub struct Measurement {
 /// What the load generator reports, as far as tables and charts read it.
 #[derive(Debug, Deserialize)]
 pub struct Load {
+    /// The wall clock of the measured part.
+    pub seconds: f64,
+    /// How many events, where there are any.
+    pub events: Option<f64>,
     /// What went wrong on the way, by kind.
     #[serde(default)]
     pub faults: BTreeMap<String, u64>,
@@ -69,7 +73,9 @@ pub struct Load {
 /// What the kernel says of the server.
 #[derive(Debug, Deserialize)]
 pub struct Server {
-    /// CPU time of all its threads, for each unit.
+    /// CPU time of all its threads.
+    pub cpu_seconds: Option<f64>,
+    /// The same, for each unit.
     pub cpu_micros_per_unit: Option<f64>,
     /// Growth of resident memory, for each unit.
     pub kib_per_unit: Option<f64>,

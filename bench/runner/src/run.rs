@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use serde_json::Value;
 
+use crate::broker::Broker;
 use crate::contenders::{Contender, Server};
-use crate::plan::{self, Block, Figure, Row};
+use crate::plan::{self, Block, Row};
 use crate::results::{Measurement, Run, VERSION};
 use crate::server::{Certificate, Process, SECRET, free_port, make_certificate, raise_descriptor_limit, spawn_on};
 use crate::{machine, report};
@@ -50,10 +51,21 @@ pub fn run(settings: &Settings) -> anyhow::Result<bool> {
     let cores = std::thread::available_parallelism()?.get();
     anyhow::ensure!(cores > LOAD_CORE, "two cores are needed: one for the server, one for the load");
     let root = &settings.root;
-    let certificate = make_certificate(&root.join("target/bench"))?;
     let mut rows = plan::rows(settings.quick);
     rows.retain(|row| settings.only.is_empty() || settings.only.contains(&row.block));
     let mut not_run = settings.not_run.clone();
+    let mut broker = None;
+    if rows.iter().any(|row| row.block == Block::Source) {
+        match Broker::start(root) {
+            Ok(started) => broker = Some(started),
+            Err(error) => {
+                for server in [Server::RoomcastHomeTrip, Server::HomeTrip, Server::BareConsumer] {
+                    not_run.insert(server.key().to_owned(), format!("{error:#}"));
+                }
+            }
+        }
+    }
+    let bench = Bench { root, certificate: make_certificate(&root.join("target/bench"))?, broker };
     for server in rows.iter().flat_map(|row| &row.contenders).map(|contender| contender.server) {
         if let Some(reason) = absent(settings, server) {
             not_run.entry(server.key().to_owned()).or_insert(reason);
@@ -92,7 +104,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<bool> {
             let mut contenders = row.contenders.clone();
             random.shuffle(&mut contenders);
             for contender in contenders {
-                let measurement = measure(root, &certificate, row, contender, round, &mut random);
+                let measurement = bench.measure(row, contender, round, &mut random);
                 println!("{:>6.0} s  {}", begin.elapsed().as_secs_f64(), line(row, &measurement)?);
                 run.measurements.push(measurement);
             }
@@ -102,6 +114,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<bool> {
     run.write(&settings.output)?;
     println!("\n{}", report::tables_of(std::slice::from_ref(&run))?);
     println!("results: {}", settings.output.display());
+    // The keys of everything that is the gateway begin so.
     let of_gateway = |measurement: &&Measurement| measurement.contender.starts_with(Server::Roomcast.key());
     let mut sound = true;
     for measurement in run.measurements.iter().filter(of_gateway) {
@@ -114,7 +127,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<bool> {
 /// Why this server cannot take part.
 fn absent(settings: &Settings, server: Server) -> Option<String> {
     let asked = settings.peers.as_ref().is_none_or(|peers| peers.iter().any(|peer| peer == server.key()));
-    if !asked && server != Server::Roomcast && !server.is_limit() {
+    if !asked && !server.is_gateway() && !server.is_limit() {
         return Some("not asked for".to_owned());
     }
     let program = server.program(&settings.root);
@@ -122,42 +135,65 @@ fn absent(settings: &Settings, server: Server) -> Option<String> {
         .then(|| format!("{} is not there", program.strip_prefix(&settings.root).unwrap_or(&program).display()))
 }
 
-fn measure(
-    root: &Path,
-    certificate: &Certificate,
-    row: &Row,
-    contender: Contender,
-    round: usize,
-    random: &mut fastrand::Rng,
-) -> Measurement {
-    let outcome = free_port(random)
-        .and_then(|port| Process::start(&contender, root, certificate, port))
-        .and_then(|server| load(root, certificate, row, contender, &server));
-    let (load, error) = match outcome {
-        Ok(load) => (load, None),
-        Err(error) => (Value::Null, Some(format!("{error:#}"))),
-    };
-    Measurement { row: row.id.clone(), round, contender: contender.key(), load, error }
+/// What every figure needs.
+struct Bench<'a> {
+    root: &'a Path,
+    certificate: Certificate,
+    broker: Option<Broker>,
 }
 
-/// Runs the load generator; what it says counts even where it found faults.
-fn load(
-    root: &Path,
-    certificate: &Certificate,
-    row: &Row,
-    contender: Contender,
-    server: &Process,
-) -> anyhow::Result<Value> {
-    let mut command = Command::new("timeout");
-    command.arg(PATIENCE_SECS.to_string()).arg(root.join("target/release/roomcast-load"));
-    command.arg(row.scenario).args(["--url", &contender.url(server.port)]);
-    command.args(["--dialect", contender.dialect.argument(), "--secret", SECRET, "--json"]);
-    command.args(["--pid", &server.id().to_string(), "--cpu", &LOAD_CORE.to_string()]).args(&row.options);
-    if contender.tls {
-        command.arg("--ca").arg(&certificate.chain);
+impl Bench<'_> {
+    /// One fresh server under one load.
+    fn measure(&self, row: &Row, contender: Contender, round: usize, random: &mut fastrand::Rng) -> Measurement {
+        let outcome = match contender.server {
+            Server::BareConsumer => self.consume(row),
+            Server::Roomcast
+            | Server::RoomcastHomeTrip
+            | Server::Limit
+            | Server::CoalescingLimit
+            | Server::Node
+            | Server::Socketioxide
+            | Server::Centrifuge
+            | Server::HomeTrip => free_port(random).and_then(|port| self.serve(row, contender, port)),
+        };
+        let (load, error) = match outcome {
+            Ok(load) => (load, None),
+            Err(error) => (Value::Null, Some(format!("{error:#}"))),
+        };
+        Measurement { row: row.id.clone(), round, contender: contender.key(), load, error }
     }
+
+    fn serve(&self, row: &Row, contender: Contender, port: u16) -> anyhow::Result<Value> {
+        let broker = self.broker.as_ref().filter(|_| row.block == Block::Source);
+        let server = Process::start(&contender, self.root, &self.certificate, broker, port)?;
+        let mut command = Command::new("timeout");
+        command.arg(PATIENCE_SECS.to_string()).arg(self.root.join("target/release/roomcast-load"));
+        command.arg(row.scenario).args(["--url", &contender.url(server.port)]);
+        command.args(["--dialect", contender.dialect.argument(), "--secret", SECRET, "--json"]);
+        command.args(["--pid", &server.id().to_string(), "--cpu", &LOAD_CORE.to_string()]).args(&row.options);
+        if contender.tls {
+            command.arg("--ca").arg(&self.certificate.chain);
+        }
+        if let Some(broker) = broker {
+            command.args(["--amqp", &broker.url]);
+        }
+        figures(&[LOAD_CORE], &mut command)
+    }
+
+    /// The consumer that only acknowledges fills its queue, empties it and measures itself.
+    fn consume(&self, row: &Row) -> anyhow::Result<Value> {
+        let broker = self.broker.as_ref().context("there is no broker")?;
+        let mut command = Server::BareConsumer.command(self.root, 0, 1);
+        let events = row.options.iter().skip_while(|option| *option != "--events").take(2);
+        command.args(["--amqp", &broker.url]).args(events);
+        figures(&[0], &mut command)
+    }
+}
+
+/// What a program that measures prints; it counts even where it found faults.
+fn figures(cores: &[usize], command: &mut Command) -> anyhow::Result<Value> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let output = spawn_on(&[LOAD_CORE], &mut command)?.wait_with_output()?;
+    let output = spawn_on(cores, command)?.wait_with_output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     if output.stdout.is_empty() {
         anyhow::bail!("{}: {}", output.status, said.trim());
@@ -173,11 +209,7 @@ fn line(row: &Row, measurement: &Measurement) -> anyhow::Result<String> {
     }
     let Some(load) = measurement.figures()? else { return Ok(name) };
     let figure = report::figure(row.figure, &load).map_or("-".to_owned(), |figure| format!("{figure:.2}"));
-    let unit = match row.figure {
-        Figure::Cpu => "us",
-        Figure::Memory | Figure::Cycles => "KiB",
-        Figure::Storm => "s",
-    };
+    let unit = row.figure.unit();
     let faults: Vec<String> =
         load.faults.iter().filter(|(_, count)| **count > 0).map(|(kind, count)| format!("{count} {kind}")).collect();
     Ok(format!("{name}  {figure} {unit}  {}", faults.join(", ")))

@@ -1,5 +1,6 @@
 //! A server as a child process on the cores that it is given. Knows how to start, wait and end; not what is measured.
 
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -9,7 +10,8 @@ use anyhow::Context;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-use crate::contenders::Contender;
+use crate::broker::Broker;
+use crate::contenders::{Contender, Server};
 
 /// How long a server may take to listen, and to end.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -36,16 +38,37 @@ pub struct Process {
 
 impl Process {
     /// Starts the contender on the first cores and waits until it listens.
-    pub fn start(contender: &Contender, root: &Path, certificate: &Certificate, port: u16) -> anyhow::Result<Self> {
+    pub fn start(
+        contender: &Contender,
+        root: &Path,
+        certificate: &Certificate,
+        broker: Option<&Broker>,
+        port: u16,
+    ) -> anyhow::Result<Self> {
         let mut command = contender.server.command(root, port, contender.shards);
         command.env("JWT_SECRET", SECRET).stdin(Stdio::null()).stdout(Stdio::null());
         if contender.tls {
             command.env("TLS_CERT_FILE", &certificate.chain).env("TLS_KEY_FILE", &certificate.key);
         }
+        if let Some(broker) = broker {
+            command.env("RABBITMQ_URL", &broker.url);
+        }
         let cores: Vec<usize> = (0..contender.shards).collect();
         let child = spawn_on(&cores, &mut command)?;
         let mut process = Self { child, port };
-        process.wait_until_it_listens().with_context(|| format!("{} did not start", contender.label()))?;
+        let is_ready = match contender.server {
+            // It listens before it has its broker; the others have theirs first.
+            Server::RoomcastHomeTrip => has_its_broker,
+            Server::Roomcast
+            | Server::Limit
+            | Server::CoalescingLimit
+            | Server::Node
+            | Server::Socketioxide
+            | Server::Centrifuge
+            | Server::HomeTrip
+            | Server::BareConsumer => listens,
+        };
+        process.wait_until(is_ready).with_context(|| format!("{} did not start", contender.label()))?;
         Ok(process)
     }
 
@@ -54,13 +77,13 @@ impl Process {
         self.child.id()
     }
 
-    fn wait_until_it_listens(&mut self) -> anyhow::Result<()> {
+    fn wait_until(&mut self, is_ready: fn(u16) -> bool) -> anyhow::Result<()> {
         let begin = Instant::now();
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
+        while !is_ready(self.port) {
             if let Some(status) = self.child.try_wait()? {
                 anyhow::bail!("it ended with {status}");
             }
-            anyhow::ensure!(begin.elapsed() < PATIENCE, "it does not listen after {} s", PATIENCE.as_secs());
+            anyhow::ensure!(begin.elapsed() < PATIENCE, "it is not ready after {} s", PATIENCE.as_secs());
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(())
@@ -91,6 +114,22 @@ impl Drop for Process {
             let _ = self.child.wait();
         }
     }
+}
+
+fn listens(port: u16) -> bool {
+    TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
+/// Whether the gateway says that it is ready, its broker included.
+fn has_its_broker(port: u16) -> bool {
+    let answer = || -> std::io::Result<[u8; 12]> {
+        let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        socket.write_all(b"GET /health/ready?strict=1 HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+        let mut status = [0; 12];
+        socket.read_exact(&mut status)?;
+        Ok(status)
+    };
+    answer().is_ok_and(|status| status.ends_with(b" 200"))
 }
 
 /// Starts a program that stays on these cores: a child begins where its parent is.

@@ -33,11 +33,7 @@ pub fn all(rows: &Rows) -> Vec<(&'static str, String)> {
 
 /// The contenders of a row, the least figure first; the limit as a line.
 fn panel(shown: &Shown) -> Panel {
-    let unit = match shown.row.figure {
-        Figure::Cpu => "µs",
-        Figure::Memory | Figure::Cycles => "KiB",
-        Figure::Storm => "s",
-    };
+    let unit = shown.row.figure.unit();
     let of_limit = |contender: &Contender| contender.server.is_limit();
     let bar = |contender: &Contender| {
         let cell = shown.cells.get(contender)?;

@@ -46,6 +46,8 @@ pub fn named(name: &str, rows: &Rows, runs: &[Run]) -> anyhow::Result<String> {
         "connections" => curve(&rows.of_block(Block::Connections), "connections"),
         "cycles" => cycles(rows),
         "storm" => storm(rows),
+        "throughput" => throughput(rows),
+        "latency" => latency(rows),
         "faults" => faults(rows),
         "machine" => machine(runs),
         _ => anyhow::bail!("there is no table `{name}`"),
@@ -106,11 +108,7 @@ fn cell(shown: &Shown, column: Contender) -> Option<&Cell> {
 }
 
 fn main_cell(shown: &Shown, column: Contender, cell: &Cell, show: Show) -> String {
-    let unit = match shown.row.figure {
-        Figure::Cpu => "µs",
-        Figure::Memory | Figure::Cycles => "KiB",
-        Figure::Storm => "s",
-    };
+    let unit = shown.row.figure.unit();
     let Some(ratio) =
         cell.ratios.filter(|_| column != LIMIT && shown.row.figure == Figure::Cpu && show != Show::Figures)
     else {
@@ -133,6 +131,7 @@ fn main_cell(shown: &Shown, column: Contender, cell: &Cell, show: Show) -> Strin
 fn goal_text(goal: Goal) -> String {
     match goal {
         Goal::Times(times) => format!("≤ {times}"),
+        Goal::AtLeastTimes(times) => format!("≥ {times}"),
         Goal::AtMost(most) => format!("≤ {most} KiB"),
     }
 }
@@ -224,6 +223,51 @@ fn storm(rows: &Rows) -> String {
         ]);
     }
     table.unless_empty()
+}
+
+/// How many events a second come from the broker to sockets.
+fn throughput(rows: &Rows) -> String {
+    let head = ["", "who", "events a second", "× a consumer that only acknowledges", "server's CPU for an event"];
+    let mut table = Table::new(head.map(str::to_owned).to_vec());
+    for shown in rows.of_block(Block::Source).into_iter().filter(|shown| shown.row.figure == Figure::Throughput) {
+        for (contender, cell) in &shown.cells {
+            let cpu = |load: &Load| Some(load.server.as_ref()?.cpu_seconds? / load.events? * 1e6);
+            let cpu = Spread::of(cell.loads.iter().filter_map(cpu));
+            let ratio = cell.ratios.filter(|_| shown.row.base != Some(*contender));
+            table.line(vec![
+                shown.row.title.clone(),
+                named_one(*contender, cell),
+                short(cell.figures.median),
+                ratio.map_or("–".to_owned(), |ratio| short(ratio.median)),
+                cpu.map_or("–".to_owned(), |cpu| format!("{} µs", short(cpu.median))),
+            ]);
+        }
+    }
+    table.unless_empty()
+}
+
+/// How long an event takes from the broker's publisher to a client.
+fn latency(rows: &Rows) -> String {
+    let mut table = Table::new(["", "who", "p50", "p99", "longest"].map(str::to_owned).to_vec());
+    for shown in rows.of_block(Block::Source).into_iter().filter(|shown| shown.row.figure == Figure::Latency) {
+        for (contender, cell) in &shown.cells {
+            let millis = |name| {
+                let of_load = |load: &Load| load.latency_micros.as_ref()?.get(name).copied();
+                let spread = Spread::of(cell.loads.iter().filter_map(of_load));
+                spread.map_or("–".to_owned(), |spread| format!("{} ms", short(spread.median / 1000.0)))
+            };
+            let name = named_one(*contender, cell);
+            table.line(vec![shown.row.title.clone(), name, millis("p50"), millis("p99"), millis("max")]);
+        }
+    }
+    table.unless_empty()
+}
+
+/// The contender's name, the gateway's in bold, with a mark where something went wrong.
+fn named_one(contender: Contender, cell: &Cell) -> String {
+    let label = contender.label();
+    let label = if contender.server.is_gateway() { format!("**{label}**") } else { label };
+    label + if cell.faults.is_empty() { "" } else { " ¹" }
 }
 
 /// What went wrong, and for whom.
@@ -371,7 +415,7 @@ mod tests {
 
     #[test]
     fn what_was_not_measured_has_no_table() {
-        for name in ["ratios", "polling", "members", "cycles", "storm", "faults"] {
+        for name in ["ratios", "polling", "members", "cycles", "storm", "throughput", "latency", "faults"] {
             check(name, &[], "");
         }
     }
