@@ -5,6 +5,7 @@ mod direct;
 mod polls;
 mod upgrades;
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -126,12 +127,37 @@ enum Found<'a> {
 pub struct Front {
     shared: Arc<Shared>,
     shard: usize,
+    tasks: Rc<Cell<usize>>,
+}
+
+/// Counts a task of the shard's runtime for as long as it lives.
+struct Task(Rc<Cell<usize>>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
 }
 
 impl Front {
     /// The front of this shard.
     pub fn new(shared: Arc<Shared>, shard: usize) -> Self {
-        Self { shared, shard }
+        Self { shared, shard, tasks: Rc::default() }
+    }
+
+    /// Whether nothing of the front's is under way: the shard then is alone in its thread, and may sleep without its runtime.
+    pub fn is_idle(&self) -> bool {
+        self.tasks.get() == 0
+    }
+
+    /// Starts a task on the shard's runtime. There is no other way to one.
+    fn spawn(&self, work: impl Future<Output = ()> + 'static) {
+        self.tasks.set(self.tasks.get() + 1);
+        let task = Task(self.tasks.clone());
+        tokio::task::spawn_local(async move {
+            work.await;
+            drop(task);
+        });
     }
 
     /// Whether connections begin with a TLS handshake.
@@ -143,7 +169,8 @@ impl Front {
     /// it has waited so long for its first byte.
     pub fn start(self: Rc<Self>, stream: std::net::TcpStream, peer: SocketAddr, head: Bytes, waited: Duration) {
         let first_head = self.shared.profile.limits.timeouts.head.saturating_sub(waited);
-        tokio::task::spawn_local(self.serve(stream, peer, head, first_head));
+        let serving = self.clone().serve(stream, peer, head, first_head);
+        self.spawn(serving);
     }
 
     async fn serve(self: Rc<Self>, stream: std::net::TcpStream, peer: SocketAddr, head: Bytes, first_head: Duration) {

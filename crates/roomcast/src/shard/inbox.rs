@@ -1,14 +1,16 @@
 //! The way into a shard: its messages, and the bound on what waits there. Knows nothing of what the shard does with them.
 
-use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, OnceLock};
+use std::{fmt, io};
 
 use hub::codes::ErrorCode;
 use hub::emission::{Emission, Except, Payload, Sending, Target};
 use hub::names::{EventName, NamespaceId, RoomName, SocketId, UserId};
 use hub::rules::Reply;
+use rustix::event::EventfdFlags;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::acceptor::Listener;
@@ -236,6 +238,30 @@ impl fmt::Debug for Inbox {
 struct Room {
     used: AtomicUsize,
     freed: Notify,
+    bell: Bell,
+}
+
+/// Wakes a shard that sleeps in its own epoll set, where its runtime would not notice what comes.
+#[derive(Default)]
+struct Bell {
+    /// The shard sleeps, or is about to.
+    listens: AtomicBool,
+    /// What it watches in its sleep: an eventfd, made by the shard.
+    event: OnceLock<OwnedFd>,
+}
+
+impl Bell {
+    /// For the sender, after it has put something in. It and the shard each write first and look second, so that one of them sees the other.
+    fn ring(&self) {
+        fence(Ordering::SeqCst);
+        if self.listens.load(Ordering::Relaxed)
+            && self.listens.swap(false, Ordering::Relaxed)
+            && let Some(event) = self.event.get()
+        {
+            // It can fail only where a ring is pending already.
+            let _ = rustix::io::write(event, &1_u64.to_ne_bytes());
+        }
+    }
 }
 
 /// The receiving side.
@@ -262,7 +288,7 @@ pub fn inbox() -> (Inbox, Receiver) {
     // bytes by the same `Room`, so that those of a handler can be carried out as soon as it has run.
     let (sender, receiver) = mpsc::unbounded_channel();
     let (deeds, to_do) = mpsc::unbounded_channel();
-    let room = Arc::new(Room { used: AtomicUsize::new(0), freed: Notify::new() });
+    let room = Arc::new(Room { used: AtomicUsize::new(0), freed: Notify::new(), bell: Bell::default() });
     (Inbox { sender, deeds, room: room.clone() }, Receiver { receiver, deeds: to_do, room })
 }
 
@@ -278,6 +304,7 @@ impl Inbox {
         }
         // A shard that is gone means that the process is ending; its messages have no one to go to.
         let _ = self.sender.send(message);
+        self.room.bell.ring();
     }
 
     /// Has the shard do something with a client of the program's, after what it was given to do before.
@@ -291,7 +318,7 @@ impl Inbox {
             }
             self.room.used.fetch_add(bytes + EVENT_OVERHEAD_BYTES, Ordering::AcqRel);
         }
-        let _ = self.deeds.send(deed);
+        self.hand_over(deed);
         Ok(())
     }
 
@@ -301,7 +328,12 @@ impl Inbox {
         if let Some(bytes) = deed.act.size() {
             self.room.used.fetch_add(bytes + EVENT_OVERHEAD_BYTES, Ordering::AcqRel);
         }
+        self.hand_over(deed);
+    }
+
+    fn hand_over(&self, deed: Deed) {
         let _ = self.deeds.send(deed);
+        self.room.bell.ring();
     }
 
     /// Puts an event in as soon as there is room.
@@ -342,6 +374,27 @@ impl Receiver {
     /// The next message that is there already.
     pub fn try_recv(&mut self) -> Option<Message> {
         self.receiver.try_recv().ok()
+    }
+
+    /// The descriptor that is readable, once, for each time that something comes while the shard [sleeps](Self::fall_asleep).
+    ///
+    /// # Errors
+    /// The process has no descriptor left.
+    pub fn bell(&self) -> io::Result<&OwnedFd> {
+        let event = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(self.room.bell.event.get_or_init(|| event))
+    }
+
+    /// Has the bell rung for what comes from now on. Returns whether nothing is there already, so that the shard may sleep.
+    pub fn fall_asleep(&self) -> bool {
+        self.room.bell.listens.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        self.receiver.is_empty() && self.deeds.is_empty()
+    }
+
+    /// The shard looks for itself again.
+    pub fn wake_up(&self) {
+        self.room.bell.listens.store(false, Ordering::Relaxed);
     }
 
     /// The next deed that is there already.

@@ -1,6 +1,7 @@
 //! What comes from the sockets: a helping for each in turn, out of TLS where it is in between, and taken apart into messages. Knows no dialect.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use wire::ws::{Feed, Flow, Incoming};
 
@@ -12,8 +13,8 @@ use super::transport::{Deciphered, Tls};
 use super::{Doom, MESSAGES_PER_READ, Shard};
 
 impl Shard {
-    /// Reads what the sockets have, as far as one turn goes.
-    pub(super) fn read_ready(&mut self, ready: &mut Vec<Readiness>, front: &Rc<Front>) {
+    /// Reads what the sockets have, as far as one turn goes. Waits so long for the first of them to have something.
+    pub(super) fn read_ready(&mut self, wait: Duration, ready: &mut Vec<Readiness>, front: &Rc<Front>) {
         for _ in 0..self.unread.len() {
             let Some(key) = self.unread.pop_front() else { break };
             if self.slots.is_current(key) {
@@ -21,9 +22,13 @@ impl Shard {
                 self.read(key);
             }
         }
-        match self.slots.poll(ready) {
+        match self.slots.poll(wait, ready) {
             Ok(more) => self.more_ready = more,
             Err(error) => panic!("the epoll set of a shard is broken: {error}"),
+        }
+        self.inbox.wake_up();
+        if !wait.is_zero() {
+            self.clock.tick();
         }
         for Readiness { key, readable, writable, ended } in ready.drain(..) {
             if key == LISTENER {

@@ -6,9 +6,10 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use bytes::Bytes;
-use rustix::event::epoll;
+use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
@@ -28,6 +29,9 @@ const GATHER_MAX_BYTES: usize = 32 * 1024;
 
 /// What stands for the listener among the keys: no slot has this number.
 pub const LISTENER: ConnectionKey = ConnectionKey { slot: u32::MAX, generation: u32::MAX };
+
+/// What stands for the inbox's bell in the epoll set: the key of no slot.
+const BELL: u64 = u32::MAX as u64;
 
 /// Sockets told of by one look at the epoll set.
 pub const READY_MAX: usize = 256;
@@ -150,6 +154,15 @@ pub struct Readiness {
 /// The process has no descriptor left.
 pub fn epoll_set() -> io::Result<OwnedFd> {
     Ok(epoll::create(epoll::CreateFlags::CLOEXEC)?)
+}
+
+/// Watches the bell of a shard's inbox, which stands for no slot: all it does is to end a [`Slots::poll`] that waits.
+///
+/// # Errors
+/// The descriptor cannot be watched.
+pub fn watch_bell(epoll: &OwnedFd, bell: &OwnedFd) -> io::Result<()> {
+    let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+    Ok(epoll::add(epoll, bell, epoll::EventData::new_u64(BELL), flags)?)
 }
 
 /// The slots of one shard, their descriptors' epoll set and the arena of the tick.
@@ -495,15 +508,16 @@ impl Slots {
         }
     }
 
-    /// The sockets that have something to tell, [`READY_MAX`] at most. Returns whether there may be more, which no edge will tell again.
+    /// The sockets that have something to tell, [`READY_MAX`] at most; waits so long for the first. Returns whether there may be more,
+    /// which no edge will tell again.
     ///
     /// # Errors
     /// The epoll set itself fails.
-    pub fn poll(&mut self, out: &mut Vec<Readiness>) -> io::Result<bool> {
+    pub fn poll(&mut self, wait: Duration, out: &mut Vec<Readiness>) -> io::Result<bool> {
         out.clear();
         self.ready.clear();
-        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.ready), Some(&now)) {
+        let wait = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: wait.subsec_nanos().into() };
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.ready), Some(&wait)) {
             Ok(_) => {}
             Err(Errno::INTR) => return Ok(true),
             Err(error) => return Err(error.into()),

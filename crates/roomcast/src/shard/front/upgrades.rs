@@ -162,7 +162,7 @@ impl Front {
         };
         let upgrade = hyper::upgrade::on(request);
         let inbox = self.shared.inboxes[owner].clone();
-        tokio::task::spawn_local(async move {
+        self.spawn(async move {
             let Ok(upgraded) = upgrade.await else { return };
             let Ok(parts) = upgraded.downcast::<Patient>() else { return };
             let (transport, unread) = parts.io.into_inner();
