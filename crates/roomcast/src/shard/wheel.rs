@@ -24,29 +24,31 @@ pub struct Wheel {
     occupied: [u64; BUCKETS / 64],
     /// The next bucket to look at, counted from time 0.
     next_bucket: u64,
+    /// Nothing is due before: known, so that a turn of the shard costs no walk.
+    look_ms: u64,
 }
 
 impl Wheel {
     /// An empty wheel at this time.
     pub fn new(now_ms: u64) -> Self {
         let buckets = (0..BUCKETS).map(|_| Vec::new()).collect();
-        Self { buckets, occupied: [0; BUCKETS / 64], next_bucket: now_ms / BUCKET_MS }
+        Self { buckets, occupied: [0; BUCKETS / 64], next_bucket: now_ms / BUCKET_MS, look_ms: u64::MAX }
     }
 
     /// Adds a deadline. One that is past comes by at the next look.
     pub fn insert(&mut self, key: ConnectionKey, at_ms: u64) {
         let bucket = (at_ms / BUCKET_MS).max(self.next_bucket);
-        self.put(bucket, Entry { key, at_ms });
-    }
-
-    fn put(&mut self, bucket: u64, entry: Entry) {
         let index = (bucket % BUCKETS as u64) as usize;
-        self.buckets[index].push(entry);
+        self.buckets[index].push(Entry { key, at_ms });
         self.occupied[index / 64] |= 1 << (index % 64);
+        self.look_ms = self.look_ms.min(at_ms);
     }
 
     /// Takes out what is due at `now_ms`.
     pub fn expire(&mut self, now_ms: u64, due: &mut Vec<ConnectionKey>) {
+        if now_ms < self.look_ms {
+            return;
+        }
         let end = (now_ms / BUCKET_MS).max(self.next_bucket);
         let first = self.next_bucket.max(end.saturating_sub(BUCKETS as u64));
         for bucket in first..=end {
@@ -70,11 +72,16 @@ impl Wheel {
             }
         }
         self.next_bucket = self.next_bucket.max(end);
+        self.look_ms = self.find_look_ms().unwrap_or(u64::MAX);
     }
 
     /// When to look again: at the nearest deadline, or, where the next bucket that holds something holds later turns' alone, when it is
     /// over. `None` for an empty wheel.
     pub fn next_look_ms(&self) -> Option<u64> {
+        (self.look_ms < u64::MAX).then_some(self.look_ms)
+    }
+
+    fn find_look_ms(&self) -> Option<u64> {
         let start = (self.next_bucket % BUCKETS as u64) as usize;
         // 64 buckets at a time, the first word from `start` on and, last, again up to it.
         for step in 0..=BUCKETS / 64 {
