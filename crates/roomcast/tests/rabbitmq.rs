@@ -274,6 +274,32 @@ async fn an_event_that_is_not_through_is_not_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_comes_whole_and_in_order_and_what_is_not_through_stays() {
+    let broker = Broker::shared();
+    let (setup, backend) = (Setup::new(broker, "backlog"), Backend::to(broker).await);
+    setup.start_connected().await.stop().await;
+    for number in 0..1_000 {
+        // Among them some that no shard gets.
+        backend.publish(&setup, if number % 10 == 9 { "other" } else { "take.it" }, &number.to_string()).await;
+    }
+    let mut gateway = setup.start_connected().await;
+    let mut held = Vec::new();
+    for number in (0..1_000).filter(|number| number % 10 != 9) {
+        let event = gateway.next().await;
+        assert_eq!(text(&event).1, number.to_string());
+        if number % 7 == 3 {
+            held.push(event);
+        }
+    }
+    while gateway.metrics.rabbitmq_acked.get() < 1_000 - held.len() as u64 {
+        backend.waiting(&setup.queue()).await;
+    }
+    gateway.running.stop(Instant::now()).await;
+    let given_back = async { while backend.waiting(&setup.queue()).await != held.len() as u32 {} };
+    soon("what is held, and nothing else, to be back in the queue", given_back).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stop_finishes_what_is_in_hand() {
     let broker = Broker::shared();
     let (setup, backend) = (Setup::new(broker, "finish"), Backend::to(broker).await);

@@ -1,4 +1,5 @@
-//! Deliveries of one queue, one at a time and in order: asked what becomes of them, handed to the shards, acknowledged on completion.
+//! Deliveries of one queue, in order: asked what becomes of them, handed to the shards, acknowledged on completion. What has come already
+//! is handed over together, so that a shard is woken once for it; nothing waits for what has yet to come.
 //! The prefetch is the back-pressure: an event that is not through is not acknowledged, and the broker sends no more than that.
 
 use std::sync::Arc;
@@ -7,21 +8,20 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use futures_util::StreamExt;
-use futures_util::future::join_all;
+use futures_util::{FutureExt, StreamExt};
 use hub::emission::Emission;
 use hub::rules::{Arrival, FreshId, NewId, Origin, Outcome};
 
 use lapin::message::Delivery;
-use lapin::options::BasicAckOptions;
 use lapin::types::ShortString;
-use lapin::{Acker, BasicProperties, Consumer};
+use lapin::{BasicProperties, Consumer};
 use tokio::sync::{Notify, mpsc};
 
+use super::acks::Due;
 use super::dead_letter::DeadLetter;
 use super::{Sampled, Shared, unix_ms};
 use crate::fanout::Done;
-use crate::source::recent::{Identity, Seen};
+use crate::source::recent::{Identity, Recent, Seen};
 use crate::supervisor::Stop;
 
 /// What is going on with one queue on one connection.
@@ -75,7 +75,7 @@ impl Tally {
 
 /// Counts as in hand for as long as it lives.
 #[derive(Debug)]
-struct InHand(Arc<Tally>);
+pub(super) struct InHand(Arc<Tally>);
 
 impl InHand {
     fn new(tally: &Arc<Tally>) -> Self {
@@ -90,13 +90,6 @@ impl Drop for InHand {
             self.0.empty.notify_waiters();
         }
     }
-}
-
-/// An acknowledgement that is due.
-#[derive(Debug)]
-pub(super) struct Due {
-    acker: Acker,
-    _in_hand: InHand,
 }
 
 /// A delivery's way back to the broker. Dropped without [`Receipt::settle`], the delivery stays unacknowledged.
@@ -114,25 +107,11 @@ impl Receipt {
     }
 }
 
-/// Acknowledgements that are written at a time.
-const ACKS_AT_A_TIME: usize = 256;
-
-/// Acknowledges what is due, in the order in which it comes, for as long as anything may come. What waits is bounded by the prefetch.
-pub(super) async fn acknowledge(shared: Arc<Shared>, mut due: mpsc::UnboundedReceiver<Due>) -> anyhow::Result<()> {
-    let mut batch = Vec::with_capacity(ACKS_AT_A_TIME);
-    while due.recv_many(&mut batch, ACKS_AT_A_TIME).await > 0 {
-        for result in join_all(batch.iter().map(|due| due.acker.ack(BasicAckOptions::default()))).await {
-            if result.context("cannot acknowledge a delivery")? {
-                shared.wiring.metrics.rabbitmq_acked.inc();
-            }
-        }
-        batch.clear();
-    }
-    Ok(())
-}
-
 /// How often a redelivery was seen, for the log.
 static REDELIVERED: Sampled = Sampled::new();
+
+/// Deliveries that are looked at before the shards get them: a fraction of a millisecond's work.
+const DELIVERIES_AT_A_TIME: usize = 64;
 
 /// Consumes one queue.
 pub(super) struct Intake {
@@ -144,18 +123,20 @@ pub(super) struct Intake {
 
 /// A delivery on its way to the shards. Cut off before they have all of it, it was not delivered: it is not acknowledged then, and its identity
 /// is forgotten, so that the broker's next delivery of it goes out.
-struct Handover<'a> {
-    shared: &'a Shared,
-    identity: Option<&'a Identity>,
+struct Handover {
+    recent: Arc<Recent<Receipt>>,
+    identity: Option<Identity>,
     complete: Arc<AtomicBool>,
+    emissions: Vec<Emission>,
+    done: Done,
 }
 
-impl Drop for Handover<'_> {
+impl Drop for Handover {
     fn drop(&mut self) {
         if !self.complete.load(Ordering::Acquire)
-            && let Some(identity) = self.identity
+            && let Some(identity) = &self.identity
         {
-            self.shared.recent.forget(identity);
+            self.recent.forget(identity);
         }
     }
 }
@@ -166,28 +147,48 @@ impl Intake {
     /// # Errors
     /// The consumer has ended: the connection is lost, or the broker has cancelled it.
     pub(super) async fn run(self, mut consumer: Consumer, mut stop: Stop) -> anyhow::Result<()> {
+        let mut handovers = Vec::with_capacity(DELIVERIES_AT_A_TIME);
         loop {
             self.tally.idle.store(true, Ordering::Relaxed);
-            let delivery = tokio::select! {
+            let mut delivery = tokio::select! {
                 biased;
                 _ = stop.requested() => return Ok(()),
                 delivery = consumer.next() => delivery,
             };
             self.tally.idle.store(false, Ordering::Relaxed);
-            match delivery {
-                Some(Ok(delivery)) => self.take(delivery).await?,
-                Some(Err(error)) => return Err(error).with_context(|| format!("queue {}", self.tally.name)),
-                None => bail!("RabbitMQ cancelled the consumer of queue {}: was the queue deleted?", self.tally.name),
+            for more in (0..DELIVERIES_AT_A_TIME).rev() {
+                if let Some(letter) = self.take(self.delivery(delivery)?, &mut handovers) {
+                    // The dead letters may be stuck: what came before this one does not wait for them.
+                    self.hand_over(&mut handovers).await;
+                    self.letters.send(letter).await.ok().context("dead letters are not taken any more")?;
+                }
+                if more == 0 {
+                    break;
+                }
+                match consumer.next().now_or_never() {
+                    Some(next) => delivery = next,
+                    None => break,
+                }
             }
+            self.hand_over(&mut handovers).await;
         }
     }
 
-    async fn take(&self, delivery: Delivery) -> anyhow::Result<()> {
-        let Delivery { exchange, routing_key: key, redelivered, properties, data, acker, .. } = delivery;
+    fn delivery(&self, next: Option<lapin::Result<Delivery>>) -> anyhow::Result<Delivery> {
+        match next {
+            Some(delivery) => delivery.with_context(|| format!("queue {}", self.tally.name)),
+            None => bail!("RabbitMQ cancelled the consumer of queue {}: was the queue deleted?", self.tally.name),
+        }
+    }
+
+    /// Finds out what becomes of a delivery: a handover, a dead letter, or nothing.
+    fn take(&self, delivery: Delivery, handovers: &mut Vec<Handover>) -> Option<DeadLetter> {
+        let Delivery { delivery_tag, exchange, routing_key: key, redelivered, properties, data, .. } = delivery;
         let (began, now_unix_ms) = (Instant::now(), unix_ms());
         let metrics = &self.shared.wiring.metrics;
         let queue = &self.tally.name;
-        let receipt = Receipt { due: Due { acker, _in_hand: InHand::new(&self.tally) }, acks: self.acks.clone() };
+        let due = Due { tag: delivery_tag, in_hand: Some(InHand::new(&self.tally)) };
+        let receipt = Receipt { due, acks: self.acks.clone() };
         self.tally.received.fetch_add(1, Ordering::Relaxed);
         metrics.rabbitmq_deliveries.inc();
         if redelivered {
@@ -214,24 +215,30 @@ impl Intake {
         match outcome {
             Outcome::Sent { emissions, once } => {
                 let identity = identity(once, queue, &key, &properties);
-                self.send(emissions, identity, receipt, began).await;
+                handovers.extend(self.handover(emissions, identity, receipt, began));
+                None
             }
             Outcome::Ignored { reason } => {
                 tracing::debug!(%queue, %key, reason, "ignored");
                 self.shared.count_ignored(key.as_str());
                 receipt.settle();
+                None
             }
             Outcome::Poison { reason } => {
                 let queue = queue.clone();
-                let letter = DeadLetter { queue, exchange, key, body, properties, reason, receipt };
-                self.letters.send(letter).await.ok().context("dead letters are not taken any more")?;
+                Some(DeadLetter { queue, exchange, key, body, properties, reason, receipt })
             }
         }
-        Ok(())
     }
 
-    /// Hands an event to the shards; it is acknowledged when the last of them is through with it.
-    async fn send(&self, emissions: Vec<Emission>, identity: Option<Identity>, receipt: Receipt, began: Instant) {
+    /// Prepares an event for the shards; it is acknowledged when the last of them is through with it. Nothing where it is a repeat.
+    fn handover(
+        &self,
+        emissions: Vec<Emission>,
+        identity: Option<Identity>,
+        receipt: Receipt,
+        began: Instant,
+    ) -> Option<Handover> {
         let metrics = self.shared.wiring.metrics.clone();
         let receipt = match &identity {
             None => receipt,
@@ -239,20 +246,19 @@ impl Intake {
                 Seen::New(receipt) => receipt,
                 Seen::Underway => {
                     metrics.rabbitmq_repeats.inc();
-                    return;
+                    return None;
                 }
                 Seen::Sent(receipt) => {
                     metrics.rabbitmq_repeats.inc();
                     receipt.settle();
-                    return;
+                    return None;
                 }
             },
         };
         let complete = Arc::new(AtomicBool::new(false));
-        let handover = Handover { shared: &self.shared, identity: identity.as_ref(), complete: complete.clone() };
-        let (recent, id) = (self.shared.recent.clone(), identity.clone());
+        let (recent, id, completed) = (self.shared.recent.clone(), identity.clone(), complete.clone());
         let done = Done::new(move |_| {
-            if !complete.load(Ordering::Acquire) {
+            if !completed.load(Ordering::Acquire) {
                 return;
             }
             metrics.rabbitmq_to_socket_seconds.observe(began.elapsed().as_secs_f64());
@@ -261,11 +267,17 @@ impl Intake {
             repeats.into_iter().for_each(Receipt::settle);
         });
         tracing::trace!(event_id = done.id(), queue = %self.tally.name, emissions = emissions.len(), "routed");
-        // Held until the flag stands, so that it cannot fire before.
-        let held = done.clone();
-        self.shared.wiring.publisher.publish(emissions, Some(done)).await;
-        handover.complete.store(true, Ordering::Release);
-        drop(held);
+        Some(Handover { recent: self.shared.recent.clone(), identity, complete, emissions, done })
+    }
+
+    /// Hands events to the shards, in order, as fast as they take them.
+    async fn hand_over(&self, handovers: &mut Vec<Handover>) {
+        for mut handover in handovers.drain(..) {
+            // The handover holds on to the completion until the flag stands, so that it cannot fire before.
+            let (emissions, done) = (std::mem::take(&mut handover.emissions), handover.done.clone());
+            self.shared.wiring.publisher.publish(emissions, Some(done)).await;
+            handover.complete.store(true, Ordering::Release);
+        }
     }
 }
 

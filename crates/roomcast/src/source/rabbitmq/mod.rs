@@ -1,6 +1,7 @@
 //! RabbitMQ as a source: topic exchange in, acknowledgement on completion, dead letters, and confirmed publishing. This file wires the parts
 //! together; each of them stands in a room of its own. Knows no rule and no room of the gateway's: a closure says what becomes of a delivery.
 
+mod acks;
 mod consume;
 mod dead_letter;
 mod once;

@@ -17,7 +17,8 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout, timeout_at};
 
-use super::consume::{Due, Intake, Tally, acknowledge};
+use super::acks::{Due, acknowledge};
+use super::consume::{Intake, Tally};
 use super::watch::{Canary, look};
 use super::{Shared, dead_letter, topology};
 use crate::supervisor::{Fault, Link, Stop};
@@ -214,9 +215,9 @@ impl Taking {
             let intake = Intake { shared: shared.clone(), tally, acks: acks.clone(), letters: letters.clone() };
             taking.intakes.spawn(intake.run(consumer, stop.clone()));
         }
-        taking.helpers.spawn(acknowledge(shared.clone(), due));
+        taking.helpers.spawn(acknowledge(shared.clone(), taking.channel.clone(), due));
         taking.helpers.spawn(dead_letter::keep(shared.clone(), dead, stop.clone()));
-        taking.helpers.spawn(canary.run(shared.clone()));
+        taking.helpers.spawn(canary.run(shared.clone(), acks));
         taking.helpers.spawn(look(shared.clone(), connection.clone(), taking.tallies.clone()));
         Ok(taking)
     }

@@ -11,8 +11,10 @@ use hub::profile::Consumers;
 use lapin::options::{BasicConsumeOptions, QueueDeclareOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Connection, Consumer};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::acks::Due;
 use super::consume::Tally;
 use super::publish::{Message, Said};
 use super::{Shared, topology};
@@ -46,7 +48,7 @@ impl Canary {
     ///
     /// # Errors
     /// [`Fault::Deaf`] once one does not.
-    pub(super) async fn run(mut self, shared: Arc<Shared>) -> anyhow::Result<()> {
+    pub(super) async fn run(mut self, shared: Arc<Shared>, acks: mpsc::UnboundedSender<Due>) -> anyhow::Result<()> {
         let mut last_good = Instant::now();
         for number in 0_u64.. {
             sleep(EVERY).await;
@@ -56,7 +58,7 @@ impl Canary {
             let said = timeout(DEAF_AFTER, shared.publishing.send(message)).await.unwrap_or(Said::Nothing);
             match said {
                 Said::Stored => {
-                    self.hear(text.as_bytes()).await?;
+                    self.hear(text.as_bytes(), &acks).await?;
                     last_good = Instant::now();
                 }
                 // It is short of memory or disk and takes nothing from anyone; health says so.
@@ -71,12 +73,17 @@ impl Canary {
         Ok(())
     }
 
-    async fn hear(&mut self, sent: &[u8]) -> anyhow::Result<()> {
+    async fn hear(&mut self, sent: &[u8], acks: &mpsc::UnboundedSender<Due>) -> anyhow::Result<()> {
         let heard = timeout(DEAF_AFTER, async {
             loop {
                 match self.consumer.next().await {
-                    Some(Ok(delivery)) if delivery.data == sent => return Ok(()),
-                    Some(Ok(_)) => {}
+                    Some(Ok(delivery)) => {
+                        // It has a number on the channel, too, over which the acknowledgements of the others have to get.
+                        let _ = acks.send(Due { tag: delivery.delivery_tag, in_hand: None });
+                        if delivery.data == sent {
+                            return Ok(());
+                        }
+                    }
                     Some(Err(error)) => return Err(error).context("the canary"),
                     None => anyhow::bail!("RabbitMQ cancelled the canary's consumer"),
                 }
