@@ -21,6 +21,8 @@ pub enum Scenario {
     Storm,
     /// Clients come and go, or join and leave rooms, again and again: what stays behind?
     Churn,
+    /// A service publishes to RabbitMQ, and the gateway brings it to rooms: how many, and how long do they take?
+    Source,
 }
 
 /// What comes and goes.
@@ -42,6 +44,7 @@ impl Scenario {
             Self::Ack => "ack",
             Self::Churn => "churn",
             Self::Storm => "storm",
+            Self::Source => "source",
         }
     }
 }
@@ -64,7 +67,9 @@ impl Scenario {
   The memory of 10,000 idle plain WebSocket clients:
     roomcast-load idle --url ws://127.0.0.1:3000 --dialect plain --secret \"$JWT_SECRET\" --connections 10000 --pid \"$(pidof roomcast)\"
   10,000 round trips of 100 clients, 8 at a time, as JSON:
-    roomcast-load ack --url http://127.0.0.1:3000 --secret \"$JWT_SECRET\" --connections 100 --window 8 --json"
+    roomcast-load ack --url http://127.0.0.1:3000 --secret \"$JWT_SECRET\" --connections 100 --window 8 --json
+  5,000 events a second from RabbitMQ into 100 conversations of `roomcast serve --profile hometrip`:
+    roomcast-load source --url http://127.0.0.1:3002 --dialect hometrip --secret \"$JWT_SECRET\" --amqp \"$RABBITMQ_URL\" --rooms 100 --rate 5000"
 )]
 pub struct Arguments {
     /// What the clients do
@@ -131,6 +136,15 @@ pub struct Arguments {
     /// The certificate authorities (PEM) that a server's certificate is checked with [default: the system's]
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
+    /// source: the gateway's RabbitMQ, amqp://user:password@host:port
+    #[arg(long, value_name = "URL")]
+    pub amqp: Option<String>,
+    /// source: the topic exchange that is published to
+    #[arg(long, value_name = "NAME", default_value = "hometrip_events")]
+    pub exchange: String,
+    /// source: with this routing key
+    #[arg(long, value_name = "KEY", default_value = "message.sent")]
+    pub key: String,
     /// Gives up what is due when nothing at all has come for so long
     #[arg(long, value_name = "S", default_value_t = 10)]
     pub patience: u64,

@@ -158,6 +158,15 @@ impl Checker {
         self.sent[index] - 1
     }
 
+    /// So many events more are sent by somebody else, round the rooms from where the last ones ended; gives how many there are altogether.
+    pub fn expect(&mut self, events: u64, rooms: u32) -> u64 {
+        let before: u64 = self.sent.iter().map(|sent| u64::from(*sent)).sum();
+        for event in before..before + events {
+            self.next_of((event % u64::from(rooms)) as u32);
+        }
+        before + events
+    }
+
     /// Events sent to a room so far.
     pub fn sent(&self, room: u32) -> u32 {
         self.sent.get(room as usize).copied().unwrap_or(0)

@@ -180,7 +180,9 @@ fn greeting(plan: &Plan, who: Who<'_>) -> String {
     let query = plan.dialect.query(who.token);
     match plan.dialect {
         Dialect::Polling => plan.target.poll(&query, None),
-        Dialect::SocketIo | Dialect::Plain | Dialect::Centrifuge | Dialect::Bare => plan.target.handshake(&query),
+        Dialect::SocketIo | Dialect::HomeTrip | Dialect::Plain | Dialect::Centrifuge | Dialect::Bare => {
+            plan.target.handshake(&query)
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use rustix::event::{Timespec, epoll};
 use rustix::fd::OwnedFd;
 use rustix::time::{ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 
-use crate::check::{Checker, PLAIN_SHAPE};
+use crate::check::Checker;
 use crate::client::{Client, Which};
 use crate::dialect::{Dialect, Stamper};
 use crate::link::Link;
@@ -72,7 +72,7 @@ impl Crowd {
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&set, &timer, epoll::EventData::new_u64(TIMER), flags)?;
         Ok(Self {
-            common: Common::new(plan.dialect, Checker::new(PLAIN_SHAPE)),
+            common: Common::new(plan.dialect, Checker::new(plan.dialect.shape())),
             plan,
             clients: Vec::new(),
             set,

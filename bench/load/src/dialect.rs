@@ -6,8 +6,8 @@ use std::io::Write;
 
 use clap::ValueEnum;
 
-use crate::check::ROOM_PREFIX;
-use crate::frames;
+use crate::check::{PLAIN_SHAPE, ROOM_PREFIX, Shape};
+use crate::{frames, source};
 
 /// The protocol that the clients speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -15,6 +15,9 @@ pub enum Dialect {
     /// Socket.IO over WebSocket
     #[value(name = "socket.io")]
     SocketIo,
+    /// Socket.IO over WebSocket, as the clients of the profile `hometrip` speak it: conversations and new messages
+    #[value(name = "hometrip")]
+    HomeTrip,
     /// Socket.IO over long-polling
     Polling,
     /// Plain JSON over WebSocket: {"type":"join","room":"r0"}
@@ -55,6 +58,7 @@ impl Dialect {
     pub fn name(self) -> &'static str {
         match self {
             Self::SocketIo => "socket.io",
+            Self::HomeTrip => "hometrip",
             Self::Polling => "polling",
             Self::Plain => "plain",
             Self::Centrifuge => "centrifuge",
@@ -62,10 +66,18 @@ impl Dialect {
         }
     }
 
+    /// Where its events carry what is checked.
+    pub fn shape(self) -> Shape {
+        match self {
+            Self::HomeTrip => source::SHAPE,
+            Self::SocketIo | Self::Polling | Self::Plain | Self::Centrifuge | Self::Bare => PLAIN_SHAPE,
+        }
+    }
+
     /// Where its servers answer, if the URL does not say.
     pub fn path(self) -> &'static str {
         match self {
-            Self::SocketIo | Self::Polling => "/socket.io/",
+            Self::SocketIo | Self::HomeTrip | Self::Polling => "/socket.io/",
             Self::Plain => "/ws",
             Self::Centrifuge => "/connection/websocket",
             Self::Bare => "/",
@@ -75,7 +87,7 @@ impl Dialect {
     /// The query of the handshake.
     pub fn query(self, token: Option<&str>) -> String {
         match (self, token) {
-            (Self::SocketIo, _) => "?EIO=4&transport=websocket".into(),
+            (Self::SocketIo | Self::HomeTrip, _) => "?EIO=4&transport=websocket".into(),
             (Self::Polling, _) => "?EIO=4&transport=polling".into(),
             (Self::Plain, Some(token)) => format!("?token={token}"),
             (Self::Plain, None) | (Self::Centrifuge | Self::Bare, _) => String::new(),
@@ -86,15 +98,17 @@ impl Dialect {
     pub fn speaks_first(self) -> bool {
         match self {
             Self::Centrifuge => true,
-            Self::SocketIo | Self::Polling | Self::Plain | Self::Bare => false,
+            Self::SocketIo | Self::HomeTrip | Self::Polling | Self::Plain | Self::Bare => false,
         }
     }
 
     /// Says who the client is.
     pub fn write_hello(self, out: &mut Vec<u8>, token: Option<&str>) {
         match (self, token) {
-            (Self::SocketIo | Self::Polling, Some(token)) => put(out, format_args!(r#"40{{"token":"{token}"}}"#)),
-            (Self::SocketIo | Self::Polling, None) => put(out, format_args!("40")),
+            (Self::SocketIo | Self::HomeTrip | Self::Polling, Some(token)) => {
+                put(out, format_args!(r#"40{{"token":"{token}"}}"#))
+            }
+            (Self::SocketIo | Self::HomeTrip | Self::Polling, None) => put(out, format_args!("40")),
             (Self::Centrifuge, Some(token)) => put(out, format_args!(r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#)),
             (Self::Centrifuge, None) => put(out, format_args!(r#"{{"id":1,"connect":{{}}}}"#)),
             (Self::Plain | Self::Bare, _) => {}
@@ -104,7 +118,7 @@ impl Dialect {
     /// Answers a ping.
     pub fn write_pong(self, out: &mut Vec<u8>) {
         match self {
-            Self::SocketIo | Self::Polling => out.push(b'3'),
+            Self::SocketIo | Self::HomeTrip | Self::Polling => out.push(b'3'),
             Self::Centrifuge => out.extend_from_slice(b"{}"),
             Self::Plain | Self::Bare => {}
         }
@@ -114,6 +128,9 @@ impl Dialect {
     pub fn write_join(self, out: &mut Vec<u8>, room: u32) {
         let name = format_args!("{ROOM_PREFIX}{room}");
         match self {
+            Self::HomeTrip => {
+                put(out, format_args!(r#"421["join_room",{{"roomType":"conversation","roomId":"{name}"}}]"#));
+            }
             Self::SocketIo | Self::Polling => put(out, format_args!(r#"421["join",{{"room":"{name}"}}]"#)),
             Self::Plain => put(out, format_args!(r#"{{"type":"join","room":"{name}"}}"#)),
             Self::Centrifuge => put(out, format_args!(r#"{{"id":2,"subscribe":{{"channel":"{name}"}}}}"#)),
@@ -128,6 +145,9 @@ impl Dialect {
     pub fn write_leave(self, out: &mut Vec<u8>, room: u32) {
         let name = format_args!("{ROOM_PREFIX}{room}");
         match self {
+            Self::HomeTrip => {
+                put(out, format_args!(r#"422["leave_room",{{"roomType":"conversation","roomId":"{name}"}}]"#));
+            }
             Self::SocketIo | Self::Polling => put(out, format_args!(r#"422["leave",{{"room":"{name}"}}]"#)),
             Self::Plain => put(out, format_args!(r#"{{"type":"leave","room":"{name}"}}"#)),
             Self::Centrifuge => put(out, format_args!(r#"{{"id":3,"unsubscribe":{{"channel":"{name}"}}}}"#)),
@@ -142,7 +162,7 @@ impl Dialect {
     pub fn write_say(self, out: &mut Vec<u8>, room: u32, data: &str) {
         let name = format_args!("{ROOM_PREFIX}{room}");
         match self {
-            Self::SocketIo | Self::Polling => {
+            Self::SocketIo | Self::HomeTrip | Self::Polling => {
                 put(out, format_args!(r#"42["say",{{"room":"{name}","data":"{data}"}}]"#));
             }
             Self::Plain => put(out, format_args!(r#"{{"type":"say","room":"{name}","data":"{data}"}}"#)),
@@ -163,7 +183,9 @@ impl Dialect {
     /// Asks for the same back. The answer is checked as an event of the client's own.
     pub fn write_echo(self, out: &mut Vec<u8>, data: &str) {
         match self {
-            Self::SocketIo | Self::Polling => put(out, format_args!(r#"423["echo",{{"data":"{data}"}}]"#)),
+            Self::SocketIo | Self::HomeTrip | Self::Polling => {
+                put(out, format_args!(r#"423["echo",{{"data":"{data}"}}]"#))
+            }
             Self::Plain => put(out, format_args!(r#"{{"type":"echo","data":"{data}"}}"#)),
             Self::Centrifuge => {
                 put(out, format_args!(r#"{{"id":4,"rpc":{{"method":"echo","data":{{"data":"{data}"}}}}}}"#));
@@ -179,7 +201,7 @@ impl Dialect {
     #[inline]
     pub fn hear(self, message: &[u8]) -> Heard {
         match self {
-            Self::SocketIo | Self::Polling | Self::Bare => socket_io(message),
+            Self::SocketIo | Self::HomeTrip | Self::Polling | Self::Bare => socket_io(message),
             Self::Plain => plain(message),
             Self::Centrifuge => centrifuge(message),
         }
@@ -189,6 +211,7 @@ impl Dialect {
 fn socket_io(message: &[u8]) -> Heard {
     match message {
         [b'4', b'2', rest @ ..] if rest.starts_with(b"[\"message\"") => Heard::Event,
+        [b'4', b'2', rest @ ..] if rest.starts_with(b"[\"new_message\"") => Heard::Event,
         [b'4', b'2', rest @ ..] if rest.starts_with(b"[\"connected\"") => Heard::Entered,
         [b'4', b'3', b'1', b'[', rest @ ..] if succeeded(rest) => Heard::Joined,
         [b'4', b'3', b'2', b'[', rest @ ..] if succeeded(rest) => Heard::Left,

@@ -14,6 +14,7 @@ mod polling;
 mod report;
 mod scenarios;
 mod session;
+mod source;
 mod target;
 mod tls;
 mod token;

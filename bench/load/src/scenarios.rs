@@ -5,6 +5,7 @@ mod churn;
 mod connect;
 mod fan_out;
 mod idle;
+mod source;
 mod storm;
 
 use anyhow::bail;
@@ -39,6 +40,7 @@ impl Run<'_> {
             Scenario::FanOut => fan_out::run(self),
             Scenario::Ack => ack::run(self),
             Scenario::Churn => churn::run(self),
+            Scenario::Source => source::run(self),
             Scenario::Storm => storm::run(self),
         }
     }
@@ -47,7 +49,7 @@ impl Run<'_> {
     fn connecting(&self) -> usize {
         match self.arguments.scenario {
             // Their window is one of events.
-            Scenario::FanOut | Scenario::Ack => CONNECTING,
+            Scenario::FanOut | Scenario::Ack | Scenario::Source => CONNECTING,
             Scenario::Idle | Scenario::Connect | Scenario::Churn | Scenario::Storm => {
                 self.arguments.window.map_or(CONNECTING, |window| window as usize)
             }
@@ -63,6 +65,7 @@ pub fn clients(arguments: &Arguments) -> usize {
         Scenario::Churn => churn::connections(arguments),
         Scenario::Storm => storm::connections(arguments) + arguments.stayers + 1,
         Scenario::FanOut => fan_out::connections(arguments) + 1,
+        Scenario::Source => source::connections(arguments),
     }
 }
 
@@ -71,7 +74,7 @@ pub fn window(arguments: &Arguments) -> Option<u32> {
     match arguments.scenario {
         Scenario::Idle | Scenario::Connect | Scenario::Churn => Some(arguments.window.unwrap_or(CONNECTING as u32)),
         Scenario::Ack | Scenario::FanOut if arguments.rate.is_none() => Some(arguments.window.unwrap_or(1)),
-        Scenario::Ack | Scenario::FanOut => None,
+        Scenario::Ack | Scenario::FanOut | Scenario::Source => None,
         Scenario::Storm => arguments.window,
     }
 }

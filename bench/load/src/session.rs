@@ -89,7 +89,7 @@ impl Common {
                 }
                 self.out.extend_from_slice(&self.scratch);
             }
-            Dialect::SocketIo | Dialect::Plain | Dialect::Centrifuge => {
+            Dialect::SocketIo | Dialect::HomeTrip | Dialect::Plain | Dialect::Centrifuge => {
                 frames::write_masked(&mut self.out, frames::TEXT, &self.scratch);
             }
         }

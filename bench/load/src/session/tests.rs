@@ -12,6 +12,9 @@ fn event(dialect: Dialect, room: u32, sequence: u32) -> Vec<u8> {
         Dialect::SocketIo | Dialect::Polling | Dialect::Bare => {
             format!(r#"42["message",{{"room":"r{room}","data":"{data}"}}]"#)
         }
+        Dialect::HomeTrip => format!(
+            r#"42["new_message",{{"conversationId":"r{room}","senderId":"load","message":{{"content":"{data}"}}}}]"#
+        ),
         Dialect::Plain => format!(r#"{{"type":"message","room":"r{room}","data":"{data}"}}"#),
         Dialect::Centrifuge => {
             format!(r#"{{"push":{{"channel":"r{room}","pub":{{"data":{{"room":"r{room}","data":"{data}"}}}}}}}}"#)
@@ -29,7 +32,7 @@ fn text(message: &str) -> Vec<u8> {
 /// What a client hears before it is in.
 fn welcome(dialect: Dialect) -> Vec<u8> {
     let words: &[&str] = match dialect {
-        Dialect::SocketIo | Dialect::Polling => {
+        Dialect::SocketIo | Dialect::HomeTrip | Dialect::Polling => {
             &[r#"0{"sid":"x","pingInterval":25000}"#, r#"40{"sid":"y"}"#, r#"42["connected",{"userId":"u"}]"#]
         }
         Dialect::Plain => &[r#"{"type":"connected","userId":"u"}"#],
@@ -42,14 +45,15 @@ fn welcome(dialect: Dialect) -> Vec<u8> {
     })
 }
 
-const DIALECTS: [Dialect; 4] = [Dialect::SocketIo, Dialect::Plain, Dialect::Centrifuge, Dialect::Bare];
+const DIALECTS: [Dialect; 5] =
+    [Dialect::SocketIo, Dialect::HomeTrip, Dialect::Plain, Dialect::Centrifuge, Dialect::Bare];
 
 /// A client in room 0, to which five events are sent, gets these (room, sequence), in pieces of every size: the faults are always these.
 fn check(received: &[(u32, u32)], expected: Faults) {
     for dialect in DIALECTS {
         let events: Vec<u8> = received.iter().flat_map(|(room, sequence)| event(dialect, *room, *sequence)).collect();
         for piece in (1..40).chain([events.len().max(1)]) {
-            let mut common = Common::new(dialect, Checker::new(PLAIN_SHAPE));
+            let mut common = Common::new(dialect, Checker::new(dialect.shape()));
             let mut session = Session::default();
             session.take(WHO, &welcome(dialect), &mut common, 0).expect("the client gets in");
             assert_eq!(common.news, [(0, News::Entered)], "{dialect:?}");
