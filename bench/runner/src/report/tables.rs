@@ -35,7 +35,7 @@ pub fn of(runs: &[Run]) -> anyhow::Result<String> {
 /// The table of that name; empty where there is nothing to show.
 pub fn named(name: &str, rows: &Rows, runs: &[Run]) -> anyhow::Result<String> {
     let text = match name {
-        "readme" => main(rows, Show::Short),
+        "readme" => readme(rows),
         "ratios" => main(rows, Show::Ratios),
         "figures" => main(rows, Show::Figures),
         "polling" => compared(&rows.of_block(Block::Polling), "socketioxide"),
@@ -64,6 +64,16 @@ enum Show {
     Short,
     /// As measured.
     Figures,
+}
+
+/// What the README shows: nothing until there are figures.
+fn readme(rows: &Rows) -> String {
+    match main(rows, Show::Short) {
+        table if table.is_empty() => table,
+        table => {
+            format!("![CPU and memory of several servers beside the limit](docs/performance/overview.svg)\n\n{table}")
+        }
+    }
 }
 
 /// The rows in which everybody takes part.
