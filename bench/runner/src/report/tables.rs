@@ -12,6 +12,8 @@ pub fn of(runs: &[Run]) -> anyhow::Result<String> {
     let names = [
         "ratios",
         "figures",
+        "throughput",
+        "latency",
         "polling",
         "tls",
         "members",
