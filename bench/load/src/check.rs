@@ -31,7 +31,7 @@ pub struct Faults {
     pub closed: u64,
     /// Connections, joins and other requests that the server refused.
     pub refused: u64,
-    /// Messages that are none of the protocol's, or carry no stamp.
+    /// Messages that are none of the protocol's, or carry no stamp of an event that was sent.
     pub garbled: u64,
 }
 
@@ -97,9 +97,12 @@ pub struct Stamp {
     pub nanos: u64,
 }
 
+/// An event as its first copy was. Others share its place, so that it says which one it is.
 #[derive(Default)]
 struct Known {
     message: Vec<u8>,
+    room: u32,
+    sequence: u32,
     nanos: u64,
 }
 
@@ -192,7 +195,7 @@ impl Checker {
     pub fn receive(&mut self, memberships: &mut Memberships, message: &[u8], now: u64) {
         if let [membership] = &mut memberships[..] {
             let known = &self.known[slot(membership.room, membership.next)];
-            if known.message == message {
+            if (known.room, known.sequence) == (membership.room, membership.next) && known.message == message {
                 membership.next += 1;
                 self.received += 1;
                 self.latency.saturating_record(now.saturating_sub(known.nanos));
@@ -212,6 +215,11 @@ impl Checker {
             self.faults.wrong_room += 1;
             return;
         };
+        if stamp.sequence >= self.sent(stamp.room) {
+            // Nobody has said it.
+            self.faults.garbled += 1;
+            return;
+        }
         match memberships[place].take(stamp.sequence) {
             Place::Next | Place::AfterGap => {}
             Place::Late => self.faults.disordered += 1,
@@ -223,7 +231,7 @@ impl Checker {
         self.received += 1;
         self.latency.saturating_record(now.saturating_sub(stamp.nanos));
         let known = &mut self.known[slot(stamp.room, stamp.sequence)];
-        known.nanos = stamp.nanos;
+        (known.room, known.sequence, known.nanos) = (stamp.room, stamp.sequence, stamp.nanos);
         known.message.clear();
         known.message.extend_from_slice(message);
     }

@@ -170,7 +170,7 @@ impl Crowd {
     ) -> anyhow::Result<()> {
         let (mut asked, mut answered) = (0, 0);
         while answered < times {
-            while asked < times && asked - answered < in_flight {
+            while asked < times && asked < answered + in_flight {
                 act(self, asked)?;
                 asked += 1;
             }

@@ -34,7 +34,7 @@ pub fn run(mut run: Run<'_>) -> anyhow::Result<Outcome> {
 fn round_trips(run: &mut Run<'_>, connections: usize, events: u64, window: u64) -> anyhow::Result<()> {
     let (mut asked, mut answered) = (0, 0);
     while answered < events {
-        while asked < events && asked - answered < window {
+        while asked < events && asked < answered + window {
             run.crowd.echo(usize::try_from(asked)? % connections)?;
             asked += 1;
         }

@@ -112,6 +112,7 @@ fn storm(run: &mut Run<'_>, clients: Range<usize>, flow: &mut Flow) -> anyhow::R
     }
     let in_flight = run.arguments.window.map_or(usize::MAX, |window| window as usize);
     let mut out: VecDeque<(u64, usize)> = clients.clone().map(|client| (began, client)).collect();
+    let mut is_back = vec![false; clients.len()];
     let (mut back, mut coming, mut refused) = (0, 0, 0);
     while back < clients.len() {
         flow.say_what_is_due(run)?;
@@ -126,19 +127,32 @@ fn storm(run: &mut Run<'_>, clients: Range<usize>, flow: &mut Flow) -> anyhow::R
         let more = out.front().is_some_and(|(from, _)| *from <= now() && coming < in_flight);
         run.crowd.turn(Some(if more { now() } else { flow.due }))?;
         for (index, news) in run.crowd.news() {
-            let returns = clients.contains(&index);
+            let place = clients.contains(&index).then(|| index - clients.start);
             match news {
                 News::Entered => run.crowd.join(index, room_of(index, run.arguments))?,
                 News::Joined => {
-                    back += 1;
-                    coming -= 1;
+                    if let Some(place) = place
+                        && !std::mem::replace(&mut is_back[place], true)
+                    {
+                        back += 1;
+                        coming -= 1;
+                    }
                 }
-                News::Gone(_) if returns => {
-                    refused += 1;
-                    coming -= 1;
-                    out.push_back((now() + AGAIN_NANOS, index));
-                }
-                News::Gone(end) => run.crowd.blame(index, &end),
+                News::Gone(end) => match place {
+                    Some(place) if !is_back[place] => {
+                        refused += 1;
+                        coming -= 1;
+                        out.push_back((now() + AGAIN_NANOS, index));
+                    }
+                    // To let somebody back in only to end the connection is no refusal, and that client is not back.
+                    Some(place) => {
+                        run.crowd.blame(index, &end);
+                        is_back[place] = false;
+                        back -= 1;
+                        out.push_back((now() + AGAIN_NANOS, index));
+                    }
+                    None => run.crowd.blame(index, &end),
+                },
                 News::Refused(words) => bail!("client {index} may not join: {words}"),
                 News::Left | News::Echoed => {}
             }

@@ -66,7 +66,7 @@ fn check(received: &[(u32, u32)], expected: Faults) {
             }
             common.checker.count_lost(&session.memberships);
             assert_eq!(common.checker.faults, expected, "{dialect:?} in pieces of {piece}: {received:?}");
-            let each_once = received.len() as u64 - expected.doubled - expected.wrong_room;
+            let each_once = received.len() as u64 - expected.doubled - expected.wrong_room - expected.garbled;
             assert_eq!(common.checker.received, each_once, "{dialect:?} in pieces of {piece}: {received:?}");
         }
     }
@@ -104,6 +104,31 @@ fn what_comes_after_a_later_one_is_disordered_and_not_lost() {
 fn what_is_meant_for_another_room_is_a_fault_of_its_own() {
     let received: Vec<_> = IN_ORDER.iter().copied().chain([(7, 0)]).collect();
     check(&received, Faults { wrong_room: 1, ..Faults::default() });
+}
+
+#[test]
+fn what_nobody_has_said_is_no_event() {
+    let received: Vec<_> = IN_ORDER.iter().copied().chain([(0, 5)]).collect();
+    check(&received, Faults { garbled: 1, ..Faults::default() });
+}
+
+#[test]
+fn an_event_is_not_taken_for_one_that_shares_its_place() {
+    let mut common = Common::new(Dialect::SocketIo, Checker::new(PLAIN_SHAPE));
+    let mut hears = |room: u32, said_before: u32, events: &[(u32, u32)]| {
+        let mut session = Session { stage: Stage::In, ..Session::default() };
+        (0..said_before).for_each(|_| _ = common.checker.next_of(room));
+        common.checker.join(&mut session.memberships, room);
+        (0..300).for_each(|_| _ = common.checker.next_of(room));
+        for (room, sequence) in events {
+            let event = event(Dialect::SocketIo, *room, *sequence);
+            session.take(WHO, &event, &mut common, 7).expect("the stream is sound");
+        }
+        std::mem::take(&mut common.checker.faults)
+    };
+    assert_eq!(hears(0, 0, &[(0, 0)]), Faults::default());
+    assert_eq!(hears(0, 212, &[(0, 0)]), Faults { doubled: 1, ..Faults::default() }, "for the 512th of its room");
+    assert_eq!(hears(1, 219, &[(0, 0)]), Faults { wrong_room: 1, ..Faults::default() }, "for one of another room");
 }
 
 #[test]
