@@ -7,8 +7,8 @@ use anyhow::Context;
 use clap::Args;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
-use rustix::net::SocketFlags;
 use rustix::net::sockopt::set_tcp_nodelay;
+use rustix::net::{RecvFlags, SocketFlags};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::crowd::Crowd;
@@ -38,6 +38,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         .context("cannot raise the limit of open files")?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port))
         .with_context(|| format!("cannot listen on 127.0.0.1:{}", options.port))?;
+    // What is accepted inherits it: a system call less for each.
+    set_tcp_nodelay(&listener, true)?;
     rustix::net::listen(&listener, BACKLOG)?;
     listener.set_nonblocking(true)?;
     let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
@@ -78,7 +80,6 @@ fn accept(listener: &TcpListener, set: &OwnedFd, crowd: &mut Crowd) -> anyhow::R
     loop {
         match rustix::net::accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
             Ok(socket) => {
-                set_tcp_nodelay(&socket, true)?;
                 // Edge-triggered for both ways at once: a blocked socket costs no call to wait for.
                 let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
                 epoll::add(set, &socket, EventData::new_u64(u64::from(crowd.next())), flags)?;
@@ -98,9 +99,9 @@ fn read(crowd: &mut Crowd, index: u32, is_ending: bool, buffer: &mut [u8], coale
         let kept = connection.unfinished.len();
         buffer[..kept].copy_from_slice(&connection.unfinished);
         connection.unfinished.clear();
-        let read = match rustix::io::read(&connection.socket, &mut buffer[kept..]) {
-            Ok(0) => return crowd.end(index),
-            Ok(read) => read,
+        let read = match rustix::net::recv(&connection.socket, &mut buffer[kept..], RecvFlags::DONTWAIT) {
+            Ok((0, _)) => return crowd.end(index),
+            Ok((read, _)) => read,
             Err(Errno::INTR) => continue,
             Err(Errno::AGAIN) => 0,
             Err(_) => return crowd.end(index),
