@@ -12,7 +12,7 @@ use anyhow::Context;
 
 use crate::contenders::Contender;
 use crate::plan::{Block, Figure, Row};
-use crate::results::{Load, Run};
+use crate::results::{Load, Measurement, Run};
 use crate::statistics::{Rounds, Spread, paired};
 
 pub use tables::of as tables_of;
@@ -113,6 +113,8 @@ pub struct Shown {
     pub row: Row,
     /// Who has figures.
     pub cells: BTreeMap<Contender, Cell>,
+    /// Who was to have one and has none, and in how many rounds.
+    pub failures: BTreeMap<Contender, usize>,
 }
 
 /// What one contender reached in one row.
@@ -135,10 +137,14 @@ impl Rows {
         for row in crate::plan::rows(false) {
             let of_row = |run: &&Run| run.measurements.iter().any(|measurement| measurement.row == row.id);
             let Some(run) = runs.iter().rev().find(of_row) else { continue };
-            let mut cells = BTreeMap::new();
+            let (mut cells, mut failures) = (BTreeMap::new(), BTreeMap::new());
             let base = row.base.map(|base| rounds(run, &row, &base)).transpose()?.unwrap_or_default();
             for contender in &row.contenders {
                 let figures = rounds(run, &row, contender)?;
+                let tried = of_both(run, &row, contender).count();
+                if tried > figures.len() {
+                    failures.insert(*contender, tried - figures.len());
+                }
                 let Some(spread) = Spread::of(figures.values().copied()) else { continue };
                 let loads = loads(run, &row, contender)?;
                 let mut faults = BTreeMap::new();
@@ -147,7 +153,7 @@ impl Rows {
                 }
                 cells.insert(*contender, Cell { figures: spread, ratios: paired(&figures, &base), faults, loads });
             }
-            shown.push(Shown { row, cells });
+            shown.push(Shown { row, cells, failures });
         }
         Ok(Self(shown))
     }
@@ -163,12 +169,16 @@ impl Rows {
     }
 }
 
+/// What was measured of a contender in a row.
+fn of_both<'a>(run: &'a Run, row: &'a Row, contender: &Contender) -> impl Iterator<Item = &'a Measurement> {
+    let key = contender.key();
+    run.measurements.iter().filter(move |measurement| measurement.row == row.id && measurement.contender == key)
+}
+
 fn rounds(run: &Run, row: &Row, contender: &Contender) -> anyhow::Result<Rounds> {
     let mut rounds = Rounds::new();
-    for measurement in &run.measurements {
-        if measurement.row == row.id
-            && measurement.contender == contender.key()
-            && let Some(load) = measurement.figures()?
+    for measurement in of_both(run, row, contender) {
+        if let Some(load) = measurement.figures()?
             && let Some(figure) = figure(row.figure, &load)
         {
             rounds.insert(measurement.round, figure);
@@ -178,9 +188,8 @@ fn rounds(run: &Run, row: &Row, contender: &Contender) -> anyhow::Result<Rounds>
 }
 
 fn loads(run: &Run, row: &Row, contender: &Contender) -> anyhow::Result<Vec<Load>> {
-    let of_both = run.measurements.iter().filter(|measurement| measurement.row == row.id);
     let mut loads = Vec::new();
-    for measurement in of_both.filter(|measurement| measurement.contender == contender.key()) {
+    for measurement in of_both(run, row, contender) {
         loads.extend(measurement.figures()?);
     }
     Ok(loads)

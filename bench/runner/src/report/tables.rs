@@ -125,7 +125,8 @@ fn main_cell(shown: &Shown, column: Contender, cell: &Cell, show: Show) -> Strin
         cell.ratios.filter(|_| column != LIMIT && shown.row.figure == Figure::Cpu && show != Show::Figures)
     else {
         let text = format!("{} {unit}", short(cell.figures.median));
-        return if column.server == ROOMCAST.server { format!("**{text}**") } else { text };
+        let text = if column.server == ROOMCAST.server { format!("**{text}**") } else { text };
+        return text + if cell.faults.is_empty() { "" } else { " ¹" };
     };
     let mut text = short(ratio.median);
     if column.server == ROOMCAST.server {
@@ -299,6 +300,10 @@ fn faults(rows: &Rows) -> String {
                 .collect();
             text.push_str(&format!("* ¹ {}, {}: {}\n", contender.label(), shown.row.title, kinds.join(", ")));
         }
+        for (contender, rounds) in &shown.failures {
+            let (who, title, s) = (contender.label(), &shown.row.title, if *rounds == 1 { "" } else { "s" });
+            text.push_str(&format!("* {who}, {title}: no figure in {rounds} round{s}; the results say why\n"));
+        }
     }
     if sound > 0 {
         text.push_str(&format!(
@@ -359,7 +364,7 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::plan::PLAIN;
@@ -400,6 +405,7 @@ mod tests {
             measurement("fan-out-1", 1, ROOMCAST, 9.0, 0),
             measurement("fan-out-1", 1, LIMIT, 8.0, 0),
             measurement("fan-out-1", 0, PLAIN, 8.0, 3),
+            Measurement { load: Value::Null, ..measurement("fan-out-1", 1, PLAIN, 0.0, 0) },
         ])];
         let expected = "\
             | × the limit | the limit | Roomcast | Roomcast, plain JSON | goal |\n\
@@ -408,6 +414,7 @@ mod tests {
         check("ratios", &runs, expected);
         let expected = "\
             * ¹ Roomcast, plain JSON, a delivery: 1,000 members, one event in flight: 3 disordered\n\
+            * Roomcast, plain JSON, a delivery: 1,000 members, one event in flight: no figure in 1 round; the results say why\n\
             * All others, 4 measurements: nothing lost, doubled, out of order or in the wrong room.\n";
         check("faults", &runs, expected);
     }
