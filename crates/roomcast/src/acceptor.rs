@@ -93,22 +93,24 @@ fn listen(address: &str, count: usize) -> io::Result<(Vec<OwnedFd>, SocketAddr)>
 }
 
 fn listen_at(address: SocketAddr, count: usize) -> io::Result<(Vec<OwnedFd>, SocketAddr)> {
-    let first = bind(address, false)?;
+    // It listens before it shares, so that an address which another process has is refused, even to two that begin at once.
+    let first = begin(bind(address, false)?)?;
     let address = SocketAddr::try_from(rustix::net::getsockname(&first)?)?;
     let mut sockets = vec![first];
     if count > 1 {
-        // Only once the first has it, so that an address which another process listens at is refused and not shared.
         sockopt::set_socket_reuseport(&sockets[0], true)?;
         for _ in 1..count {
-            sockets.push(bind(address, true)?);
+            sockets.push(begin(bind(address, true)?)?);
         }
     }
-    for socket in &sockets {
-        // What is accepted inherits it: a system call less for each.
-        sockopt::set_tcp_nodelay(socket, true)?;
-        rustix::net::listen(socket, BACKLOG)?;
-    }
     Ok((sockets, address))
+}
+
+fn begin(socket: OwnedFd) -> io::Result<OwnedFd> {
+    // What is accepted inherits it: a system call less for each.
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket)
 }
 
 fn bind(address: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
@@ -139,6 +141,24 @@ mod tests {
                 assert_eq!(kind, Err(io::ErrorKind::AddrInUse), "{shards} shards");
             }
         }
+    }
+
+    #[test]
+    fn of_two_that_begin_at_once_one_is_refused() {
+        let first = bind("127.0.0.1:0".parse().expect("an address"), false).expect("a free port");
+        let address = SocketAddr::try_from(rustix::net::getsockname(&first).expect("an address")).expect("of TCP");
+        let _others = listen_at(address, 2).expect("nobody listens there yet");
+        assert_eq!(begin(first).map_err(|error| error.kind()).err(), Some(io::ErrorKind::AddrInUse));
+    }
+
+    #[test]
+    fn the_kernel_spreads_connections_over_the_shards() {
+        let (sockets, address) = listen("127.0.0.1:0", 2).expect("a free port");
+        let clients: Vec<TcpStream> = (0..64).map(|_| TcpStream::connect(address).expect("a listener")).collect();
+        let accepted = sockets.iter().map(|socket| std::iter::from_fn(|| rustix::net::accept(socket).ok()).count());
+        let accepted: Vec<usize> = accepted.collect();
+        assert_eq!(accepted.iter().sum::<usize>(), clients.len());
+        assert!(accepted.iter().all(|count| *count > 0), "{accepted:?}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::acceptor::Listener;
 /// Connections accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 64;
 
-/// How long to wait when the process has no descriptor left: connections wait in the backlog meanwhile.
+/// How long to wait when there is no descriptor left, or no memory to watch one: connections wait in the backlog meanwhile.
 const EXHAUSTED_PAUSE_MS: u64 = 50;
 
 /// A listener in the hands of its shard.
@@ -28,10 +28,15 @@ pub(super) struct Accepting {
 impl Shard {
     /// From now on connections come in.
     pub(super) fn listen(&mut self, listener: Listener) {
-        match self.slots.watch_listener(&listener.socket) {
-            Ok(()) => self.accepting = Some(Accepting { listener, paused_until_ms: None }),
-            Err(error) => panic!("the epoll set of a shard is broken: {error}"),
-        }
+        let paused_until_ms = match self.slots.watch_listener(&listener.socket) {
+            Ok(()) => None,
+            // The system has no more to give for watching: as with descriptors, connections wait in the backlog.
+            Err(error) => {
+                tracing::error!(%error, "cannot watch for connections; trying again");
+                Some(self.clock.now_ms() + EXHAUSTED_PAUSE_MS)
+            }
+        };
+        self.accepting = Some(Accepting { listener, paused_until_ms });
     }
 
     /// Takes the connections that wait.
