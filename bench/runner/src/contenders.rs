@@ -206,7 +206,11 @@ impl Server {
             }
             Self::Node | Self::Socketioxide | Self::Centrifuge | Self::HomeTrip => {}
         }
-        command.env("PORT", port.to_string()).env("NODE_ENV", "production").env("LOG_LEVEL", "error");
+        command
+            .env("PORT", port.to_string())
+            .env("NODE_ENV", "production")
+            .env("LOG_LEVEL", "error")
+            .env("GOMAXPROCS", "1");
         command
     }
 }
