@@ -32,33 +32,37 @@ pub(super) async fn discard(mut body: Incoming, within: Duration) {
     let _ = tokio::time::timeout(within, reading).await;
 }
 
-/// Cross-origin rules for one request (the WHATWG Fetch standard, "CORS protocol").
+/// Cross-origin rules for one request (the WHATWG Fetch standard, "CORS protocol"). Holds nothing of the request's bytes, which would keep
+/// the buffer that they were read into for as long as the answer waits.
 pub(super) struct CrossOrigin<'a> {
     rules: &'a Cors,
+    allows: bool,
+    /// The request's origin, where it is a listed one.
     origin: Option<HeaderValue>,
-    host: Option<HeaderValue>,
 }
 
 impl<'a> CrossOrigin<'a> {
     /// The rules for a request with these headers.
     pub(super) fn of(rules: &'a Cors, headers: &HeaderMap) -> Self {
-        Self { rules, origin: headers.get(header::ORIGIN).cloned(), host: headers.get(header::HOST).cloned() }
+        let asking = headers.get(header::ORIGIN);
+        let (allows, origin) = match (&rules.origins, asking) {
+            (Origins::Any, _) | (_, None) => (true, None),
+            (Origins::Listed(origins), Some(asking)) => {
+                let listed = origins.iter().find(|listed| listed.as_bytes() == asking.as_bytes());
+                (listed.is_some(), listed.and_then(|listed| HeaderValue::from_str(listed).ok()))
+            }
+            (Origins::Own, Some(asking)) => {
+                let authority = asking.to_str().ok().and_then(|asking| Some(asking.split_once("://")?.1));
+                let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
+                (authority.is_some_and(|authority| Some(authority.as_bytes()) == host), None)
+            }
+        };
+        Self { rules, allows, origin }
     }
 
     /// Whether a page of this origin may connect. A client without an Origin is no browser.
     pub(super) fn allows(&self) -> bool {
-        match (&self.rules.origins, &self.origin) {
-            (Origins::Any, _) | (_, None) => true,
-            (Origins::Listed(origins), Some(origin)) => {
-                origins.iter().any(|listed| listed.as_bytes() == origin.as_bytes())
-            }
-            (Origins::Own, Some(origin)) => {
-                let authority = origin.to_str().ok().and_then(|origin| Some(origin.split_once("://")?.1));
-                authority
-                    .zip(self.host.as_ref())
-                    .is_some_and(|(authority, host)| authority.as_bytes() == host.as_bytes())
-            }
-        }
+        self.allows
     }
 
     pub(super) fn apply(&self, headers: &mut HeaderMap) {
@@ -69,7 +73,7 @@ impl<'a> CrossOrigin<'a> {
             }
             Origins::Listed(_) => {
                 add_vary(headers, "Origin");
-                if let Some(origin) = self.origin.as_ref().filter(|_| self.allows()) {
+                if let Some(origin) = &self.origin {
                     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
                 }
             }

@@ -22,7 +22,6 @@ use hub::names::NamespaceId;
 use hub::profile::{Endpoint, Profile, Timeouts};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioTimer;
 use tokio::net::TcpStream;
 use tower::ServiceExt;
 use wire::engine::{self, Known, Offer, Query, Refusal, Verdict};
@@ -100,11 +99,8 @@ pub async fn serve_router(stream: TcpStream, router: axum::Router, timeouts: Tim
             Ok::<Response<Body>, Infallible>(response)
         }
     });
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(timeouts.keep_alive)
-        .max_buf_size(HEAD_MAX_BYTES)
-        .serve_connection(stream, service);
+    let connection =
+        hyper::server::conn::http1::Builder::new().max_buf_size(HEAD_MAX_BYTES).serve_connection(stream, service);
     if let Err(error) = connection.await {
         tracing::trace!(%error, "a connection of operators ended");
     }
@@ -199,8 +195,6 @@ impl Front {
             }
         });
         let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(timeouts.keep_alive)
             .max_buf_size(HEAD_MAX_BYTES)
             .serve_connection(stream, service)
             .with_upgrades();

@@ -37,6 +37,7 @@ use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -272,6 +273,17 @@ pub fn spawn(
     })?)
 }
 
+/// Whether the runtime has told of a socket in the set since it was asked last, so that one system call looks at all of its descriptors.
+async fn is_ready(epoll: &AsyncFd<OwnedFd>) -> bool {
+    match futures_util::poll!(std::pin::pin!(epoll.readable())) {
+        Poll::Ready(Ok(mut guard)) => {
+            guard.clear_ready();
+            true
+        }
+        Poll::Ready(Err(_)) | Poll::Pending => false,
+    }
+}
+
 impl Shard {
     /// The loop: inbox, events, a slice of the flush, sockets, timers; then sleep until there is something to do.
     ///
@@ -286,6 +298,8 @@ impl Shard {
         let mut ready = Vec::with_capacity(slots::READY_MAX);
         let sleep = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(sleep);
+        // Whether the runtime has told of sockets that are ready, since they were looked at.
+        let mut is_told = false;
         loop {
             self.clock.tick();
             for _ in 0..INBOX_BATCH {
@@ -299,7 +313,11 @@ impl Shard {
             self.deliver();
             let may_sleep = front.is_idle() && !more_to_do && !self.has_work() && self.inbox.fall_asleep();
             let wait = if may_sleep { self.until_next_look() } else { Duration::ZERO };
-            self.read_ready(wait, &mut ready, &front);
+            self.read_unread();
+            is_told |= front.is_idle() || self.more_ready || is_ready(&epoll).await;
+            if std::mem::take(&mut is_told) {
+                self.read_ready(wait, &mut ready, &front);
+            }
             self.expire();
             self.end_doomed();
             self.deliver();
@@ -318,6 +336,7 @@ impl Shard {
                 guard = epoll.readable() => {
                     if let Ok(mut guard) = guard {
                         guard.clear_ready();
+                        is_told = true;
                     }
                 }
                 arrival = self.inbox.recv() => {

@@ -1,20 +1,24 @@
-//! A TCP connection that loses its patience: the head of a request and the reading of an answer have their time, however few bytes
+//! A TCP connection that loses its patience: the next request, its head and the reading of an answer have their time, however few bytes
 //! a client sends or takes to look alive. Knows nothing of requests but when one begins and ends; bodies are timed by who reads them.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hub::profile::Timeouts;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::time::Sleep;
+use smallvec::SmallVec;
+use tokio::time::{Instant, Sleep};
 
 use super::transport::Transport;
+
+/// The largest answer that goes out of one buffer: to copy so little costs less than to have the kernel gather it.
+const GATHER_MAX_BYTES: usize = 4 * 1024;
 
 /// The connection, for hyper.
 pub struct Patient {
@@ -22,10 +26,19 @@ pub struct Patient {
     /// What was read of it before.
     read_before: Bytes,
     stage: Stage,
-    head: Timer,
-    /// For heads after the first.
+    /// For the next request, and for its head.
+    read: Timer,
+    /// The stage that it runs for.
+    timed: u8,
+    /// How long the present head may take.
+    head: Duration,
+    /// The same of heads after the first.
     later_head: Duration,
+    /// How long the next request may be waited for.
+    keep_alive: Duration,
     write: Timer,
+    /// How long the client may take nothing.
+    write_within: Duration,
 }
 
 /// What is expected of the client at present; shared with the service that answers it.
@@ -36,7 +49,7 @@ pub struct Stage(Arc<AtomicU8>);
 const HEAD: u8 = 0;
 /// An answer is on its way; what the client sends meanwhile is timed elsewhere.
 const ANSWER: u8 = 1;
-/// The first byte of the next request, for which hyper's own time-out waits.
+/// The first byte of the next request.
 const IDLE: u8 = 2;
 
 impl Stage {
@@ -55,10 +68,19 @@ impl Patient {
     /// A connection of which this was read before, whose first head must be whole within `first_head` from now on; and its stage.
     pub fn new(stream: Transport, read_before: Bytes, first_head: Duration, timeouts: &Timeouts) -> (Self, Stage) {
         let stage = Stage(Arc::new(AtomicU8::new(HEAD)));
-        let (head, write) = (Timer::new(first_head), Timer::new(timeouts.write));
-        let later_head = timeouts.head;
-        let stream = TokioIo::new(stream);
-        (Self { stream, read_before, stage: stage.clone(), head, later_head, write }, stage)
+        let patient = Self {
+            stream: TokioIo::new(stream),
+            read_before,
+            stage: stage.clone(),
+            read: Timer::default(),
+            timed: HEAD,
+            head: first_head,
+            later_head: timeouts.head,
+            keep_alive: timeouts.keep_alive,
+            write: Timer::default(),
+            write_within: timeouts.write,
+        };
+        (patient, stage)
     }
 
     /// The connection itself, and what was read of it before and by nobody since.
@@ -77,7 +99,7 @@ impl Patient {
                 self.write.stop();
                 Poll::Ready(written)
             }
-            Poll::Pending => self.write.run(context).map(Err),
+            Poll::Pending => self.write.run(self.write_within, context).map(Err),
         }
     }
 }
@@ -97,14 +119,23 @@ impl Read for Patient {
         match Pin::new(&mut patient.stream).poll_read(context, buffer) {
             Poll::Ready(read) => {
                 if patient.stage.0.compare_exchange(IDLE, HEAD, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-                    patient.head = Timer::new(patient.later_head);
+                    patient.head = patient.later_head;
+                    patient.read.stop();
                 }
                 Poll::Ready(read)
             }
-            Poll::Pending if patient.stage.0.load(Ordering::Relaxed) == HEAD => patient.head.run(context).map(Err),
             Poll::Pending => {
-                patient.head.stop();
-                Poll::Pending
+                let stage = patient.stage.0.load(Ordering::Relaxed);
+                if stage != patient.timed {
+                    patient.timed = stage;
+                    patient.read.stop();
+                }
+                let within = match stage {
+                    HEAD => patient.head,
+                    IDLE => patient.keep_alive,
+                    _ => return Poll::Pending,
+                };
+                patient.read.run(within, context).map(Err)
             }
         }
     }
@@ -133,29 +164,45 @@ impl Write for Patient {
         context: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.get_mut().write(context, |stream, context| stream.poll_write_vectored(context, parts))
+        let total: usize = parts.iter().map(|part| part.len()).sum();
+        if total > GATHER_MAX_BYTES {
+            return self.get_mut().write(context, |stream, context| stream.poll_write_vectored(context, parts));
+        }
+        let mut gathered = SmallVec::<[u8; GATHER_MAX_BYTES]>::new();
+        parts.iter().for_each(|part| gathered.extend_from_slice(part));
+        self.get_mut().write(context, |stream, context| stream.poll_write(context, &gathered))
     }
 }
 
 /// A time that runs from when it is first waited for until it is stopped.
+///
+/// What sleeps in the runtime stays when it stops, and is moved only once it wakes too early: most times are stopped within microseconds, for
+/// each request anew, and cost the runtime's timers nothing.
+#[derive(Default)]
 struct Timer {
-    within: Duration,
+    until: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl Timer {
-    fn new(within: Duration) -> Self {
-        Self { within, sleep: None }
-    }
-
     fn stop(&mut self) {
-        self.sleep = None;
+        self.until = None;
     }
 
-    /// Ready once the time is over.
-    fn run(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.within)));
-        sleep.as_mut().poll(context).map(|()| io::ErrorKind::TimedOut.into())
+    /// Ready once it has run for so long.
+    fn run(&mut self, within: Duration, context: &mut Context<'_>) -> Poll<io::Error> {
+        let until = *self.until.get_or_insert_with(|| Instant::now() + within);
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        if sleep.deadline() > until {
+            sleep.as_mut().reset(until);
+        }
+        loop {
+            ready!(sleep.as_mut().poll(context));
+            if sleep.deadline() >= until {
+                return Poll::Ready(io::ErrorKind::TimedOut.into());
+            }
+            sleep.as_mut().reset(until);
+        }
     }
 }
 

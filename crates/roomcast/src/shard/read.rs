@@ -13,8 +13,8 @@ use super::transport::{Deciphered, Tls};
 use super::{Doom, MESSAGES_PER_READ, Shard};
 
 impl Shard {
-    /// Reads what the sockets have, as far as one turn goes. Waits so long for the first of them to have something.
-    pub(super) fn read_ready(&mut self, wait: Duration, ready: &mut Vec<Readiness>, front: &Rc<Front>) {
+    /// Goes on with the sockets that had more than one turn took.
+    pub(super) fn read_unread(&mut self) {
         for _ in 0..self.unread.len() {
             let Some(key) = self.unread.pop_front() else { break };
             if self.slots.is_current(key) {
@@ -22,6 +22,10 @@ impl Shard {
                 self.read(key);
             }
         }
+    }
+
+    /// Reads what the sockets have, as far as one turn goes. Waits so long for the first of them to have something.
+    pub(super) fn read_ready(&mut self, wait: Duration, ready: &mut Vec<Readiness>, front: &Rc<Front>) {
         match self.slots.poll(wait, ready) {
             Ok(more) => self.more_ready = more,
             Err(error) => panic!("the epoll set of a shard is broken: {error}"),

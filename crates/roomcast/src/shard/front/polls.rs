@@ -42,7 +42,12 @@ impl Front {
         let protects = is_old_explorer(request.headers());
         let mut response = match (verdict, named) {
             (Verdict::Open(Transport::Polling), _) => self.open(&request, peer, endpoint, query, kept).await,
-            (Verdict::Get, Some((owner, named))) => self.get(request.headers(), owner, named).await,
+            (Verdict::Get, Some((owner, named))) => {
+                let compression = self.compression(request.headers(), endpoint);
+                // Its bytes are in the connection's buffer, which is free for the next request while this one waits.
+                drop(request);
+                self.get(owner, named, compression).await
+            }
             (Verdict::Post, Some((owner, named))) => self.post(request, owner, named).await?,
             (Verdict::MethodNotServed, Some((owner, named))) => {
                 match self.request(owner, named, PollKind::Fits).await {
@@ -105,21 +110,24 @@ impl Front {
         }
     }
 
-    async fn get(&self, headers: &HeaderMap, owner: usize, named: Named) -> Response<Body> {
+    async fn get(&self, owner: usize, named: Named, compression: Option<(u64, Coding)>) -> Response<Body> {
         let mut guard = Guard::new(self.shared.inboxes[owner].clone(), named, PollKind::Aborted);
         let reply = self.request(owner, named, PollKind::Get).await;
         guard.release();
-        match reply {
-            Some(PollReply::Packets(body)) => self.compressed(headers, named.endpoint, body).await,
-            reply => self.reply(reply),
+        match (reply, compression) {
+            (Some(PollReply::Packets(body)), Some((from_bytes, coding))) if body.bytes.len() as u64 >= from_bytes => {
+                self.compressed(coding, body).await
+            }
+            (reply, _) => self.reply(reply),
         }
     }
 
-    /// The answer to a GET, compressed where that is worth it and the client takes it.
-    async fn compressed(&self, headers: &HeaderMap, endpoint: usize, body: PollBody) -> Response<Body> {
-        let from_bytes = self.endpoint(endpoint).and_then(|endpoint| endpoint.compress_polls_from);
-        let is_worth_it = from_bytes.is_some_and(|from_bytes| body.bytes.len() as u64 >= from_bytes);
-        let Some(coding) = Coding::of(headers).filter(|_| is_worth_it) else { return poll_body(body) };
+    /// From how many bytes on an answer is compressed and how, where the endpoint offers it and the client takes it.
+    fn compression(&self, headers: &HeaderMap, endpoint: usize) -> Option<(u64, Coding)> {
+        self.endpoint(endpoint)?.compress_polls_from.zip(Coding::of(headers))
+    }
+
+    async fn compressed(&self, coding: Coding, body: PollBody) -> Response<Body> {
         let PollBody { bytes, binary } = body;
         let bytes = if bytes.len() <= COMPRESSED_AT_ONCE_MAX {
             coding.encode(&bytes)
