@@ -27,12 +27,10 @@ impl Admission {
         Self { start: Instant::now(), next_micros: AtomicU64::new(0), step_micros }
     }
 
-    /// Takes the next place if it comes so soon that nobody would notice the wait.
-    pub fn take_now(&self, now: Instant) -> bool {
-        let now_micros = now.saturating_duration_since(self.start).as_micros() as u64;
-        let next = self.next_micros.load(Ordering::Relaxed);
-        // Whoever takes a place between the two looks makes the burst longer by one.
-        next.saturating_sub(now_micros) <= BURST.as_micros() as u64 && self.take(now).is_some()
+    /// Takes the next place, as [`take`](Self::take) does; one that comes so soon that nobody would notice the wait is there at once.
+    pub fn take_soon(&self, now: Instant) -> Option<Duration> {
+        let wait = self.take(now)?;
+        Some(if wait <= BURST { Duration::ZERO } else { wait })
     }
 
     /// Takes the next place: how long to wait for it, or `None` where that would be too long.

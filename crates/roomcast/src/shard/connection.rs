@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hub::names::NamespaceId;
 use hub::profile::Envelope;
 use smallvec::SmallVec;
@@ -12,7 +13,7 @@ use wire::engine::Phase;
 use super::ids::SessionId;
 use super::inbox::ConnectionKey;
 use super::outbox::Outbox;
-use super::poll::{Handshake, PollReply};
+use super::poll::{Beginning, Handshake, PollReply};
 use super::transport::Tls;
 use crate::auth::Identity;
 use crate::embed;
@@ -116,7 +117,21 @@ pub enum Protocol {
         peer: SocketAddr,
         /// Until when something must have come.
         until_ms: u64,
+        /// A handshake came, and waits for its turn.
+        waiting: Option<Box<Waiting>>,
     },
+}
+
+/// A handshake that is agreed upon and waits for its turn.
+pub struct Waiting {
+    /// The answer to it.
+    pub response: Bytes,
+    /// How the connection begins then.
+    pub beginning: Beginning,
+    /// The handshake itself, for HTTP, should it be refused when its turn comes.
+    pub head: Bytes,
+    /// There may be more in the socket.
+    pub more: bool,
 }
 
 /// The state of a Socket.IO connection.

@@ -156,6 +156,8 @@ struct Shard {
     migrated: Option<(ConnectionKey, ConnectionKey)>,
     /// Where its connections come from.
     accepting: Option<Accepting>,
+    /// Handshakes that wait for their turn, and when that is; as many as [`admission`] gives places to.
+    waiting: VecDeque<(u64, ConnectionKey)>,
     drain: Option<Drain>,
     /// Nobody is to stay: who comes all the same is sent on.
     is_draining: bool,
@@ -261,6 +263,7 @@ pub fn spawn(
             finished: Vec::new(),
             migrated: None,
             accepting: None,
+            waiting: VecDeque::new(),
             drain: None,
             is_draining: false,
         };
@@ -319,6 +322,7 @@ impl Shard {
                 self.read_ready(wait, &mut ready, &front);
             }
             self.expire();
+            self.let_in(&front);
             self.end_doomed();
             self.deliver();
             self.count();
@@ -360,6 +364,7 @@ impl Shard {
             || !self.doomed.is_empty()
             || !self.closed.is_empty()
             || !self.finished.is_empty()
+            || self.is_turn_of_waiting()
     }
 
     /// How long nothing is to be done but what comes from outside, up to a minute.
@@ -371,7 +376,7 @@ impl Shard {
 
     fn next_look_ms(&self) -> Option<u64> {
         let drain = self.drain.as_ref().map(|_| self.clock.now_ms() + DRAIN_STEP_MS);
-        [drain, self.accepts_again_ms(), self.wheel.next_look_ms()].into_iter().flatten().min()
+        [drain, self.accepts_again_ms(), self.next_turn_ms(), self.wheel.next_look_ms()].into_iter().flatten().min()
     }
 
     fn message(&mut self, message: Message, front: &Rc<Front>) {

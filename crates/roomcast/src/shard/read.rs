@@ -42,7 +42,7 @@ impl Shard {
             if !self.slots.is_current(key) {
                 continue;
             }
-            if let Protocol::Greeting { peer, until_ms } = self.connection(key.slot).protocol {
+            if let Protocol::Greeting { peer, until_ms, .. } = self.connection(key.slot).protocol {
                 if readable {
                     self.greet_again(key, peer, until_ms, ended, front);
                 }

@@ -2,7 +2,7 @@
 //! as the way through HTTP does, by the same functions, but for what must wait or be refused, which it leaves to that one.
 
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::{HeaderName, HeaderValue, Method, Request, header};
 use wire::engine::{Query, Transport, Verdict};
@@ -26,6 +26,8 @@ pub struct Direct {
     pub deflate: Option<Deflate>,
     /// What is to be spoken.
     pub role: Role,
+    /// How long its turn is away.
+    pub wait: Duration,
 }
 
 impl Front {
@@ -35,15 +37,15 @@ impl Front {
         if !is_asked(request.headers()) {
             return None;
         }
-        let (role, agreed) = match self.find(request.uri().path(), request.headers())? {
+        let (role, agreed, wait) = match self.find(request.uri().path(), request.headers())? {
             Found::Engine(endpoint, _) => self.direct_engine(&request, peer, endpoint)?,
             Found::Plain(endpoint, namespace) => {
                 if !CrossOrigin::of(&self.shared.profile.cors, request.headers()).allows() {
                     return None;
                 }
                 let (role, protocol) = self.plain_role(&request, peer, endpoint, namespace);
-                let agreed = self.agree(&request, &role, protocol).ok().filter(|_| self.admits_at_once())?;
-                (role, agreed)
+                let agreed = self.agree(&request, &role, protocol).ok()?;
+                (role, agreed, self.place()?)
             }
         };
         let mut response = b"HTTP/1.1 101 Switching Protocols\r\n".to_vec();
@@ -53,10 +55,10 @@ impl Front {
             }
         }
         response.extend_from_slice(b"\r\n");
-        Some(Direct { head_bytes, response, deflate: agreed.deflate, role })
+        Some(Direct { head_bytes, response, deflate: agreed.deflate, role, wait })
     }
 
-    fn direct_engine(&self, request: &Request<()>, peer: IpAddr, endpoint: usize) -> Option<(Role, Agreed)> {
+    fn direct_engine(&self, request: &Request<()>, peer: IpAddr, endpoint: usize) -> Option<(Role, Agreed, Duration)> {
         let query = Query::parse(request.uri().query().unwrap_or_default());
         let cross_origin = CrossOrigin::of(&self.shared.profile.cors, request.headers());
         let kept = self.program_s_request(request, peer);
@@ -71,18 +73,23 @@ impl Front {
         let handshake = Box::new(Handshake { request: kept.clone(), ..self.handshake(request, &query) });
         let address = self.address(request, peer);
         let role = Role::SocketIo { handshake, address, endpoint, revision: query.revision() };
-        let agreed = self.agree(request, &role, first_protocol(request.headers())).ok();
-        let mut agreed = agreed.filter(|_| self.admits_at_once())?;
+        let mut agreed = self.agree(request, &role, first_protocol(request.headers())).ok()?;
+        let wait = self.place()?;
         cross_origin.apply(&mut agreed.headers);
         if let (Some(change), Some(kept)) = (&self.shared.program.response_headers, kept) {
             change(request.method(), &kept, &mut agreed.headers);
         }
-        Some((role, agreed))
+        Some((role, agreed, wait))
     }
 
-    /// Whether a new session is let in without having to wait. Asked last: a place that was taken is not given back.
-    fn admits_at_once(&self) -> bool {
-        !self.is_draining() && !self.is_full() && self.shared.admission.take_now(Instant::now())
+    /// The place of a new session among those that want in. Asked last: one that was taken is not given back.
+    fn place(&self) -> Option<Duration> {
+        if self.lets_in() { self.shared.admission.take_soon(Instant::now()) } else { None }
+    }
+
+    /// Whether there is room for a new session, and time left for it.
+    pub fn lets_in(&self) -> bool {
+        !self.is_draining() && !self.is_full()
     }
 }
 
