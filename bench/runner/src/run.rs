@@ -12,7 +12,9 @@ use crate::broker::Broker;
 use crate::contenders::{Contender, Server};
 use crate::plan::{self, Block, Row};
 use crate::results::{Measurement, Run, VERSION};
-use crate::server::{Certificate, Process, SECRET, free_port, make_certificate, raise_descriptor_limit, spawn_on};
+use crate::server::{
+    Certificate, EVERY_CORE, Process, SECRET, free_port, make_certificate, raise_descriptor_limit, spawn_on,
+};
 use crate::{machine, report};
 
 /// The core of the load generator; servers have those below, and share it where they have two.
@@ -170,13 +172,15 @@ impl Bench<'_> {
         command.arg(PATIENCE_SECS.to_string()).arg(self.root.join("target/release/roomcast-load"));
         command.arg(row.scenario).args(["--url", &contender.url(server.port)]);
         command.args(["--dialect", contender.dialect.argument(), "--secret", SECRET, "--json"]);
-        command.args(["--pid", &server.id().to_string(), "--cpu", &LOAD_CORE.to_string()]).args(&row.options);
+        command.args(["--pid", &server.id().to_string()]).args(&row.options);
         if contender.tls {
             command.arg("--ca").arg(&self.certificate.chain);
         }
         if let Some(broker) = broker {
             command.args(["--amqp", &broker.url]);
+            return figures(&EVERY_CORE, &mut command);
         }
+        command.args(["--cpu", &LOAD_CORE.to_string()]);
         figures(&[LOAD_CORE], &mut command)
     }
 
@@ -186,7 +190,7 @@ impl Bench<'_> {
         let mut command = Server::BareConsumer.command(self.root, 0, 1);
         let events = row.options.iter().skip_while(|option| *option != "--events").take(2);
         command.args(["--amqp", &broker.url]).args(events);
-        figures(&[0], &mut command)
+        figures(&EVERY_CORE, &mut command)
     }
 }
 

@@ -16,6 +16,9 @@ use crate::contenders::{Contender, Server};
 /// How long a server may take to listen, and to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The two cores that a benchmark uses.
+pub const EVERY_CORE: [usize; 2] = [0, 1];
+
 /// The secret that servers and clients share; nothing in a benchmark is secret.
 pub const SECRET: &str = "a-secret-for-benchmarks-of-32-bytes-or-more";
 
@@ -53,7 +56,8 @@ impl Process {
         if let Some(broker) = broker {
             command.env("RABBITMQ_URL", &broker.url);
         }
-        let cores: Vec<usize> = (0..contender.shards).collect();
+        // On the way from a broker nobody is pinned: broker, server and load share the machine as they would anywhere.
+        let cores = if broker.is_some() { EVERY_CORE.to_vec() } else { (0..contender.shards).collect() };
         let child = spawn_on(&cores, &mut command)?;
         let mut process = Self { child, port };
         let is_ready = match contender.server {
