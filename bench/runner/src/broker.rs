@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::Context;
 
@@ -10,6 +10,8 @@ use anyhow::Context;
 #[derive(Debug)]
 pub struct Broker {
     child: Child,
+    /// Kept open: whoever writes to a pipe that nobody reads is ended.
+    _output: BufReader<ChildStdout>,
     /// Where it is: `amqp://...`.
     pub url: String,
 }
@@ -21,8 +23,9 @@ impl Broker {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().context("cannot start bench/broker")?;
         let mut url = String::new();
-        BufReader::new(child.stdout.take().context("its output is piped")?).read_line(&mut url)?;
-        let broker = Self { child, url: url.trim().to_owned() };
+        let mut output = BufReader::new(child.stdout.take().context("its output is piped")?);
+        output.read_line(&mut url)?;
+        let broker = Self { child, _output: output, url: url.trim().to_owned() };
         anyhow::ensure!(!broker.url.is_empty(), "RabbitMQ did not start; is it installed?");
         Ok(broker)
     }
