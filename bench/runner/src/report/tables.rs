@@ -37,7 +37,7 @@ pub fn of(runs: &[Run]) -> anyhow::Result<String> {
 /// The table of that name; empty where there is nothing to show.
 pub fn named(name: &str, rows: &Rows, runs: &[Run]) -> anyhow::Result<String> {
     let text = match name {
-        "readme" => readme(rows),
+        "readme" => readme(rows, runs),
         "ratios" => main(rows, Show::Ratios),
         "figures" => main(rows, Show::Figures),
         "polling" => compared(&rows.of_block(Block::Polling), "socketioxide"),
@@ -68,8 +68,11 @@ enum Show {
     Figures,
 }
 
-/// What the README shows: nothing until there are figures.
-fn readme(rows: &Rows) -> String {
+/// What the README shows: nothing until there are figures of whole runs; those of quick ones want the words of the page around them.
+fn readme(rows: &Rows, runs: &[Run]) -> String {
+    if runs.iter().any(|run| run.quick) {
+        return String::new();
+    }
     match main(rows, Show::Short) {
         table if table.is_empty() => table,
         table => {
