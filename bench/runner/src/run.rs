@@ -197,6 +197,8 @@ impl Bench<'_> {
 /// What a program that measures prints; it counts even where it found faults.
 fn figures(cores: &[usize], command: &mut Command) -> anyhow::Result<Value> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // What it says of a failure is kept in results, where the paths of a stack trace are of no use.
+    command.env("RUST_BACKTRACE", "0");
     let output = spawn_on(cores, command)?.wait_with_output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     if output.stdout.is_empty() {
