@@ -90,6 +90,7 @@ fn service(written: &Section, findings: &mut Findings<'_>) -> Service {
         host: written.text_or_empty("host"),
         port: written.count("port").unwrap_or_default(),
         page: written.text("page").map(|_| Page::Chat),
+        console: written.switch("console"),
         ops_port: written.count("ops_port"),
         tls,
         trusted_proxies: written.texts("trusted_proxies"),

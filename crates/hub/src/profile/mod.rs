@@ -3,6 +3,7 @@
 //! Reads no file and no environment: text and variables come in as arguments.
 
 mod builtin;
+mod description;
 mod language;
 mod meaning;
 mod problem;

@@ -41,6 +41,8 @@ pub struct Service {
     pub port: u16,
     /// The page at `/`.
     pub page: Option<Page>,
+    /// Whether `/console` is there.
+    pub console: bool,
     /// A port of its own for the server API, metrics and console.
     pub ops_port: Option<u16>,
     /// The certificate of the service port; `None` for plain HTTP.

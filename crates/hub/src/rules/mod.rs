@@ -4,6 +4,7 @@
 mod arguments;
 mod build;
 mod condition;
+mod describe;
 mod document;
 mod emit;
 mod facts;

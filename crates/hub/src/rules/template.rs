@@ -94,6 +94,15 @@ impl Template {
         }
     }
 
+    /// The template as it stands in the profile, but for doubled braces.
+    pub(crate) fn written(&self) -> String {
+        let piece = |piece: &Piece| match piece {
+            Piece::Text(text) => text.to_string(),
+            Piece::Hole(hole) => hole.written.to_string(),
+        };
+        self.pieces.iter().map(piece).collect()
+    }
+
     /// The paths that it reads.
     pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
         self.holes().flat_map(|hole| &hole.alternatives).filter_map(|alternative| match alternative {

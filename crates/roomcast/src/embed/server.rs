@@ -26,6 +26,7 @@ about = "A gateway within a program"
 [service]
 host = "127.0.0.1"
 port = 0
+console = false
 
 [auth]
 token = "ignored"

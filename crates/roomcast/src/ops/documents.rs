@@ -19,7 +19,6 @@ use serde_json::{Value, json};
 use super::api::without_key;
 use super::health::{Part, Readiness};
 use super::{Ops, failure, now_unix_ms};
-use crate::shard::inbox::Inbox;
 
 /// Rooms that a document names; others are only in its counts.
 pub const ROOMS_NAMED_MAX: usize = 1_000;
@@ -68,18 +67,12 @@ pub(super) async fn metrics(State(ops): State<Ops>, Query(query): Query<MetricsQ
         return document;
     }
     let metrics = &ops.gateway.metrics;
-    let numbers = ops.gateway.numbers().await;
-    metrics.queued_bytes.set(gauge(numbers.queued_bytes));
-    metrics.inbox_bytes.set(gauge(ops.gateway.publisher.inboxes().iter().map(Inbox::used_bytes).sum()));
+    ops.gateway.refresh_gauges().await;
     // The same text reads as either; a scraper that does not say which gets the older name.
     let open =
         headers.get_all(ACCEPT).iter().any(|value| value.to_str().is_ok_and(|value| value.contains("openmetrics")));
     let kind = if open { OPEN_METRICS } else { PROMETHEUS_TEXT };
     ([(CONTENT_TYPE, kind)], metrics.prometheus_text()).into_response()
-}
-
-fn gauge(value: usize) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 /// Whether a scraper asks: it accepts OpenMetrics, or plain text and neither JSON nor a page.
@@ -198,7 +191,7 @@ pub(super) async fn field_of_gateway(ops: &Ops, field: &str) -> Option<Value> {
 }
 
 /// JSON that is already text. Documents tell what is true now, so that nobody should keep them.
-fn json_text(text: String) -> Response {
+pub(super) fn json_text(text: String) -> Response {
     ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], text).into_response()
 }
 

@@ -1,6 +1,7 @@
 //! What operators and backend services see of a node: logs, health, documents, metrics and the server API.
 
 mod api;
+mod console;
 mod documents;
 mod health;
 pub mod logs;
@@ -36,13 +37,13 @@ struct Ops {
 pub enum Port {
     /// The only port: all of them.
     Only,
-    /// The clients' port, where operators have one of their own: health, the profile's documents and page.
+    /// The clients' port, where operators have one of their own: health, the profile's documents and page, the console.
     Clients,
-    /// The operators' port: health, `/api/*` and `/metrics`.
+    /// The operators' port: health, `/api/*`, `/metrics` and the console.
     Operators,
 }
 
-/// Everything that is answered over HTTP but clients' connections: `/api/*`, `/health/*`, `/metrics`, the profile's documents and page.
+/// Everything that is answered over HTTP but clients' connections: `/api/*`, `/health/*`, `/metrics`, `/console`, the profile's documents and page.
 pub fn router(gateway: Gateway, health: Arc<Health>, port: Port) -> Router {
     let ops = Ops { gateway, health, publishing: Arc::new(Semaphore::new(PUBLISHING_MAX)) };
     let common = Router::new()
@@ -50,6 +51,10 @@ pub fn router(gateway: Gateway, health: Arc<Health>, port: Port) -> Router {
         .route("/health/ready", get(documents::ready))
         .route("/", get(documents::page))
         .fallback(documents::fallback);
+    let common = match ops.gateway.profile.service.console {
+        true => common.merge(console::router(port)),
+        false => common,
+    };
     let router = match port {
         Port::Only | Port::Operators => {
             common.merge(api::router(ops.clone())).route("/metrics", get(documents::metrics))

@@ -358,6 +358,7 @@ async fn metrics_are_the_profiles_document_or_prometheus_text() {
         let (status, kind, text) = node.get(path, accept).await;
         assert_eq!((status, kind.as_str()), (200, expected));
         assert!(text.contains("roomcast_deliveries_total 1") && text.ends_with("# EOF\n"), "{text}");
+        assert!(text.contains("\nroomcast_rooms 2\n"), "{text}");
     }
 }
 

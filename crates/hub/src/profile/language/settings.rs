@@ -37,6 +37,13 @@ pub(super) static SERVICE: Table = Table {
             r#"page = "chat""#,
         ),
         key(
+            "console",
+            Switch,
+            Default("${CONSOLE:-true}"),
+            "Whether there is a console at `/console`: a page to connect as a client, send commands and watch events. It shows nothing but what the client's own token, or the key of the server API, opens.",
+            "console = false",
+        ),
+        key(
             "ops_port",
             Count(1, 65_535),
             Default("${OPS_PORT:-}"),
