@@ -15,6 +15,14 @@ use super::ids::SessionId;
 /// Bytes of a refused body that are read and dropped before the connection is closed.
 const DISCARD_MAX_BYTES: usize = 16 * 1024 * 1024;
 
+// Constants, so that they are checked when the program is built and not for each answer.
+pub(super) const HTML: HeaderValue = HeaderValue::from_static("text/html");
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=UTF-8");
+const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+const ANY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
+
 /// The body of an answer: bytes at hand, or what the backend runtime gives.
 pub(super) type Body = Either<Full<Bytes>, axum::body::Body>;
 
@@ -69,7 +77,7 @@ impl<'a> CrossOrigin<'a> {
         match &self.rules.origins {
             Origins::Own => return,
             Origins::Any => {
-                headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+                headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, ANY_ORIGIN);
             }
             Origins::Listed(_) => {
                 add_vary(headers, "Origin");
@@ -118,16 +126,16 @@ pub(super) fn empty(status: StatusCode) -> Response<Body> {
     response
 }
 
-pub(super) fn with_type(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Body> {
+pub(super) fn with_type(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Response<Body> {
     let mut response = Response::new(Either::Left(Full::new(body)));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     response
 }
 
 /// The body of an answer to a poll.
 pub(super) fn poll_body(body: PollBody) -> Response<Body> {
-    let content_type = if body.binary { "application/octet-stream" } else { "text/plain; charset=UTF-8" };
+    let content_type = if body.binary { BYTES } else { TEXT };
     uncached(with_type(StatusCode::OK, content_type, body.bytes))
 }
 
@@ -146,13 +154,13 @@ pub(super) fn session_cookie(cookie: &Cookie, sid: SessionId) -> HeaderValue {
 }
 
 pub(super) fn uncached(mut response: Response<Body>) -> Response<Body> {
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
     response
 }
 
 /// The refusal of a WebSocket handshake.
 pub(super) fn text(status: StatusCode, message: &str) -> Response<Body> {
-    let mut response = with_type(status, "text/html", Bytes::copy_from_slice(message.as_bytes()));
+    let mut response = with_type(status, HTML, Bytes::copy_from_slice(message.as_bytes()));
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
@@ -160,7 +168,7 @@ pub(super) fn text(status: StatusCode, message: &str) -> Response<Body> {
 /// The node takes no new session: another one does, or this one later.
 pub(super) fn unavailable(reason: &str) -> Response<Body> {
     let body = format!(r#"{{"error":"the node takes no new sessions","code":"{reason}"}}"#);
-    let mut response = with_type(StatusCode::SERVICE_UNAVAILABLE, "application/json", Bytes::from(body));
+    let mut response = with_type(StatusCode::SERVICE_UNAVAILABLE, JSON, Bytes::from(body));
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     response
 }

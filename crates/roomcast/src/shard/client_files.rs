@@ -85,8 +85,8 @@ impl ClientFiles {
             return Some(empty(StatusCode::NOT_MODIFIED));
         }
         let content_type = match name.ends_with(".map") {
-            true => "application/json; charset=utf-8",
-            false => "application/javascript; charset=utf-8",
+            true => HeaderValue::from_static("application/json; charset=utf-8"),
+            false => HeaderValue::from_static("application/javascript; charset=utf-8"),
         };
         let coding = Coding::of(headers);
         let body = match coding {

@@ -47,6 +47,8 @@ use hub::rooms::Watch;
 use hub::sockets::{Moment, Output, Sockets};
 use tokio::io::Interest as Readable;
 use tokio::io::unix::AsyncFd;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::task::JoinError;
 use wire::ws::{Deflater, Inflater};
 
 use self::accept::Accepting;
@@ -212,12 +214,18 @@ pub fn spawn(
     let watched = epoll.try_clone().context("cannot watch an epoll set")?;
     let bell = receiver.bell().context("cannot make a bell")?;
     slots::watch_bell(&epoll, bell).context("cannot watch a bell")?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start a shard's runtime")?;
     let own = shared.inboxes[index].clone();
     let node = shared.node;
     let thread = std::thread::Builder::new().name(format!("shard-{index}"));
-    Ok(thread.spawn(move || {
+    let (made, outcome) = std::sync::mpsc::sync_channel(1);
+    let thread = thread.spawn(move || {
+        // It never leaves the thread that it is made in.
+        let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(made.send(Err(error))),
+        };
+        // Whoever starts the shard waits for this.
+        let _ = made.send(Ok(()));
         let clock = Clock::new();
         let sockets = Sockets::new(outside.gateway.profile.clone());
         let namespaces = Held::new(outside.gateway.profile.clone());
@@ -268,12 +276,21 @@ pub fn spawn(
             is_draining: false,
         };
         let front = Rc::new(Front::new(shared, index));
-        let turns = || tokio::task::LocalSet::new().block_on(&runtime, shard.run(front, watched));
+        // A task among those of its requests, not the one that the runtime looks after first: what a request asks and what it is told is then
+        // done in one round, without a look at descriptors in between.
+        let turns = || {
+            let turns = runtime.spawn_local(shard.run(front, watched));
+            if let Err(panicked) = runtime.block_on(turns).map_err(JoinError::into_panic) {
+                std::panic::resume_unwind(panicked);
+            }
+        };
         if std::panic::catch_unwind(AssertUnwindSafe(turns)).is_err() {
             tracing::error!(index, "a shard panicked, ending the process: half a gateway is worse than a restart");
             std::process::abort();
         }
-    })?)
+    })?;
+    outcome.recv().context("a shard ended as it started")?.context("cannot start a shard's runtime")?;
+    Ok(thread)
 }
 
 /// Whether the runtime has told of a socket in the set since it was asked last, so that one system call looks at all of its descriptors.
@@ -334,7 +351,11 @@ impl Shard {
                 tokio::task::yield_now().await;
                 continue;
             }
-            sleep.as_mut().reset((self.clock.instant(self.clock.now_ms()) + self.until_next_look()).into());
+            // What sleeps already may wake the shard too early, but to move it for each turn costs more.
+            let next_look = (self.clock.instant(self.clock.now_ms()) + self.until_next_look()).into();
+            if sleep.is_elapsed() || sleep.deadline() > next_look {
+                sleep.as_mut().reset(next_look);
+            }
             tokio::select! {
                 biased;
                 guard = epoll.readable() => {

@@ -13,7 +13,9 @@ use hyper::body::Incoming;
 use tokio::sync::oneshot;
 use wire::engine::{PollBody, Polls, Query, Refusal, Transport, Verdict};
 
-use super::super::answers::{Body, discard, empty, poll_body, session_cookie, unavailable, uncached, with_type};
+use super::super::answers::{
+    Body, HTML, JSON, discard, empty, poll_body, session_cookie, unavailable, uncached, with_type,
+};
 use super::super::compress::Coding;
 use super::super::inbox::{Inbox, Message};
 use super::super::poll::{Handshake, Named, PollKind, PollReply, PollRequest};
@@ -206,7 +208,7 @@ impl Front {
     fn reply(&self, reply: Option<PollReply>) -> Response<Body> {
         match reply {
             Some(PollReply::Packets(body) | PollReply::Opened { body, .. }) => poll_body(body),
-            Some(PollReply::Ok) => uncached(with_type(StatusCode::OK, "text/html", Bytes::from_static(b"ok"))),
+            Some(PollReply::Ok) => uncached(with_type(StatusCode::OK, HTML, Bytes::from_static(b"ok"))),
             Some(PollReply::UnknownSession) => self.refuse(Refusal::SessionUnknown),
             Some(PollReply::BadRequest) => self.refuse(Refusal::BadRequest),
             Some(PollReply::TooLarge) => empty(StatusCode::PAYLOAD_TOO_LARGE),
@@ -223,7 +225,7 @@ impl Front {
         self.shared.metrics.refused.inc("bad_handshake");
         let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
         let body = refusal.json_body_with(message.unwrap_or(refusal.message()));
-        with_type(status, "application/json", Bytes::from(body))
+        with_type(status, JSON, Bytes::from(body))
     }
 
     fn endpoint(&self, endpoint: usize) -> Option<&SocketIoEndpoint> {
