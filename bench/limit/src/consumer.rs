@@ -1,5 +1,6 @@
 //! A consumer of RabbitMQ that only acknowledges, over the same library as the gateway's: the limit for events on their way from the broker
-//! to sockets. Fills a queue first, so that what is measured is a backlog; prints its figures as the load generator does.
+//! to sockets. Fills a queue first, so that what is measured is a backlog; with a rate it publishes steadily and takes the time of each event.
+//! Prints its figures as the load generator does.
 
 use std::time::Instant;
 
@@ -16,24 +17,32 @@ use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
+use crate::steady;
+
 /// What to consume.
 #[derive(Debug, Parser)]
 pub struct Options {
     /// The broker
     #[arg(long, env = "RABBITMQ_URL", value_name = "URL", default_value = "amqp://guest:guest@127.0.0.1")]
-    amqp: String,
+    pub amqp: String,
     /// The durable queue that is filled and emptied; what it holds is thrown away
     #[arg(long, value_name = "NAME", default_value = "roomcast.limit")]
-    queue: String,
+    pub queue: String,
     /// How many events
     #[arg(long, value_name = "N", default_value_t = 50_000)]
     events: u32,
+    /// Publish so many a second, and take each one's time, in place of a backlog
+    #[arg(long, value_name = "PER_SECOND")]
+    rate: Option<u32>,
+    /// For how long, with --rate
+    #[arg(long, value_name = "S", default_value_t = 10)]
+    pub seconds: u32,
     /// How large they are
     #[arg(long, value_name = "BYTES", default_value_t = 102)]
-    frame_bytes: usize,
+    pub frame_bytes: usize,
     /// How many the broker may send before it has an acknowledgement
     #[arg(long, value_name = "N", default_value_t = 256)]
-    prefetch: u16,
+    pub prefetch: u16,
     /// Acknowledge each event by itself, not all that have come at once
     #[arg(long)]
     each: bool,
@@ -46,7 +55,7 @@ pub struct Options {
 const PUBLISHED_AT_A_TIME: u32 = 1_000;
 
 /// As AMQP numbers it: the message survives the broker.
-const PERSISTENT: u8 = 2;
+pub const PERSISTENT: u8 = 2;
 
 /// Fills the queue, empties it, and prints what that cost.
 pub fn run(options: &Options) -> anyhow::Result<()> {
@@ -54,6 +63,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         let mut cores = rustix::thread::CpuSet::new();
         cores.set(core);
         rustix::thread::sched_setaffinity(None, &cores).with_context(|| format!("cannot run on core {core} alone"))?;
+    }
+    if let Some(rate) = options.rate {
+        return steady::run(options, rate);
     }
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(measure(options))
 }
@@ -77,20 +89,26 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn connect(options: &Options) -> anyhow::Result<Connection> {
+pub async fn connect(options: &Options) -> anyhow::Result<Connection> {
     let connection = Connection::connect(&options.amqp, ConnectionProperties::default()).await;
     connection.with_context(
         || "cannot connect to RabbitMQ; is it there, and does the URL look like amqp://user:password@host:port?",
     )
 }
 
+/// The queue, empty.
+pub async fn declare(channel: &Channel, queue: &ShortString) -> anyhow::Result<()> {
+    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(queue.clone(), durable, FieldTable::default()).await?;
+    channel.queue_purge(queue.clone(), QueuePurgeOptions::default()).await?;
+    Ok(())
+}
+
 /// Leaves nothing in the queue but these events, stored.
 async fn fill(options: &Options, queue: &ShortString) -> anyhow::Result<()> {
     let connection = connect(options).await?;
     let channel = connection.create_channel().await?;
-    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    channel.queue_declare(queue.clone(), durable, FieldTable::default()).await?;
-    channel.queue_purge(queue.clone(), QueuePurgeOptions::default()).await?;
+    declare(&channel, queue).await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
     let body = vec![b'x'; options.frame_bytes];
     let mut left = options.events;

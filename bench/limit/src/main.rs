@@ -5,6 +5,7 @@ mod consumer;
 mod crowd;
 mod records;
 mod serve;
+mod steady;
 
 use clap::{Parser, Subcommand};
 
