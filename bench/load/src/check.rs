@@ -3,7 +3,7 @@
 //! Every delivery of every member is checked. The first copy of an event is read in full; other members' copies are compared with it,
 //! byte by byte, which is all that most deliveries cost.
 
-use std::ops::Range;
+use std::ops::{Add, Range};
 
 use hdrhistogram::Histogram;
 use memchr::memmem;
@@ -39,6 +39,22 @@ impl Faults {
     /// Whether there is none.
     pub fn none(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+impl Add for Faults {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            lost: self.lost + other.lost,
+            doubled: self.doubled + other.doubled,
+            disordered: self.disordered + other.disordered,
+            wrong_room: self.wrong_room + other.wrong_room,
+            closed: self.closed + other.closed,
+            refused: self.refused + other.refused,
+            garbled: self.garbled + other.garbled,
+        }
     }
 }
 

@@ -33,6 +33,7 @@ const TOLD: u64 = 5;
 const TIMER: u64 = u64::MAX;
 
 /// How clients come in.
+#[derive(Clone)]
 pub struct Plan {
     /// The server.
     pub target: Target,
@@ -81,6 +82,14 @@ impl Crowd {
             buffer: vec![0; READ_BYTES],
             heard: now(),
         })
+    }
+
+    /// For another crowd beside this one: the same plan, whose first token is the one behind those of so many clients of this one's.
+    pub fn plan_beside(&self, clients: usize) -> Plan {
+        let mut plan = self.plan.clone();
+        let tokens = plan.tokens.len().max(1);
+        plan.tokens.rotate_left(clients % tokens);
+        plan
     }
 
     /// How long nothing may come before what is due is given up.

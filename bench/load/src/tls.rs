@@ -10,6 +10,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 /// What handshakes are made with.
+#[derive(Clone)]
 pub struct Trust {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
