@@ -184,12 +184,12 @@ impl Bench<'_> {
         figures(&[LOAD_CORE], &mut command)
     }
 
-    /// The consumer that only acknowledges fills its queue, empties it and measures itself.
+    /// The consumer that only acknowledges publishes to its own queue, empties it and measures itself.
     fn consume(&self, row: &Row) -> anyhow::Result<Value> {
         let broker = self.broker.as_ref().context("there is no broker")?;
         let mut command = Server::BareConsumer.command(self.root, 0, 1);
-        let events = row.options.iter().skip_while(|option| *option != "--events").take(2);
-        command.args(["--amqp", &broker.url]).args(events);
+        let of_both = |pair: &&[String]| ["--events", "--rate", "--seconds"].contains(&pair[0].as_str());
+        command.args(["--amqp", &broker.url]).args(row.options.chunks(2).filter(of_both).flatten());
         figures(&EVERY_CORE, &mut command)
     }
 }

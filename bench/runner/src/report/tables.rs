@@ -2,7 +2,7 @@
 
 use super::{Cell, Rows, Shown, grouped, short};
 use crate::contenders::Contender;
-use crate::plan::{Block, Figure, Goal, LIMIT, POLLING, ROOMCAST, TLS, TWO_SHARDS};
+use crate::plan::{Block, Figure, Goal, LIMIT, PLAIN, POLLING, ROOMCAST, TLS, TWO_SHARDS};
 use crate::results::{Load, Run};
 use crate::statistics::Spread;
 
@@ -108,9 +108,7 @@ fn main(rows: &Rows, show: Show) -> String {
             line.push(cell(shown, *column).map_or("–".to_owned(), |cell| main_cell(shown, *column, cell, show)));
         }
         if show != Show::Figures {
-            line.push(shown.row.goals.iter().map(|(_, goal)| goal_text(*goal)).fold(String::new(), |text, goal| {
-                if text.is_empty() || text == goal { goal } else { format!("{text}, plain {goal}") }
-            }));
+            line.push(goals(shown));
         }
         table.line(line);
     }
@@ -144,18 +142,49 @@ fn main_cell(shown: &Shown, column: Contender, cell: &Cell, show: Show) -> Strin
     text
 }
 
-fn goal_text(goal: Goal) -> String {
-    match goal {
-        Goal::Times(times) => format!("≤ {times}"),
-        Goal::AtLeastTimes(times) => format!("≥ {times}"),
-        Goal::AtMost(most) => format!("≤ {most} KiB"),
+/// The row's goals, each with whether the median reaches it; of ways of speaking that share goal and outcome, once.
+fn goals(shown: &Shown) -> String {
+    let mut texts: Vec<(String, Contender)> = Vec::new();
+    for (contender, goal) in &shown.row.goals {
+        let Some(cell) = shown.cells.get(contender) else { continue };
+        let (sign, bound, figure) = match *goal {
+            Goal::Times(times) => ('≤', times, cell.ratios.map(|ratio| ratio.median)),
+            Goal::AtLeastTimes(times) => ('≥', times, cell.ratios.map(|ratio| ratio.median)),
+            Goal::AtMost(most) => ('≤', most, Some(cell.figures.median)),
+        };
+        let unit =
+            if matches!(goal, Goal::AtMost(_)) { format!(" {}", shown.row.figure.unit()) } else { String::new() };
+        let verdict = match figure {
+            Some(figure) if (sign == '≤') == (figure <= bound) || figure == bound => " ✓",
+            Some(_) => " **missed**",
+            None => "",
+        };
+        let text = format!("{sign} {bound}{unit}{verdict}");
+        if texts.iter().all(|(known, _)| *known != text) {
+            texts.push((text, *contender));
+        }
     }
+    match texts.as_slice() {
+        [(text, _)] => text.clone(),
+        texts => {
+            let named = |(text, contender): &(String, Contender)| {
+                if *contender == PLAIN { format!("plain {text}") } else { text.clone() }
+            };
+            texts.iter().map(named).collect::<Vec<_>>().join(", ")
+        }
+    }
+}
+
+/// The goals, in the line of the one that has them.
+fn own_goals(shown: &Shown, contender: Contender) -> String {
+    let has_one = shown.row.goals.iter().any(|(whose, _)| *whose == contender);
+    if has_one { goals(shown) } else { String::new() }
 }
 
 /// Rows beside a base: each figure, and how often the base's it is.
 fn compared(rows: &[&Shown], base: &str) -> String {
     let mut table = Table::new(
-        ["", "who", "server's figure", &format!("× {base}"), "from round to round"].map(str::to_owned).to_vec(),
+        ["", "who", "server's figure", &format!("× {base}"), "from round to round", "goal"].map(str::to_owned).to_vec(),
     );
     for shown in rows {
         for (contender, cell) in &shown.cells {
@@ -170,6 +199,7 @@ fn compared(rows: &[&Shown], base: &str) -> String {
                 format!("{} {unit}", short(cell.figures.median)),
                 ratio.map_or("–".to_owned(), |ratio| short(ratio.median)),
                 ratio.map_or("–".to_owned(), |ratio| format!("{}–{}", short(ratio.least), short(ratio.most))),
+                own_goals(shown, *contender),
             ]);
         }
     }
@@ -243,7 +273,8 @@ fn storm(rows: &Rows) -> String {
 
 /// How many events a second come from the broker to sockets.
 fn throughput(rows: &Rows) -> String {
-    let head = ["", "who", "events a second", "× a consumer that only acknowledges", "server's CPU for an event"];
+    let head =
+        ["", "who", "events a second", "× a consumer that only acknowledges", "server's CPU for an event", "goal"];
     let mut table = Table::new(head.map(str::to_owned).to_vec());
     for shown in rows.of_block(Block::Source).into_iter().filter(|shown| shown.row.figure == Figure::Throughput) {
         for (contender, cell) in &shown.cells {
@@ -256,6 +287,7 @@ fn throughput(rows: &Rows) -> String {
                 short(cell.figures.median),
                 ratio.map_or("–".to_owned(), |ratio| short(ratio.median)),
                 cpu.map_or("–".to_owned(), |cpu| format!("{} µs", short(cpu.median))),
+                own_goals(shown, *contender),
             ]);
         }
     }
@@ -264,7 +296,7 @@ fn throughput(rows: &Rows) -> String {
 
 /// How long an event takes from the broker's publisher to a client.
 fn latency(rows: &Rows) -> String {
-    let mut table = Table::new(["", "who", "p50", "p99", "longest"].map(str::to_owned).to_vec());
+    let mut table = Table::new(["", "who", "p50", "p99", "longest", "goal for p99"].map(str::to_owned).to_vec());
     for shown in rows.of_block(Block::Source).into_iter().filter(|shown| shown.row.figure == Figure::Latency) {
         for (contender, cell) in &shown.cells {
             let millis = |name| {
@@ -273,7 +305,8 @@ fn latency(rows: &Rows) -> String {
                 spread.map_or("–".to_owned(), |spread| format!("{} ms", short(spread.median / 1000.0)))
             };
             let name = named_one(*contender, cell);
-            table.line(vec![shown.row.title.clone(), name, millis("p50"), millis("p99"), millis("max")]);
+            let goal = own_goals(shown, *contender);
+            table.line(vec![shown.row.title.clone(), name, millis("p50"), millis("p99"), millis("max"), goal]);
         }
     }
     table.unless_empty()
