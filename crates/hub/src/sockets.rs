@@ -218,8 +218,7 @@ impl Sockets {
             Facts { now_unix_ms: moment.now_unix_ms, new_id: NewId::Fresh(&new_id), socket: Some(*id), user: &user };
         let profile = self.profile.clone();
         let welcome = profile.rules.on_connect(namespace, &facts);
-        let own = user.id.as_ref().and_then(user_room);
-        for room in own.iter().chain(&welcome.rooms) {
+        for room in &welcome.rooms {
             if self.rooms.join(key, room, watch) == Join::Newly {
                 self.carry_out(key, None, profile.rules.on_enter(namespace, room, &facts), out);
                 self.entered(key, room, out);

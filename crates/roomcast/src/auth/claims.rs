@@ -1,11 +1,13 @@
 //! From the claims of a token with a good signature to who its bearer is, and until when. Knows nothing of keys.
 
+use std::borrow::{Borrow, Cow};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hub::names::UserId;
 use hub::rules::{ClaimsUsed, User};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::token::Token;
@@ -22,7 +24,17 @@ pub(super) struct Reading {
 }
 
 /// The claims by name; of a name that is there twice the last one holds, as everywhere in JSON.
-type Claims<'a> = BTreeMap<String, &'a RawValue>;
+type Claims<'a> = BTreeMap<Name<'a>, &'a RawValue>;
+
+/// The name of a claim: a part of the token's own bytes, where nothing is escaped in it.
+#[derive(Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Borrow<str> for Name<'_> {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
 
 impl Reading {
     /// Who the token names at this time.
@@ -64,7 +76,7 @@ impl Reading {
         let claim = self
             .user_claims
             .iter()
-            .filter_map(|name| claims.get(name))
+            .filter_map(|name| claims.get(name.as_str()))
             .map(|claim| claim.get())
             .find(|claim| !matches!(*claim, "null" | "\"\""))
             .ok_or(Fault::NoUser)?;
@@ -83,16 +95,16 @@ impl Reading {
         let mut keep = |name: &str, claim: &RawValue| {
             if !matches!(name, "id" | "email" | "role") {
                 kept.push(',');
-                kept.push_str(&serde_json::Value::from(name).to_string());
+                kept.push_str(&serde_json::to_string(name).expect("a text is JSON"));
                 kept.push(':');
                 kept.push_str(claim.get());
             }
         };
         match &self.claims_kept {
-            ClaimsUsed::All => claims.iter().for_each(|(name, claim)| keep(name, claim)),
+            ClaimsUsed::All => claims.iter().for_each(|(name, claim)| keep(&name.0, claim)),
             ClaimsUsed::Named(names) => {
                 for name in names {
-                    if let Some(claim) = claims.get(name) {
+                    if let Some(claim) = claims.get(name.as_str()) {
                         keep(name, claim);
                     }
                 }

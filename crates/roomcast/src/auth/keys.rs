@@ -1,6 +1,7 @@
 //! The keys that the configuration holds, and which algorithms each key may sign by. Knows nothing of key servers but which algorithms theirs may use.
 
 use anyhow::{Context as _, bail, ensure};
+use aws_lc_rs::hmac;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 
 use super::AuthConfig;
@@ -34,7 +35,33 @@ pub(super) struct Keys {
 struct Key {
     variable: &'static str,
     algorithms: Vec<Algorithm>,
-    key: DecodingKey,
+    key: KeyKind,
+}
+
+enum KeyKind {
+    /// The shared secret, made ready once for each algorithm: that costs as much as the signature of a short token.
+    Secret([(Algorithm, hmac::Key); 3]),
+    Public(DecodingKey),
+}
+
+impl KeyKind {
+    fn secret(secret: &[u8]) -> Self {
+        let ready = [
+            (Algorithm::HS256, hmac::HMAC_SHA256),
+            (Algorithm::HS384, hmac::HMAC_SHA384),
+            (Algorithm::HS512, hmac::HMAC_SHA512),
+        ];
+        Self::Secret(ready.map(|(algorithm, of)| (algorithm, hmac::Key::new(of, secret))))
+    }
+
+    fn signed(&self, token: &Token<'_>) -> bool {
+        match self {
+            Self::Secret(ready) => {
+                ready.iter().any(|(algorithm, key)| *algorithm == token.algorithm && token.is_signed_by_secret(key))
+            }
+            Self::Public(key) => token.is_signed_by(key),
+        }
+    }
 }
 
 impl Keys {
@@ -51,7 +78,7 @@ impl Keys {
                 );
             }
             let algorithms = AlgorithmFamily::Hmac.algorithms().to_vec();
-            keys.push(Key { variable: "JWT_SECRET", algorithms, key: DecodingKey::from_secret(secret.as_bytes()) });
+            keys.push(Key { variable: "JWT_SECRET", algorithms, key: KeyKind::secret(secret.as_bytes()) });
         }
         if let Some(text) = &config.jwt_public_key {
             keys.push(public_key(text)?);
@@ -107,7 +134,7 @@ impl Keys {
 
     /// Whether one of the keys made the signature.
     pub(super) fn signed(&self, token: &Token<'_>) -> bool {
-        self.keys.iter().any(|key| key.algorithms.contains(&token.algorithm) && token.is_signed_by(&key.key))
+        self.keys.iter().any(|key| key.algorithms.contains(&token.algorithm) && key.key.signed(token))
     }
 
     /// Whether the token's algorithm is one of those that a key here may sign by.
@@ -152,5 +179,5 @@ fn public_key(value: &str) -> anyhow::Result<Key> {
         },
         family @ (AlgorithmFamily::Rsa | AlgorithmFamily::Ed | AlgorithmFamily::Hmac) => family.algorithms().to_vec(),
     };
-    Ok(Key { variable: "JWT_PUBLIC_KEY", algorithms, key })
+    Ok(Key { variable: "JWT_PUBLIC_KEY", algorithms, key: KeyKind::Public(key) })
 }

@@ -1,5 +1,8 @@
 //! The outside of a token: its three parts, its algorithm, its signature (RFC 7515). Knows nothing of what the claims mean.
 
+use std::borrow::Cow;
+
+use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey};
@@ -7,6 +10,9 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::{Fault, TOKEN_MAX_BYTES};
+
+/// The longest signature of a shared secret, HS512's 64 bytes, and what the decoder wants beyond it.
+const SIGNATURE_MAX_BYTES: usize = 66;
 
 /// A token whose signature has not been looked at yet.
 pub(super) struct Token<'a> {
@@ -21,8 +27,9 @@ pub(super) struct Token<'a> {
 
 /// The fields of a header that are read. What else a header may carry (`jwk`, `jku`, `x5u`: keys that the sender picks) is never looked at.
 #[derive(Deserialize)]
-struct Header {
-    alg: String,
+struct Header<'a> {
+    #[serde(borrow)]
+    alg: Cow<'a, str>,
     #[serde(default)]
     kid: Option<String>,
     #[serde(default)]
@@ -44,7 +51,7 @@ impl<'a> Token<'a> {
             return Err(Fault::Malformed);
         }
         let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| Fault::Malformed)?;
-        let header: Header = serde_json::from_slice(&header).map_err(|_| Fault::Malformed)?;
+        let header: Header<'_> = serde_json::from_slice(&header).map_err(|_| Fault::Malformed)?;
         if header.crit.is_some() {
             return Err(Fault::Malformed);
         }
@@ -58,6 +65,14 @@ impl<'a> Token<'a> {
         key.family() == self.algorithm.family()
             && jsonwebtoken::crypto::verify(self.signature, self.message.as_bytes(), key, self.algorithm)
                 .unwrap_or(false)
+    }
+
+    /// Whether the signature is this secret's.
+    pub(super) fn is_signed_by_secret(&self, key: &hmac::Key) -> bool {
+        let mut signature = [0; SIGNATURE_MAX_BYTES];
+        URL_SAFE_NO_PAD
+            .decode_slice(self.signature, &mut signature)
+            .is_ok_and(|length| hmac::verify(key, self.message.as_bytes(), &signature[..length]).is_ok())
     }
 
     /// The claims as JSON text. To be asked of a token whose signature is good.

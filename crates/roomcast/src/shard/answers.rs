@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Either, Full};
 use hub::profile::{Cookie, Cors, Origins, SameSite};
@@ -11,6 +11,9 @@ use hyper::body::Incoming;
 use wire::engine::PollBody;
 
 use super::ids::SessionId;
+
+/// The field of a request that answers to pages of other origins depend on.
+const ORIGIN: &str = "Origin";
 
 /// Bytes of a refused body that are read and dropped before the connection is closed.
 const DISCARD_MAX_BYTES: usize = 16 * 1024 * 1024;
@@ -73,21 +76,31 @@ impl<'a> CrossOrigin<'a> {
         self.allows
     }
 
+    /// The fields that an answer has for it.
+    pub(super) fn fields(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+        let (vary, origin) = match &self.rules.origins {
+            Origins::Own => return [const { None }; 3].into_iter().flatten(),
+            Origins::Any => (None, Some(ANY_ORIGIN)),
+            Origins::Listed(_) => (Some(HeaderValue::from_static(ORIGIN)), self.origin.clone()),
+        };
+        let credentials = self.rules.credentials.then_some(HeaderValue::from_static("true"));
+        [
+            vary.map(|value| (header::VARY, value)),
+            origin.map(|value| (header::ACCESS_CONTROL_ALLOW_ORIGIN, value)),
+            credentials.map(|value| (header::ACCESS_CONTROL_ALLOW_CREDENTIALS, value)),
+        ]
+        .into_iter()
+        .flatten()
+    }
+
     pub(super) fn apply(&self, headers: &mut HeaderMap) {
-        match &self.rules.origins {
-            Origins::Own => return,
-            Origins::Any => {
-                headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, ANY_ORIGIN);
-            }
-            Origins::Listed(_) => {
-                add_vary(headers, "Origin");
-                if let Some(origin) = &self.origin {
-                    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        for (name, value) in self.fields() {
+            match name == header::VARY {
+                true => add_vary(headers, ORIGIN),
+                false => {
+                    headers.insert(name, value);
                 }
             }
-        }
-        if self.rules.credentials {
-            headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         }
     }
 

@@ -187,24 +187,22 @@ impl Shard {
         let buffer = &mut scratch[..HEAD_MAX_BYTES];
         let seen = match rustix::net::recv(socket, &mut *buffer, RecvFlags::DONTWAIT) {
             Ok((0, _)) => return Look::Gone,
-            Ok((seen, _)) => &buffer[..seen],
+            Ok((seen, _)) => Bytes::copy_from_slice(&buffer[..seen]),
             Err(Errno::AGAIN) => return Look::Nothing,
             Err(_) => return Look::Gone,
         };
-        match front.direct(seen, peer.ip()) {
+        match front.direct(&seen, peer.ip()) {
             Some(Direct { head_bytes, response, deflate, role, wait }) => {
-                let leftover = Bytes::copy_from_slice(&seen[head_bytes..]);
+                let leftover = seen.slice(head_bytes..);
                 let beginning = Beginning { tls: None, leftover, deflate, role };
                 let (response, more) = (Bytes::from(response), seen.len() == HEAD_MAX_BYTES);
                 // Nobody passes those who wait, even where the shard is behind its own pace.
                 match wait.is_zero() && !others_wait {
                     true => Look::Upgraded(Waiting { response, beginning, head: Bytes::new(), more }),
-                    false => {
-                        Look::Waits(Waiting { response, beginning, head: Bytes::copy_from_slice(seen), more }, wait)
-                    }
+                    false => Look::Waits(Waiting { response, beginning, head: seen, more }, wait),
                 }
             }
-            None => Look::Http(Bytes::copy_from_slice(seen)),
+            None => Look::Http(seen),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Engine.IO packets: the text of one, in and out. Knows no session, and nothing of the payloads that join several.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use base64::Engine as _;
 use base64::alphabet;
@@ -129,13 +129,27 @@ pub struct OpenPacket<'a> {
     pub max_payload: usize,
 }
 
+/// What an open packet usually takes.
+const OPEN_PACKET_BYTES: usize = 128;
+
 /// The text of the open packet, `0` first, its keys in Node's order.
 pub fn open_packet(open: &OpenPacket<'_>) -> String {
     let OpenPacket { sid, upgrades, ping_interval_ms, ping_timeout_ms, max_payload } = open;
     let upgrades = if *upgrades { r#""websocket""# } else { "" };
-    format!(
-        r#"0{{"sid":"{sid}","upgrades":[{upgrades}],"pingInterval":{ping_interval_ms},"pingTimeout":{ping_timeout_ms},"maxPayload":{max_payload}}}"#
-    )
+    let mut packet = String::with_capacity(OPEN_PACKET_BYTES);
+    for part in [r#"0{"sid":""#, sid, r#"","upgrades":["#, upgrades] {
+        packet.push_str(part);
+    }
+    for (name, number) in [
+        (r#"],"pingInterval":"#, *ping_interval_ms),
+        (r#","pingTimeout":"#, *ping_timeout_ms),
+        (r#","maxPayload":"#, *max_payload as u64),
+    ] {
+        packet.push_str(name);
+        write!(packet, "{number}").expect("a text takes what there is memory for");
+    }
+    packet.push('}');
+    packet
 }
 
 pub(super) fn write_binary(data: &[u8], out: &mut Vec<u8>) {

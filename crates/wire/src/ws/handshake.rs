@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use sha1::{Digest as _, Sha1};
 
 /// The header values of a request that asks for a WebSocket; headers that came several times are joined with `, `.
 #[derive(Clone, Copy, Debug, Default)]
@@ -97,10 +98,8 @@ pub fn check_upgrade(headers: &UpgradeHeaders<'_>) -> Result<Accept, UpgradeRefu
 pub fn accept_key(key: &str) -> String {
     /// What RFC 6455, section 1.3 has every server append.
     const SUFFIX: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-    let mut hash = sha1_smol::Sha1::new();
-    hash.update(key.as_bytes());
-    hash.update(SUFFIX.as_bytes());
-    STANDARD.encode(hash.digest().bytes())
+    let hash = Sha1::new().chain_update(key).chain_update(SUFFIX).finalize();
+    STANDARD.encode(hash)
 }
 
 /// The subprotocols that a `Sec-WebSocket-Protocol` header offers, in order.

@@ -4,7 +4,8 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use http::{HeaderName, HeaderValue, Method, Request, header};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use wire::engine::{Query, Transport, Verdict};
 use wire::ws::Deflate;
 
@@ -15,6 +16,9 @@ use super::{Found, Front};
 
 /// Header fields of a handshake; one with more goes through HTTP.
 const FIELDS_MAX: usize = 64;
+
+/// What an answer usually takes.
+const ANSWER_BYTES: usize = 192;
 
 /// A handshake that is agreed upon.
 pub struct Direct {
@@ -32,12 +36,12 @@ pub struct Direct {
 
 impl Front {
     /// The answer to what a client has sent so far, if that is a handshake which needs no asking around.
-    pub fn direct(&self, seen: &[u8], peer: IpAddr) -> Option<Direct> {
+    pub fn direct(&self, seen: &Bytes, peer: IpAddr) -> Option<Direct> {
         let (head_bytes, request) = parse(seen)?;
         if !is_asked(request.headers()) {
             return None;
         }
-        let (role, agreed, wait) = match self.find(request.uri().path(), request.headers())? {
+        let (role, agreed, response, wait) = match self.find(request.uri().path(), request.headers())? {
             Found::Engine(endpoint, _) => self.direct_engine(&request, peer, endpoint)?,
             Found::Plain(endpoint, namespace) => {
                 if !CrossOrigin::of(&self.shared.profile.cors, request.headers()).allows() {
@@ -45,20 +49,19 @@ impl Front {
                 }
                 let (role, protocol) = self.plain_role(&request, peer, endpoint, namespace);
                 let agreed = self.agree(&request, &role, protocol).ok()?;
-                (role, agreed, self.place()?)
+                let response = written(agreed.fields.iter().map(|(name, value)| (name, value)));
+                (role, agreed, response, self.place()?)
             }
         };
-        let mut response = b"HTTP/1.1 101 Switching Protocols\r\n".to_vec();
-        for (name, value) in &agreed.headers {
-            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-                response.extend_from_slice(part);
-            }
-        }
-        response.extend_from_slice(b"\r\n");
         Some(Direct { head_bytes, response, deflate: agreed.deflate, role, wait })
     }
 
-    fn direct_engine(&self, request: &Request<()>, peer: IpAddr, endpoint: usize) -> Option<(Role, Agreed, Duration)> {
+    fn direct_engine(
+        &self,
+        request: &Request<()>,
+        peer: IpAddr,
+        endpoint: usize,
+    ) -> Option<(Role, Agreed, Vec<u8>, Duration)> {
         let query = Query::parse(request.uri().query().unwrap_or_default());
         let cross_origin = CrossOrigin::of(&self.shared.profile.cors, request.headers());
         let kept = self.program_s_request(request, peer);
@@ -75,11 +78,16 @@ impl Front {
         let role = Role::SocketIo { handshake, address, endpoint, revision: query.revision() };
         let mut agreed = self.agree(request, &role, first_protocol(request.headers())).ok()?;
         let wait = self.place()?;
-        cross_origin.apply(&mut agreed.headers);
-        if let (Some(change), Some(kept)) = (&self.shared.program.response_headers, kept) {
-            change(request.method(), &kept, &mut agreed.headers);
-        }
-        Some((role, agreed, wait))
+        agreed.fields.extend(cross_origin.fields());
+        let response = match (&self.shared.program.response_headers, kept) {
+            (Some(change), Some(kept)) => {
+                let mut headers: HeaderMap = agreed.fields.drain(..).collect();
+                change(request.method(), &kept, &mut headers);
+                written(headers.iter())
+            }
+            (Some(_) | None, _) => written(agreed.fields.iter().map(|(name, value)| (name, value))),
+        };
+        Some((role, agreed, response, wait))
     }
 
     /// The place of a new session among those that want in. Asked last: one that was taken is not given back.
@@ -93,8 +101,21 @@ impl Front {
     }
 }
 
-/// The head of a GET without a body, if it is whole and sound, and its length.
-fn parse(seen: &[u8]) -> Option<(usize, Request<()>)> {
+/// A 101 with these fields.
+fn written<'a>(fields: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>) -> Vec<u8> {
+    let mut response = Vec::with_capacity(ANSWER_BYTES);
+    response.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
+    for (name, value) in fields {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            response.extend_from_slice(part);
+        }
+    }
+    response.extend_from_slice(b"\r\n");
+    response
+}
+
+/// The head of a GET without a body, if it is whole and sound, and its length. Address and fields are parts of what was seen, not copies.
+fn parse(seen: &Bytes) -> Option<(usize, Request<()>)> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut head = httparse::Request::new(&mut fields);
     let httparse::Status::Complete(head_bytes) = head.parse(seen).ok()? else { return None };
@@ -103,7 +124,7 @@ fn parse(seen: &[u8]) -> Option<(usize, Request<()>)> {
     }
     let mut request = Request::new(());
     *request.method_mut() = Method::GET;
-    *request.uri_mut() = head.path?.parse().ok()?;
+    *request.uri_mut() = Uri::from_maybe_shared(seen.slice_ref(head.path?.as_bytes())).ok()?;
     let headers = request.headers_mut();
     headers.reserve(head.headers.len());
     for field in head.headers.iter() {
@@ -111,7 +132,7 @@ fn parse(seen: &[u8]) -> Option<(usize, Request<()>)> {
         if name == header::CONTENT_LENGTH || name == header::TRANSFER_ENCODING || name == header::EXPECT {
             return None;
         }
-        headers.append(name, HeaderValue::from_bytes(field.value).ok()?);
+        headers.append(name, HeaderValue::from_maybe_shared(seen.slice_ref(field.value)).ok()?);
     }
     Some((head_bytes, request))
 }
@@ -123,11 +144,11 @@ mod tests {
     #[test]
     fn only_the_whole_head_of_a_get_without_a_body_is_read() {
         let head = "GET /ws?a=1 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nX: 1\r\nX: 2\r\n\r\n";
-        let (bytes, request) = parse(format!("{head}frames").as_bytes()).expect("a head");
+        let (bytes, request) = parse(&Bytes::from(format!("{head}frames"))).expect("a head");
         assert_eq!((bytes, request.uri().to_string().as_str()), (head.len(), "/ws?a=1"));
         assert_eq!(request.headers().get_all("x").iter().count(), 2);
         for end in 0..head.len() {
-            assert!(parse(&head.as_bytes()[..end]).is_none(), "{end} bytes");
+            assert!(parse(&Bytes::from_static(&head.as_bytes()[..end])).is_none(), "{end} bytes");
         }
         for other in [
             "POST / HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -137,7 +158,7 @@ mod tests {
             "GET nonsense\r\n\r\n",
             "\x16\x03\x01\x02\x00",
         ] {
-            assert!(parse(other.as_bytes()).is_none(), "{other:?}");
+            assert!(parse(&Bytes::from_static(other.as_bytes())).is_none(), "{other:?}");
         }
     }
 }

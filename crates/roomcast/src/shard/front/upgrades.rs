@@ -5,12 +5,14 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode};
 use http_body_util::{Either, Full};
 use hub::names::NamespaceId;
 use hub::profile::Endpoint;
 use hyper::body::Incoming;
+use smallvec::SmallVec;
 use wire::engine::{Query, Refusal, Transport, Verdict};
 use wire::ws::{Deflate, UpgradeHeaders};
 
@@ -23,8 +25,8 @@ use crate::embed;
 
 /// What a handshake is answered.
 pub(super) struct Agreed {
-    /// The headers of the 101.
-    pub(super) headers: HeaderMap,
+    /// The fields of the 101, each once.
+    pub(super) fields: SmallVec<[(HeaderName, HeaderValue); 5]>,
     /// Compression, where it was agreed upon.
     pub(super) deflate: Option<Deflate>,
 }
@@ -153,7 +155,7 @@ impl Front {
         role: Role,
         protocol: Option<HeaderValue>,
     ) -> Response<Body> {
-        let Agreed { headers, deflate } = match self.agree(request, &role, protocol) {
+        let Agreed { fields, deflate } = match self.agree(request, &role, protocol) {
             Ok(agreed) => agreed,
             Err(refused) => {
                 self.shared.metrics.refused.inc("bad_handshake");
@@ -173,7 +175,7 @@ impl Front {
         });
         let mut response = Response::new(Either::Left(Full::default()));
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        *response.headers_mut() = headers;
+        response.headers_mut().extend(fields);
         response
     }
 
@@ -206,23 +208,23 @@ impl Front {
             }
         };
         let deflate = self.deflate(headers, role);
-        let mut headers = HeaderMap::with_capacity(8);
-        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(
+        let mut fields = SmallVec::new();
+        fields.push((header::UPGRADE, HeaderValue::from_static("websocket")));
+        fields.push((header::CONNECTION, HeaderValue::from_static("Upgrade")));
+        fields.push((
             header::SEC_WEBSOCKET_ACCEPT,
-            HeaderValue::try_from(accept.accept.as_str()).expect("base64 is a header value"),
-        );
+            HeaderValue::from_maybe_shared(Bytes::from(accept.accept)).expect("base64 is a header value"),
+        ));
         if let Some(protocol) = protocol {
-            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
+            fields.push((header::SEC_WEBSOCKET_PROTOCOL, protocol));
         }
         if let Some(deflate) = deflate {
-            headers.insert(
+            fields.push((
                 header::SEC_WEBSOCKET_EXTENSIONS,
                 HeaderValue::try_from(deflate.answer()).expect("a name and numbers are a header value"),
-            );
+            ));
         }
-        Ok(Agreed { headers, deflate })
+        Ok(Agreed { fields, deflate })
     }
 
     /// Compression, where the endpoint has it and the client offers it.
