@@ -12,7 +12,7 @@ import { fileURLToPath } from "node:url";
 
 import { Recorder, until, within } from "./recorder.mjs";
 
-const BINARY = process.env.ROOMCAST ?? fileURLToPath(new URL("../../../../../target/debug/roomcast", import.meta.url));
+export const BINARY = process.env.ROOMCAST ?? fileURLToPath(new URL("../../../../../target/debug/roomcast", import.meta.url));
 
 export const SECRET = "a secret of the tests";
 export const API_KEY = "a key of the tests";
