@@ -131,22 +131,25 @@ pub struct Cell {
 }
 
 impl Rows {
-    /// Each row from the last run that has it: a block that was run again replaces what was there.
+    /// Each row from the last run that has it, and from the other runs of the same programs: a block that was run again after a change
+    /// replaces what was there, and more rounds of the same go beside it.
     fn of(runs: &[Run]) -> anyhow::Result<Self> {
         let mut shown = Vec::new();
         for row in crate::plan::rows(false) {
             let of_row = |run: &&Run| run.measurements.iter().any(|measurement| measurement.row == row.id);
-            let Some(run) = runs.iter().rev().find(of_row) else { continue };
+            let Some(last) = runs.iter().rev().find(of_row) else { continue };
+            let alike: Vec<&Run> =
+                runs.iter().filter(|run| (&run.commit, run.quick) == (&last.commit, last.quick)).collect();
             let (mut cells, mut failures) = (BTreeMap::new(), BTreeMap::new());
-            let base = row.base.map(|base| rounds(run, &row, &base)).transpose()?.unwrap_or_default();
+            let base = row.base.map(|base| rounds(&alike, &row, &base)).transpose()?.unwrap_or_default();
             for contender in &row.contenders {
-                let figures = rounds(run, &row, contender)?;
-                let tried = of_both(run, &row, contender).count();
+                let figures = rounds(&alike, &row, contender)?;
+                let tried = of_both(&alike, &row, contender).count();
                 if tried > figures.len() {
                     failures.insert(*contender, tried - figures.len());
                 }
                 let Some(spread) = Spread::of(figures.values().copied()) else { continue };
-                let loads = loads(run, &row, contender)?;
+                let loads = loads(&alike, &row, contender)?;
                 let mut faults = BTreeMap::new();
                 for (kind, count) in loads.iter().flat_map(|load| &load.faults).filter(|(_, count)| **count > 0) {
                     *faults.entry(kind.clone()).or_default() += count;
@@ -169,27 +172,36 @@ impl Rows {
     }
 }
 
-/// What was measured of a contender in a row.
-fn of_both<'a>(run: &'a Run, row: &'a Row, contender: &Contender) -> impl Iterator<Item = &'a Measurement> {
+/// What was measured of a contender in a row, by the number of the run and the round.
+fn of_both<'a>(
+    runs: &'a [&Run],
+    row: &'a Row,
+    contender: &Contender,
+) -> impl Iterator<Item = ((usize, usize), &'a Measurement)> {
     let key = contender.key();
-    run.measurements.iter().filter(move |measurement| measurement.row == row.id && measurement.contender == key)
+    let of_run = move |(run, kept): (usize, &&'a Run)| {
+        let measurements = kept.measurements.iter();
+        measurements.map(move |measurement| ((run, measurement.round), measurement)).collect::<Vec<_>>()
+    };
+    let measurements = runs.iter().enumerate().flat_map(of_run);
+    measurements.filter(move |(_, measurement)| measurement.row == row.id && measurement.contender == key)
 }
 
-fn rounds(run: &Run, row: &Row, contender: &Contender) -> anyhow::Result<Rounds> {
+fn rounds(runs: &[&Run], row: &Row, contender: &Contender) -> anyhow::Result<Rounds> {
     let mut rounds = Rounds::new();
-    for measurement in of_both(run, row, contender) {
+    for (round, measurement) in of_both(runs, row, contender) {
         if let Some(load) = measurement.figures()?
             && let Some(figure) = figure(row.figure, &load)
         {
-            rounds.insert(measurement.round, figure);
+            rounds.insert(round, figure);
         }
     }
     Ok(rounds)
 }
 
-fn loads(run: &Run, row: &Row, contender: &Contender) -> anyhow::Result<Vec<Load>> {
+fn loads(runs: &[&Run], row: &Row, contender: &Contender) -> anyhow::Result<Vec<Load>> {
     let mut loads = Vec::new();
-    for measurement in of_both(run, row, contender) {
+    for (_, measurement) in of_both(runs, row, contender) {
         loads.extend(measurement.figures()?);
     }
     Ok(loads)

@@ -35,7 +35,7 @@ pub struct Run {
 }
 
 /// One fresh server under one load.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Measurement {
     /// The row's name, as in the plan.
     pub row: String,

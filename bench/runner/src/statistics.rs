@@ -30,8 +30,8 @@ impl Spread {
     }
 }
 
-/// Figures by their round.
-pub type Rounds = BTreeMap<usize, f64>;
+/// Figures by their round: the number of the run, and the round in it.
+pub type Rounds = BTreeMap<(usize, usize), f64>;
 
 /// Each figure over that of the same round; rounds that only one of the two has are left out, since machines drift
 /// from one round to the next by more than what is looked for.
@@ -59,15 +59,15 @@ mod tests {
 
     #[test]
     fn ratios_are_those_of_the_same_round() {
-        let server = Rounds::from([(0, 10.0), (1, 30.0), (2, 99.0)]);
-        let limit = Rounds::from([(0, 5.0), (1, 10.0), (3, 1.0)]);
+        let server = Rounds::from([((0, 0), 10.0), ((0, 1), 30.0), ((1, 0), 99.0)]);
+        let limit = Rounds::from([((0, 0), 5.0), ((0, 1), 10.0), ((1, 1), 1.0)]);
         let spread = paired(&server, &limit).expect("two rounds are common");
         assert_eq!((spread.median, spread.least, spread.most, spread.count), (2.5, 2.0, 3.0, 2));
     }
 
     #[test]
     fn without_a_common_round_there_is_no_ratio() {
-        assert_eq!(paired(&Rounds::from([(0, 1.0)]), &Rounds::from([(1, 1.0)])), None);
-        assert_eq!(paired(&Rounds::from([(0, 1.0)]), &Rounds::from([(0, 0.0)])), None);
+        assert_eq!(paired(&Rounds::from([((0, 0), 1.0)]), &Rounds::from([((1, 0), 1.0)])), None);
+        assert_eq!(paired(&Rounds::from([((0, 0), 1.0)]), &Rounds::from([((0, 0), 0.0)])), None);
     }
 }

@@ -403,7 +403,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::plan::PLAIN;
     use crate::results::{Measurement, VERSION};
 
     fn measurement(row: &str, round: usize, contender: Contender, cpu: f64, disordered: u64) -> Measurement {
@@ -446,7 +445,7 @@ mod tests {
         let expected = "\
             | × the limit | the limit | Roomcast | Roomcast, plain JSON | goal |\n\
             |---|---|---|---|---|\n\
-            | a delivery: 1,000 members, one event in flight | 6.00 µs | **1.11** (1.10–1.12) | **2.00** ¹ | ≤ 1.15 |\n";
+            | a delivery: 1,000 members, one event in flight | 6.00 µs | **1.11** (1.10–1.12) | **2.00** ¹ | ≤ 1.15 ✓, plain ≤ 1.15 **missed** |\n";
         check("ratios", &runs, expected);
         let expected = "\
             * ¹ Roomcast, plain JSON, a delivery: 1,000 members, one event in flight: 3 disordered\n\
@@ -456,16 +455,23 @@ mod tests {
     }
 
     #[test]
-    fn a_later_run_replaces_the_rows_that_it_has() {
+    fn a_later_run_of_other_programs_replaces_the_rows_that_it_has_and_one_of_the_same_adds_rounds() {
         let first =
             run(vec![measurement("members/10", 0, ROOMCAST, 5.0, 0), measurement("members/30", 0, ROOMCAST, 4.0, 0)]);
         let second = run(vec![measurement("members/30", 0, ROOMCAST, 3.0, 0)]);
-        let expected = "\
-            | members | the limit, µs | Roomcast, µs | × the limit | from round to round |\n\
-            |---|---|---|---|---|\n\
-            | 10 | – | 5.00 | – | – |\n\
-            | 30 | – | 3.00 | – | – |\n";
-        check("members", &[first, second], expected);
+        let table = |of_30: &str| {
+            format!(
+                "\
+                | members | the limit, µs | Roomcast, µs | × the limit | from round to round |\n\
+                |---|---|---|---|---|\n\
+                | 10 | – | 5.00 | – | – |\n\
+                | 30 | – | {of_30} | – | – |\n"
+            )
+        };
+        let changed =
+            Run { commit: "123456789a".to_owned(), ..run(vec![measurement("members/30", 0, ROOMCAST, 3.0, 0)]) };
+        check("members", &[run(first.measurements.clone()), changed], &table("3.00"));
+        check("members", &[first, second], &table("3.50"));
     }
 
     #[test]
