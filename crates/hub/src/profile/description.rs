@@ -15,12 +15,16 @@ impl Profile {
         };
         let endpoints: Vec<Value> =
             self.endpoints.iter().flat_map(|endpoint| self.describe_endpoint(endpoint)).collect();
+        let mut commands = self.rules.describe_commands();
+        if self.auth.access != Access::Open {
+            commands.push(refresh_token());
+        }
         json!({
             "service": { "name": self.service.name, "version": self.service.version, "about": self.about },
             "access": access,
             "anonymousQuery": self.auth.anonymous_query,
             "endpoints": endpoints,
-            "commands": self.rules.describe_commands(),
+            "commands": commands,
         })
     }
 
@@ -48,4 +52,17 @@ impl Profile {
             }
         }
     }
+}
+
+/// The gateway's own command, with which a client renews its token in place.
+fn refresh_token() -> Value {
+    json!({
+        "name": "refresh_token",
+        "namespaces": null,
+        "bare": null,
+        "args": [{ "name": "token", "type": "text", "optional": false, "expected": "a token of the same user" }],
+        "join": [],
+        "leave": [],
+        "answer": null,
+    })
 }

@@ -10,7 +10,7 @@ use super::template::Template;
 
 impl Rules {
     /// The commands in the order of the file, each with its namespaces (`null`: all), fields, rooms and the event that answers.
-    pub(crate) fn describe_commands(&self) -> Value {
+    pub(crate) fn describe_commands(&self) -> Vec<Value> {
         self.commands.iter().map(|command| self.describe(command)).collect()
     }
 

@@ -216,6 +216,10 @@ for (const shards of SHARDS) {
       await page.getByLabel("Token").fill(tokenOf("alice"));
       await console_.connect();
       await console_.line("event", '"userId":"alice"');
+      await console_.command("refresh_token");
+      await console_.fill("token", tokenOf("alice", { role: "host" }));
+      await console_.send();
+      await console_.answered("expiresIn");
       const published = await hometrip.api("POST", "/api/publish", { rooms: ["user:alice"], event: "hello", data: { from: "the backend" } });
       assert.deepEqual(published, { status: 200, json: { delivered: 1 } });
       await console_.line("event", "the backend");
@@ -356,7 +360,7 @@ for (const shards of SHARDS) {
       const gateway = await startGateway({ profile: "hometrip", shards, env });
       const { body, json } = await gateway.get("/console/profile.json");
       for (const secret of ["the-key", "the-secret", "internal", "the-broker", "rabbit", "queue", "message.sent"]) assert.ok(!body.includes(secret), secret);
-      assert.deepEqual(json.commands.map(({ name }) => name), ["join_room", "leave_room", "typing", "stop_typing", "get_presence"]);
+      assert.deepEqual(json.commands.map(({ name }) => name), ["join_room", "leave_room", "typing", "stop_typing", "get_presence", "refresh_token"]);
       assert.equal(json.access, "token");
       await gateway.stop();
     });

@@ -20,6 +20,7 @@ export class Connection {
   #pending = new Map();
   #ticket = 0;
   #lastError = null;
+  #userId = null;
   /** By name: `{command, args}`, both null for a room that the gateway gave. */
   rooms = new Map();
   state = "closed";
@@ -52,10 +53,12 @@ export class Connection {
   send(name, data, wantsAnswer = true) {
     if (this.state !== "open") return false;
     const ticket = this.#ticket++;
-    this.#pending.set(ticket, { name, data, sentAt: performance.now() });
+    const byAck = this.#line.canAnswer && wantsAnswer;
+    this.#pending.set(ticket, { name, data, byAck, sentAt: performance.now() });
     if (this.#pending.size > PENDING_MAX) this.#pending.delete(this.#pending.keys().next().value);
-    this.#hear("line", { kind: "sent", name, data });
-    this.#line.send(name, data, this.#line.canAnswer && wantsAnswer ? ticket : undefined);
+    // Whoever looks over one's shoulder need not read a token.
+    this.#hear("line", { kind: "sent", name, data: name === "refresh_token" ? "(a token)" : data });
+    this.#line.send(name, data, byAck ? ticket : undefined);
     return true;
   }
 
@@ -75,7 +78,7 @@ export class Connection {
   #open() {
     const { way, base, who } = this.#target;
     this.#pending.clear();
-    this.#lastError = null;
+    [this.#lastError, this.#userId] = [null, null];
     this.#change("opening", "Connecting …");
     // What comes from a connection that was left is nothing to us.
     const mine = (act) => (...args) => line === this.#line && act(...args);
@@ -127,13 +130,19 @@ export class Connection {
   #event(name, args) {
     const data = args.length > 1 ? args : args[0];
     const isError = name === "error";
-    if (isError) this.#lastError = data?.message ?? data?.error ?? null;
+    if (isError) {
+      this.#lastError = data?.message ?? data?.error ?? null;
+      // Commands of a connection run one after the other: it is the first of those that wait.
+      const [first] = this.#unacknowledged();
+      if (first) this.#pending.delete(first[0]);
+    }
     const sent = isError ? null : this.#answered(name, data);
     const ms = sent ? performance.now() - sent.sentAt : undefined;
     this.#hear("line", { kind: isError ? "error" : sent ? "answer" : "event", name, data, ms });
     if (sent) this.#settle(sent, data);
-    if (name === "connected" && Array.isArray(data?.rooms)) {
-      for (const room of data.rooms) this.#enter(String(room), null, null);
+    if (name === "connected") {
+      this.#userId = data?.userId ?? null;
+      for (const room of Array.isArray(data?.rooms) ? data.rooms : []) this.#enter(String(room), null, null);
       this.#hear("rooms");
     }
   }
@@ -151,13 +160,19 @@ export class Connection {
   /** What was sent and is answered by this event: of those that wait for it, the first whose fields the event repeats. */
   #answered(event, data) {
     let best = null;
-    for (const [ticket, sent] of this.#pending) {
+    for (const [ticket, sent] of this.#unacknowledged()) {
       if (this.#command(sent.name)?.answer !== event) continue;
       const agreed = agreement(sent.data, data);
       if (!best || agreed > best.agreed) best = { ticket, sent, agreed };
     }
-    if (best) this.#pending.delete(best.ticket);
+    // Those before it are over, too, whether or not there was an answer for them.
+    if (best) for (const [ticket] of this.#unacknowledged()) if (ticket <= best.ticket) this.#pending.delete(ticket);
     return best?.sent ?? null;
+  }
+
+  /** What was sent without asking for an acknowledgement, the oldest first. */
+  #unacknowledged() {
+    return [...this.#pending].filter(([, sent]) => !sent.byAck);
   }
 
   #command(name) {
@@ -169,7 +184,7 @@ export class Connection {
     const command = this.#command(name);
     if (!command || (command.join.length === 0 && command.leave.length === 0)) return;
     const told = [answer?.room].flat().filter((room) => typeof room === "string");
-    const named = (templates) => (told.length ? told : templates.map((template) => fill(template, args ?? {})));
+    const named = (templates) => (told.length ? told : templates.map((template) => fill(template, args ?? {}, this.#userId)));
     if (command.join.length) for (const room of named(command.join)) this.#enter(room, command, args);
     else for (const room of named(command.leave)) this.rooms.delete(room);
     this.#hear("rooms");
@@ -188,6 +203,6 @@ function agreement(sent, told) {
 }
 
 /** The room that a template names, as far as the page can know it. */
-function fill(template, args) {
-  return template.replace(/\{args\.(\w+)\??\}/g, (hole, name) => args[name] ?? hole);
+function fill(template, args, userId) {
+  return template.replace(/\{args\.(\w+)\??\}/g, (hole, name) => args[name] ?? hole).replaceAll("{user.id}", () => userId ?? "{user.id}");
 }

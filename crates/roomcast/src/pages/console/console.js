@@ -150,7 +150,9 @@ function start(profile) {
 
   function listCommands() {
     const way = chosenWay();
-    find("#way-note").hidden = way.protocol === "json" || way.websocket;
+    const isSpoken = way.protocol === "json" || way.websocket;
+    find("#way-note").hidden = isSpoken;
+    find("#connect").disabled = !isSpoken;
     const commands = profile.commands.filter(({ namespaces }) => namespaces === null || namespaces.includes(way.namespace));
     const before = choice.value;
     choice.replaceChildren(...[...commands.map(({ name }) => name), OTHER].map((name) => element("option", { value: name, text: name === OTHER ? "any other event …" : name })));

@@ -2,6 +2,8 @@
 
 /** Lines that are kept and shown; of more, the oldest go. */
 const LINES_MAX = 500;
+/** What their data may come to, in characters; of more, the oldest go. */
+const CHARACTERS_MAX = 8_000_000;
 /** How much of a line's data is shown before it is opened. */
 const PREVIEW_MAX = 240;
 
@@ -16,13 +18,39 @@ export function element(name, { text, ...properties } = {}, ...children) {
   return node;
 }
 
+/** The newest lines, within the bounds. */
+class Newest {
+  lines = [];
+  #characters = 0;
+
+  /** Adds lines; says how many had to go for them. */
+  push(...lines) {
+    let gone = 0;
+    for (const line of lines) {
+      this.lines.push(line);
+      this.#characters += line.text.length;
+      while (this.lines.length > LINES_MAX || (this.#characters > CHARACTERS_MAX && this.lines.length > 1)) {
+        this.#characters -= this.lines.shift().text.length;
+        gone += 1;
+      }
+    }
+    return gone;
+  }
+
+  /** Takes all of them. */
+  take() {
+    this.#characters = 0;
+    return this.lines.splice(0);
+  }
+}
+
 export class Stream {
   #list;
   #count;
   #filter = "";
   #kinds = new Set(Object.keys(SIGNS));
-  #kept = [];
-  #waiting = [];
+  #kept = new Newest();
+  #waiting = new Newest();
   #dropped = 0;
   #isPaused = false;
   #isDue = false;
@@ -34,17 +62,13 @@ export class Stream {
 
   /** Adds a line: `{kind, name, data, ms}`. */
   add(line) {
-    this.#waiting.push({ ...line, at: new Date() });
-    if (this.#waiting.length > LINES_MAX) {
-      this.#waiting.shift();
-      this.#dropped += 1;
-    }
+    this.#dropped += this.#waiting.push({ ...line, text: compact(line.data), at: new Date() });
     this.#plan();
   }
 
   clear() {
-    this.#kept = [];
-    this.#waiting = [];
+    this.#kept.take();
+    this.#waiting.take();
     this.#dropped = 0;
     this.#list.replaceChildren();
     this.#tell();
@@ -79,40 +103,40 @@ export class Stream {
 
   #draw() {
     this.#isDue = false;
-    if (!this.#isPaused && this.#waiting.length > 0) {
+    if (!this.#isPaused && this.#waiting.lines.length > 0) {
       const atEnd = this.#list.scrollHeight - this.#list.scrollTop - this.#list.clientHeight < 40;
-      const fresh = this.#waiting.splice(0);
+      const fresh = this.#waiting.take();
       this.#kept.push(...fresh);
-      this.#kept.splice(0, this.#kept.length - LINES_MAX);
       this.#list.append(...fresh.filter((line) => this.#isWanted(line)).map(lineNode));
-      while (this.#list.childElementCount > LINES_MAX) this.#list.firstElementChild.remove();
+      const shown = this.#kept.lines.filter((line) => this.#isWanted(line)).length;
+      while (this.#list.childElementCount > shown) this.#list.firstElementChild.remove();
       if (atEnd) this.#list.scrollTop = this.#list.scrollHeight;
     }
     this.#tell();
   }
 
   #redraw() {
-    this.#list.replaceChildren(...this.#kept.filter((line) => this.#isWanted(line)).map(lineNode));
+    this.#list.replaceChildren(...this.#kept.lines.filter((line) => this.#isWanted(line)).map(lineNode));
     this.#list.scrollTop = this.#list.scrollHeight;
     this.#tell();
   }
 
   #isWanted(line) {
     if (!this.#kinds.has(line.kind)) return false;
-    return this.#filter === "" || `${line.name} ${compact(line.data)}`.toLowerCase().includes(this.#filter);
+    return this.#filter === "" || `${line.name} ${line.text}`.toLowerCase().includes(this.#filter);
   }
 
   #tell() {
     const shown = this.#list.childElementCount;
-    const words = [shown === this.#kept.length ? `${shown} lines` : `${shown} of ${this.#kept.length} lines`];
-    if (this.#isPaused) words.push(`paused, ${this.#waiting.length} wait`);
+    const kept = this.#kept.lines.length;
+    const words = [shown === kept ? `${shown} lines` : `${shown} of ${kept} lines`];
+    if (this.#isPaused) words.push(`paused, ${this.#waiting.lines.length} wait`);
     if (this.#dropped > 0) words.push(`${this.#dropped} came too fast to show`);
     this.#count.textContent = words.join(" · ");
   }
 }
 
-function lineNode({ kind, name, data, ms, at }) {
-  const text = compact(data);
+function lineNode({ kind, name, data, text, ms, at }) {
   const summary = element(
     "summary",
     {},
@@ -130,7 +154,7 @@ function lineNode({ kind, name, data, ms, at }) {
   return element("li", {}, node);
 }
 
-export function compact(data) {
+function compact(data) {
   if (data === undefined) return "";
   return typeof data === "string" ? data : JSON.stringify(data);
 }
