@@ -269,7 +269,7 @@ fn documents_for_operators() {
     let write = |path| {
         let (document, parts) = rules.document("GET", path).unwrap();
         assert!(rules.document_is_public(document));
-        rules.write_document(document, &parts, NOW_UNIX_MS, &gateway)
+        rules.write_document(document, &parts, &[], NOW_UNIX_MS, &gateway)
     };
     assert_eq!(
         write("/health"),

@@ -361,7 +361,7 @@ fn documents_name_parts_of_their_paths() {
     let rules = &stage.profile.rules;
     let (document, parts) = rules.document("GET", "/user-status/a b").unwrap();
     assert_eq!((parts.clone(), rules.document_is_public(document)), (vec!["a b".to_owned()], false));
-    let written = rules.write_document(document, &parts, NOW_UNIX_MS, &|_| None);
+    let written = rules.write_document(document, &parts, &[], NOW_UNIX_MS, &|_| None);
     assert_eq!(written, r#"{"data":{"userId":"a b","now":"2026-11-20T21:44:00.000Z"}}"#);
     for path in ["/user-status", "/user-status/", "/user-status/a/b", "/"] {
         assert_eq!(rules.document("GET", path), None, "{path}");
@@ -386,7 +386,7 @@ fn the_order_of_the_file_never_counts_but_for_routes() {
         let rules = &stage.profile.rules;
         let written = ["/one", "/two"].map(|path| {
             let (document, parts) = rules.document("GET", path).unwrap();
-            rules.write_document(document, &parts, NOW_UNIX_MS, &|_| None)
+            rules.write_document(document, &parts, &[], NOW_UNIX_MS, &|_| None)
         });
         assert_eq!(written, [r#""one""#, r#""any""#]);
     }

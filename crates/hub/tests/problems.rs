@@ -143,7 +143,7 @@ fn paths_in_templates_are_checked_at_their_place() {
     check(
         "[http.'GET /x']\nbody = '{gateway.uptme}'",
         &[
-            "p.toml:6:9: `{gateway.uptme}`: `gateway` has no `uptme`; there is `status`, `reasons`, `service`, `version`, `redis`, `rabbitmq`, `uptime`, `sockets`, `connections`, `users`, `rooms`, `totalRooms`; did you mean `gateway.uptime`?",
+            "p.toml:6:9: `{gateway.uptme}`: `gateway` has no `uptme`; there is `status`, `reasons`, `service`, `version`, `redis`, `rabbitmq`, `uptime`, `openConnections`, `sockets`, `connections`, `users`, `totalUsers`, `rooms`, `totalRooms`; did you mean `gateway.uptime`?",
         ],
     );
 }
@@ -322,4 +322,31 @@ proptest! {
             let _ = Profile::read(&format!("{}{with}{}", &text[..cut], &text[cut..]), "p.toml", &|_| Some("1".to_owned()));
         }
     }
+}
+
+#[test]
+fn what_a_document_fetches_must_exist() {
+    let document =
+        |call: &str| format!("[room.clan_chat]\nname = 'clan:{{id}}'\n[http.'GET /x']\ncall = {call}\nbody = '{{n}}'");
+    check(&document("{ n = { members = 'clan_chat' } }"), &[]);
+    check(
+        &document("{ n = { members = 'clan_chta' } }"),
+        &["p.toml:8:24: there is no kind of rooms `clan_chta`; did you mean `clan_chat`?"],
+    );
+    check(&document("{ n = { sockets = '/nowhere' } }"), &["p.toml:8:24: no endpoint has the namespace `/nowhere`"]);
+    check(
+        &document("{ n = { online = '{path.userId}' } }"),
+        &["p.toml:8:24: `path.userId`: `path` has no `userId`; nothing stands below `path`"],
+    );
+    check(
+        &document("{ n = {} }"),
+        &["p.toml:8:14: a `call` of a document needs one thing to fetch; several have a name each"],
+    );
+    check(
+        &document("{ now = { rooms = 'clan_chat' } }"),
+        &[
+            "p.toml:8:10: `now` in `call` hides what is there already; take another name",
+            "p.toml:9:8: `n`: nothing is called `n` here; there is `gateway`, `path`, `now`; did you mean `now`?",
+        ],
+    );
 }

@@ -1,12 +1,13 @@
 //! The gateway as the rest of the process sees it: publish, ask, disconnect. Knows neither HTTP nor brokers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
 use hub::emission::Emission;
 use hub::names::{NamespaceId, RoomName, UserId};
 use hub::profile::Profile;
+use hub::rules::KindId;
 use tokio::sync::{Notify, oneshot};
 
 use crate::acks::Acks;
@@ -96,6 +97,21 @@ impl Gateway {
         users.sort();
         users.dedup();
         users
+    }
+
+    /// The number of sockets in a namespace.
+    pub async fn sockets_in(&self, namespace: NamespaceId) -> usize {
+        self.ask(|reply| Query::InNamespace(namespace, reply)).await.into_iter().sum()
+    }
+
+    /// How many rooms of a kind there are, and how many sockets in them, each counted once.
+    pub async fn of_kind(&self, kind: KindId) -> (usize, usize) {
+        let (mut rooms, mut members) = (HashSet::new(), 0);
+        for (of_shard, in_shard) in self.ask(|reply| Query::OfKind(kind, reply)).await {
+            rooms.extend(of_shard);
+            members += in_shard;
+        }
+        (rooms.len(), members)
     }
 
     /// Whether a user is online, and when last seen.

@@ -5,8 +5,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use hub::names::{NamespaceId, RoomName};
-use hub::rules::User;
+use hub::rules::{User, iso_8601};
 use parking_lot::Mutex;
+use serde_json::{Value, json};
 
 use crate::shard::inbox::ConnectionKey;
 
@@ -193,6 +194,14 @@ impl Presence {
             return Seen { online: true, last_seen_unix_ms: None };
         }
         Seen { online: false, last_seen_unix_ms: state.last_seen.get(user_id).copied() }
+    }
+}
+
+impl Seen {
+    /// `{online, lastSeen}`; who is online was seen last now.
+    pub fn document(&self, now_unix_ms: u64) -> Value {
+        let last_seen = if self.online { Some(now_unix_ms) } else { self.last_seen_unix_ms };
+        json!({ "online": self.online, "lastSeen": last_seen.map(iso_8601) })
     }
 }
 

@@ -114,6 +114,11 @@ impl Spec {
         }
     }
 
+    fn out_of_bounds(&self, raw: &str, path: &At<'_>) -> String {
+        let shown = if raw.len() <= SHOWN_MAX { raw } else { "that" };
+        format!("{path} must be {}, not {shown}", self.expected())
+    }
+
     fn read(&self, raw: &str, path: &At<'_>) -> Result<Box<str>, String> {
         let kept = |fits: bool| {
             if fits {
@@ -138,10 +143,17 @@ impl Spec {
                 }
                 None => kept(false),
             },
-            Self::Number(min, max) => kept(number(raw).is_some_and(|value| (*min..=*max).contains(&value))),
-            Self::Integer(min, max) => {
-                kept(json::is_integer(raw) && raw.parse().is_ok_and(|value: i64| (*min..=*max).contains(&value)))
+            Self::Number(min, max) => match number(raw) {
+                Some(value) if !(*min..=*max).contains(&value) => Err(self.out_of_bounds(raw, path)),
+                value => kept(value.is_some()),
+            },
+            Self::Integer(min, max) if json::is_integer(raw) => {
+                match raw.parse().is_ok_and(|value: i64| (*min..=*max).contains(&value)) {
+                    true => kept(true),
+                    false => Err(self.out_of_bounds(raw, path)),
+                }
             }
+            Self::Integer(..) => kept(false),
             Self::Word(words) => {
                 let known = json::text(raw).is_some_and(|text| words.iter().any(|word| **word == *text));
                 if known { Ok(Box::from(raw)) } else { Err(format!("{path} must be {}", self.expected())) }
@@ -174,6 +186,9 @@ impl Spec {
     }
 }
 
+/// The most of a client's number that an error repeats.
+const SHOWN_MAX: usize = 32;
+
 fn number(raw: &str) -> Option<f64> {
     raw.starts_with(|first: char| first == '-' || first.is_ascii_digit()).then(|| raw.parse().ok()).flatten()
 }
@@ -203,9 +218,9 @@ mod tests {
         check(Spec::Text(1, 3), r#""äöü""#, Ok(r#""äöü""#));
         check(Spec::Text(1, 3), r#""abcd""#, Err("x must be a text of 1 to 3 characters, not of 4"));
         check(Spec::Text(1, 3), "7", Err("x must be a text of 1 to 3 characters, not an integer"));
-        check(Spec::Number(-90.0, 90.0), "-9.05e1", Err("x must be a number from -90 to 90, not a number"));
+        check(Spec::Number(-90.0, 90.0), "-9.05e1", Err("x must be a number from -90 to 90, not -9.05e1"));
         check(Spec::Number(-90.0, 90.0), "89.50", Ok("89.50"));
-        check(Spec::Integer(0, 9), "10", Err("x must be an integer from 0 to 9, not an integer"));
+        check(Spec::Integer(0, 9), "10", Err("x must be an integer from 0 to 9, not 10"));
         check(Spec::Bool, "true", Ok("true"));
         check(Spec::Word(vec!["a".into(), "b".into()]), r#""c""#, Err("x must be one of a, b"));
         check(Spec::List(Box::new(Spec::Id), 2), r#"[1,"b"]"#, Ok(r#"[1,"b"]"#));

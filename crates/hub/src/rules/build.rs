@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use super::arguments::{self, Field};
 use super::condition::{Condition, Conditions};
-use super::document::{GATEWAY_FIELDS, Page, Step};
+use super::document::{Call, GATEWAY_FIELDS, Page, Step};
 use super::emit::PayloadRule;
 use super::hook::{Connect, Hooks};
 use super::kind::{Ask, Kind};
@@ -18,10 +18,10 @@ use super::run::{Answer, Command, Publication, Require, Test};
 use super::scope::{Branch, Vocabulary};
 use super::shape::Shape;
 use super::template::Template;
-use super::{ClaimsUsed, Rules};
+use super::{ClaimsUsed, KindId, Rules};
 use crate::codes::ErrorCode;
-use crate::names::EventName;
-use crate::profile::{Entry, Findings, Section, did_you_mean};
+use crate::names::{EventName, NamespaceId};
+use crate::profile::{Entry, Findings, Section, Written, did_you_mean};
 
 /// Names that the protocol or the gateway itself gives a meaning, so that no command can have them.
 const RESERVED_COMMANDS: [&str; 7] =
@@ -40,7 +40,7 @@ impl Rules {
             commands_by_name.insert(Box::from(entry.name.as_str()), index);
         }
         let routes = routes(root, &kinds, &mut parts);
-        let pages = pages(root, &mut parts);
+        let pages = pages(root, &kinds, &mut parts);
         let mut claims = parts.claims;
         if let ClaimsUsed::Named(names) = &mut claims {
             names.sort_unstable();
@@ -440,7 +440,7 @@ fn key_branch() -> Branch {
     Branch::ValueWith([("last".to_owned(), Branch::Value)].into_iter().chain(numbers).collect())
 }
 
-fn pages(root: &Section, parts: &mut Parts<'_, '_>) -> Vec<Page> {
+fn pages(root: &Section, kinds: &[Kind], parts: &mut Parts<'_, '_>) -> Vec<Page> {
     let fields = GATEWAY_FIELDS.iter().map(|(name, _)| ((*name).to_owned(), Branch::Open)).collect();
     let base = Vocabulary::default().with("now", Branch::Value).with("gateway", Branch::Only(fields));
     let mut pages: Vec<Page> = Vec::new();
@@ -449,8 +449,16 @@ fn pages(root: &Section, parts: &mut Parts<'_, '_>) -> Vec<Page> {
         match Page::parse(&entry.name) {
             Ok((method, steps)) => {
                 let vocabulary = base.clone().with("path", Page::parts(&steps));
-                let body = parts.shape_of(section, "body", &vocabulary);
-                pages.extend(body.map(|body| Page { method, steps, body, public: section.switch("public") }));
+                parts.local_names(section, "call", &vocabulary);
+                let mut calls = Vec::new();
+                let mut full = vocabulary.clone();
+                for written in section.named("call") {
+                    let call = written.written.section().and_then(|call| page_call(call, &vocabulary, kinds, parts));
+                    calls.extend(call.map(|call| (Box::from(written.name.as_str()), call)));
+                    full = full.with(&written.name, Branch::Open);
+                }
+                let body = parts.shape_of(section, "body", &full);
+                pages.extend(body.map(|body| Page { method, steps, calls, body, public: section.switch("public") }));
             }
             Err(what) => parts.findings.problem(&entry.name_span, format!("`{}` {what}", entry.name)),
         }
@@ -458,4 +466,41 @@ fn pages(root: &Section, parts: &mut Parts<'_, '_>) -> Vec<Page> {
     // The most specific path first, whatever the order of the file.
     pages.sort_by_key(|page| page.steps.iter().map(|step| matches!(step, Step::Part(_))).collect::<Vec<_>>());
     pages
+}
+
+/// Something that is fetched for a document. `None` where a problem was noted.
+fn page_call(section: &Section, vocabulary: &Vocabulary, kinds: &[Kind], parts: &mut Parts<'_, '_>) -> Option<Call> {
+    let [entry] = section.entries.as_slice() else {
+        parts
+            .findings
+            .problem(&section.span, "a `call` of a document needs one thing to fetch; several have a name each");
+        return None;
+    };
+    let written = &entry.written;
+    let text = written.text()?;
+    match entry.name.as_str() {
+        "online" => Some(Call::Online(parts.template(text, &written.span, vocabulary)?)),
+        "presence" => Some(Call::Presence(parts.template(text, &written.span, vocabulary)?)),
+        "sockets" => namespace_named(text, written, parts).map(Call::Sockets),
+        "rooms" => kind_named(text, written, kinds, parts).map(Call::Rooms),
+        _ => kind_named(text, written, kinds, parts).map(Call::Members),
+    }
+}
+
+fn namespace_named(name: &str, written: &Written, parts: &mut Parts<'_, '_>) -> Option<NamespaceId> {
+    let known = parts.namespaces.iter().position(|own| **own == *name).and_then(|index| u32::try_from(index).ok());
+    if known.is_none() {
+        let suggestion = did_you_mean(name, parts.namespaces.iter().map(|own| &**own));
+        parts.findings.problem_with(&written.span, format!("no endpoint has the namespace `{name}`"), suggestion);
+    }
+    known.map(NamespaceId)
+}
+
+fn kind_named(name: &str, written: &Written, kinds: &[Kind], parts: &mut Parts<'_, '_>) -> Option<KindId> {
+    let known = kinds.iter().position(|kind| *kind.name == *name).and_then(|index| u32::try_from(index).ok());
+    if known.is_none() && parts.kinds_known {
+        let suggestion = did_you_mean(name, kinds.iter().map(|kind| &*kind.name));
+        parts.findings.problem_with(&written.span, format!("there is no kind of rooms `{name}`"), suggestion);
+    }
+    known.map(KindId)
 }

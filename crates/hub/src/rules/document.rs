@@ -1,7 +1,10 @@
 //! Documents that a profile serves over HTTP: which one is at a path, and what it says. Knows no HTTP but methods and paths.
 
+use super::KindId;
 use super::scope::{Branch, Scope};
 use super::shape::Shape;
+use super::template::Template;
+use crate::names::NamespaceId;
 
 /// What the gateway tells of itself in `{gateway.…}`, with what it is. Each is raw JSON.
 pub const GATEWAY_FIELDS: &[(&str, &str)] = &[
@@ -12,9 +15,11 @@ pub const GATEWAY_FIELDS: &[(&str, &str)] = &[
     ("redis", "`connected`, `disconnected` or `disabled`"),
     ("rabbitmq", "`connected`, `disconnected` or `disabled`"),
     ("uptime", "seconds since the start"),
-    ("sockets", "connections of this node"),
+    ("openConnections", "connections of this node"),
+    ("sockets", "sockets of this node: a connection has one for each namespace that it is in"),
     ("connections", "connections since the start"),
     ("users", "the ids of the users who are online"),
+    ("totalUsers", "the number of users who are online"),
     ("rooms", "rooms with their members' numbers, at most 1,000 of them"),
     ("totalRooms", "the number of rooms"),
 ];
@@ -24,8 +29,34 @@ pub const GATEWAY_FIELDS: &[(&str, &str)] = &[
 pub(crate) struct Page {
     pub(crate) method: Box<str>,
     pub(crate) steps: Vec<Step>,
+    pub(crate) calls: Vec<(Box<str>, Call)>,
     pub(crate) body: Shape,
     pub(crate) public: bool,
+}
+
+/// Something that is fetched for a document, as the profile says it.
+#[derive(Debug)]
+pub(crate) enum Call {
+    Online(Template),
+    Presence(Template),
+    Sockets(NamespaceId),
+    Rooms(KindId),
+    Members(KindId),
+}
+
+/// Something to be fetched for a document that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fetch {
+    /// Whether this user is online.
+    Online(String),
+    /// The presence of these users.
+    Presence(Vec<String>),
+    /// The number of sockets in this namespace.
+    Sockets(NamespaceId),
+    /// The number of rooms of this kind.
+    Rooms(KindId),
+    /// The number of sockets in rooms of this kind, each counted once.
+    Members(KindId),
 }
 
 /// A part of a path between slashes.
@@ -83,14 +114,40 @@ impl Page {
         Some(parts)
     }
 
-    /// Writes it. What is missing is `null`.
-    pub(crate) fn write(&self, parts: &[String], now_unix_ms: u64, gateway: &dyn Fn(&str) -> Option<String>) -> String {
+    /// What it wants fetched. A user's id that is none is not asked for.
+    pub(crate) fn fetches(&self, parts: &[String]) -> Vec<(&str, Fetch)> {
+        let texts = self.texts(parts);
+        let scope = Scope { texts: &texts, ..Scope::default() };
+        let fetch = |call: &Call| {
+            Some(match call {
+                Call::Online(user) => Fetch::Online(user.name(&scope).ok()?),
+                Call::Presence(users) => Fetch::Presence(users.names(&scope).ok()?),
+                Call::Sockets(namespace) => Fetch::Sockets(*namespace),
+                Call::Rooms(kind) => Fetch::Rooms(*kind),
+                Call::Members(kind) => Fetch::Members(*kind),
+            })
+        };
+        self.calls.iter().filter_map(|(name, call)| Some((&**name, fetch(call)?))).collect()
+    }
+
+    /// Writes it, with what was fetched. What is missing is `null`.
+    pub(crate) fn write(
+        &self,
+        parts: &[String],
+        fetched: &[(Box<str>, Box<str>)],
+        now_unix_ms: u64,
+        gateway: &dyn Fn(&str) -> Option<String>,
+    ) -> String {
+        let texts = self.texts(parts);
+        let scope = Scope { now_unix_ms, texts: &texts, locals: fetched, gateway: Some(gateway), ..Scope::default() };
+        self.body.render(&scope).unwrap_or_else(|_| "null".to_owned())
+    }
+
+    fn texts<'a>(&'a self, parts: &'a [String]) -> Vec<(&'a str, &'a str)> {
         let names = self.steps.iter().filter_map(|step| match step {
             Step::Part(name) => Some(&**name),
             Step::Exactly(_) => None,
         });
-        let texts: Vec<(&str, &str)> = names.zip(parts.iter().map(String::as_str)).collect();
-        let scope = Scope { now_unix_ms, texts: &texts, gateway: Some(gateway), ..Scope::default() };
-        self.body.render(&scope).unwrap_or_else(|_| "null".to_owned())
+        names.zip(parts.iter().map(String::as_str)).collect()
     }
 }

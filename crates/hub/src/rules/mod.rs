@@ -20,7 +20,7 @@ mod scope;
 mod shape;
 mod template;
 
-pub use document::GATEWAY_FIELDS;
+pub use document::{Fetch, GATEWAY_FIELDS};
 pub use facts::{Arrival, Effect, Facts, FreshId, NewId, Origin, Outcome, Presence, Refreshed, User, Welcome};
 pub use json::iso_8601;
 pub(crate) use parts::raw_json;
@@ -30,7 +30,7 @@ pub use run::{Join, Place, Progress, Reply, Request, Run};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::names::NamespaceId;
+use crate::names::{NamespaceId, RoomName};
 
 /// A command of the profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,6 +39,10 @@ pub struct CommandId(u32);
 /// A document that the profile serves over HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DocumentId(u32);
+
+/// A kind of rooms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KindId(u32);
 
 /// Which claims the rules read, so that a connection keeps no others.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,15 +123,27 @@ impl Rules {
         self.pages[document.0 as usize].public
     }
 
-    /// Writes a document. `parts` are those of [`Rules::document`], decoded; `gateway` gives the raw JSON of a field of [`GATEWAY_FIELDS`].
+    /// What a document wants fetched before it is written, by name. `parts` are those of [`Rules::document`], decoded.
+    pub fn document_fetches(&self, document: DocumentId, parts: &[String]) -> Vec<(&str, Fetch)> {
+        self.pages[document.0 as usize].fetches(parts)
+    }
+
+    /// Writes a document. `parts` are those of [`Rules::document`], decoded; `fetched` what [`Rules::document_fetches`] asked for, as raw JSON;
+    /// `gateway` gives the raw JSON of a field of [`GATEWAY_FIELDS`].
     pub fn write_document(
         &self,
         document: DocumentId,
         parts: &[String],
+        fetched: &[(Box<str>, Box<str>)],
         now_unix_ms: u64,
         gateway: &dyn Fn(&str) -> Option<String>,
     ) -> String {
-        self.pages[document.0 as usize].write(parts, now_unix_ms, gateway)
+        self.pages[document.0 as usize].write(parts, fetched, now_unix_ms, gateway)
+    }
+
+    /// Whether a room is of this kind.
+    pub fn is_of_kind(&self, kind: KindId, namespace: NamespaceId, room: &RoomName) -> bool {
+        self.kind_of(namespace, room.as_str()).is_some_and(|(of, _)| *of.name == *self.kinds[kind.0 as usize].name)
     }
 
     fn decide(&self, arrival: &Arrival<'_>, trace: &mut route::Trace) -> Outcome {

@@ -11,7 +11,7 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 use hub::codes::ErrorCode;
 use hub::names::NamespaceId;
 use hub::profile::Page;
-use hub::rules::iso_8601;
+use hub::rules::{Fetch, iso_8601};
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -150,8 +150,12 @@ async fn profile_document(ops: &Ops, method: &Method, path: &str, headers: &Head
         return Some(failure(StatusCode::BAD_REQUEST, ErrorCode::BadField, "the path is not UTF-8"));
     };
     let now = now_unix_ms();
+    let mut fetched: Vec<(Box<str>, Box<str>)> = Vec::new();
+    for (name, what) in rules.document_fetches(document, &parts) {
+        fetched.push((Box::from(name), fetch(ops, what, now).await.to_string().into_boxed_str()));
+    }
     let asked = RefCell::new(BTreeSet::new());
-    rules.write_document(document, &parts, now, &|field| {
+    rules.write_document(document, &parts, &fetched, now, &|field| {
         asked.borrow_mut().insert(field.to_owned());
         Some("null".to_owned())
     });
@@ -161,7 +165,25 @@ async fn profile_document(ops: &Ops, method: &Method, path: &str, headers: &Head
             answers.insert(field, value.to_string());
         }
     }
-    Some(json_text(rules.write_document(document, &parts, now, &|field| answers.get(field).cloned())))
+    Some(json_text(rules.write_document(document, &parts, &fetched, now, &|field| answers.get(field).cloned())))
+}
+
+/// What a document's `call` asks for.
+async fn fetch(ops: &Ops, what: Fetch, now_unix_ms: u64) -> Value {
+    let gateway = &ops.gateway;
+    match what {
+        Fetch::Online(user) => Value::from(gateway.seen(&user).online),
+        Fetch::Presence(users) => users
+            .into_iter()
+            .map(|user| {
+                let seen = gateway.seen(&user);
+                (user, seen.document(now_unix_ms))
+            })
+            .collect(),
+        Fetch::Sockets(namespace) => Value::from(gateway.sockets_in(namespace).await),
+        Fetch::Rooms(kind) => Value::from(gateway.of_kind(kind).await.0),
+        Fetch::Members(kind) => Value::from(gateway.of_kind(kind).await.1),
+    }
 }
 
 /// The fields of `{gateway.…}`, as `hub::rules::GATEWAY_FIELDS` lists them; `None` for one that does not exist.
@@ -176,11 +198,13 @@ pub(super) async fn field_of_gateway(ops: &Ops, field: &str) -> Option<Value> {
         "service" => Value::from(gateway.profile.service.name.as_str()),
         "version" => Value::from(version(ops)),
         "connections" => Value::from(gateway.metrics.connections_opened.get()),
+        "openConnections" => Value::from(gateway.numbers().await.connections),
         "sockets" => Value::from(gateway.numbers().await.sockets),
         "rooms" => {
             let rooms = gateway.rooms(NamespaceId(0)).await.into_iter().take(ROOMS_NAMED_MAX);
             rooms.map(|(name, members)| (name, Value::from(members))).collect()
         }
+        "totalUsers" => Value::from(gateway.users().await.len()),
         "totalRooms" => Value::from(gateway.rooms(NamespaceId(0)).await.len()),
         "users" => {
             let users = gateway.users().await;

@@ -57,7 +57,7 @@ impl Node {
         for (shard, receiver) in receivers.into_iter().enumerate() {
             let members: Vec<Membership> = MEMBERS.into_iter().skip(shard).step_by(2).map(membership).collect();
             members.iter().for_each(|(room, _)| interest.add(NAMESPACE, room, shard));
-            tokio::spawn(serve_shard(receiver, members, published.clone()));
+            tokio::spawn(serve_shard(receiver, members, profile.clone(), published.clone()));
         }
         let presence = Arc::new(Presence::default());
         presence.connected("1");
@@ -116,7 +116,12 @@ fn membership((user, socket, room): (&str, &str, &str)) -> Membership {
 }
 
 /// A shard without connections: it counts its members where a real one would send to them.
-async fn serve_shard(mut receiver: Receiver, members: Vec<Membership>, published: Arc<Mutex<Vec<Emission>>>) {
+async fn serve_shard(
+    mut receiver: Receiver,
+    members: Vec<Membership>,
+    profile: Arc<Profile>,
+    published: Arc<Mutex<Vec<Emission>>>,
+) {
     while let Next::Message(message) = receiver.recv().await {
         match message {
             Message::Event(event) => {
@@ -133,7 +138,7 @@ async fn serve_shard(mut receiver: Receiver, members: Vec<Membership>, published
                 published.lock().push(event.emission.clone());
                 event.done.as_ref().expect("the API waits").add_delivered(members.iter().filter(is_meant).count());
             }
-            Message::Query(query) => answer(query, &members),
+            Message::Query(query) => answer(query, &members, &profile),
             Message::Listen(_)
             | Message::Accepted(..)
             | Message::Poll(_)
@@ -148,7 +153,7 @@ async fn serve_shard(mut receiver: Receiver, members: Vec<Membership>, published
     }
 }
 
-fn answer(query: Query, members: &[Membership]) {
+fn answer(query: Query, members: &[Membership], profile: &Profile) {
     match query {
         Query::Rooms(reply) => {
             let mut rooms: HashMap<&RoomName, usize> = HashMap::new();
@@ -165,6 +170,15 @@ fn answer(query: Query, members: &[Membership]) {
         }
         Query::Users(reply) => {
             let _ = reply.send(members.iter().filter_map(|(_, member)| member.user_id.clone()).collect());
+        }
+        Query::InNamespace(namespace, reply) => {
+            let _ = reply.send(if namespace == NAMESPACE { members.len() } else { 0 });
+        }
+        Query::OfKind(kind, reply) => {
+            let of_kind = members.iter().filter(|(room, _)| profile.rules.is_of_kind(kind, NAMESPACE, room));
+            let rooms: Vec<(NamespaceId, RoomName)> = of_kind.map(|(room, _)| (NAMESPACE, room.clone())).collect();
+            let members = rooms.len();
+            let _ = reply.send((rooms, members));
         }
         Query::Sockets { .. } => panic!("the API asks nothing of the kind"),
         Query::Disconnect(whom, reply) => {
@@ -395,4 +409,34 @@ async fn a_document_may_name_parts_of_its_path_and_be_for_those_with_the_key() {
     assert_eq!(node.get("/echo/%ff", "*/*").await.0, 400);
     assert_eq!(node.get("/users", "*/*").await.0, 401);
     assert_eq!(node.call("GET", "/users", "").await, (200, json!({ "users": ["1", "2"] })));
+}
+
+#[tokio::test]
+async fn a_document_may_fetch_presence_and_counts() {
+    let text = r#"
+        [[endpoint]]
+        protocol   = "socket.io"
+        namespaces = ["/", "/other"]
+        [room.conversation]
+        name = "conversation:{id}"
+        [http."GET /user-status/{userId}"]
+        call = { seen = { online = "{path.userId}" }, more = { presence = "{path.userId}" } }
+        body = { userId = "{path.userId}", isConnected = "{seen}", presence = "{more}" }
+        [http."GET /counts"]
+        call = { main = { sockets = "/" }, other = { sockets = "/other" }, rooms = { rooms = "conversation" }, members = { members = "conversation" }, users = { members = "user" } }
+        body = { main = "{main}", other = "{other}", rooms = "{rooms}", members = "{members}", users = "{users}", all = "{gateway.totalUsers}" }
+    "#;
+    let node = Node::with_profile(text, &[]);
+    let status = async |user: &str| {
+        let (status, _, text) = node.get(&format!("/user-status/{user}"), "*/*").await;
+        assert_eq!(status, 200, "{text}");
+        serde_json::from_str::<Value>(&text).expect("JSON")
+    };
+    let one = status("1").await;
+    assert_eq!((&one["isConnected"], &one["presence"]["1"]["online"]), (&json!(true), &json!(true)));
+    let nobody = json!({ "x y": { "online": false, "lastSeen": null } });
+    assert_eq!(status("x%20y").await, json!({ "userId": "x y", "isConnected": false, "presence": nobody }));
+    assert_eq!(status(&"9".repeat(300)).await["isConnected"], Value::Null, "no user has such an id");
+    let counts = json!({ "main": 3, "other": 0, "rooms": 2, "members": 3, "users": 0, "all": 2 });
+    assert_eq!(node.call("GET", "/counts", "").await, (200, counts));
 }

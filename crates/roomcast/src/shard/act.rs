@@ -277,12 +277,7 @@ impl Shard {
         let now = self.clock.unix_ms();
         let mut object = serde_json::Map::new();
         for id in user_ids {
-            let seen = self.outside.gateway.presence.seen(id);
-            let last_seen = if seen.online { Some(now) } else { seen.last_seen_unix_ms };
-            let mut user = serde_json::Map::new();
-            user.insert("online".to_owned(), seen.online.into());
-            user.insert("lastSeen".to_owned(), last_seen.map(hub::rules::iso_8601).into());
-            object.insert(id.clone(), user.into());
+            object.insert(id.clone(), self.outside.gateway.presence.seen(id).document(now));
         }
         serde_json::Value::Object(object).to_string()
     }

@@ -9,7 +9,7 @@ use std::{fmt, io};
 use hub::codes::ErrorCode;
 use hub::emission::{Emission, Except, Payload, Sending, Target};
 use hub::names::{EventName, NamespaceId, RoomName, SocketId, UserId};
-use hub::rules::Reply;
+use hub::rules::{KindId, Reply};
 use rustix::event::EventfdFlags;
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -102,6 +102,10 @@ pub enum Query {
     Numbers(oneshot::Sender<Numbers>),
     /// The users with a socket here, each once for each socket.
     Users(oneshot::Sender<Vec<UserId>>),
+    /// The number of sockets in a namespace.
+    InNamespace(NamespaceId, oneshot::Sender<usize>),
+    /// The rooms of a kind, and the number of sockets in them, each counted once.
+    OfKind(KindId, oneshot::Sender<(Vec<(NamespaceId, RoomName)>, usize)>),
     /// The program's sockets that an emission would go to.
     Sockets {
         /// Of which namespace.

@@ -1,6 +1,9 @@
 //! Answers to questions about what the shard holds. Reads, and disconnects where that is asked.
 
-use hub::names::SocketId;
+use std::collections::HashSet;
+
+use hub::names::{NamespaceId, RoomName, SocketId};
+use hub::rules::KindId;
 
 use super::Shard;
 use super::inbox::{Member, Numbers, Query, Whom};
@@ -32,6 +35,12 @@ impl Shard {
             Query::Users(reply) => {
                 let _ = reply.send(self.sockets.all().filter_map(|socket| socket.user.id.clone()).collect());
             }
+            Query::InNamespace(namespace, reply) => {
+                let _ = reply.send(self.sockets.all().filter(|socket| socket.namespace == namespace).count());
+            }
+            Query::OfKind(kind, reply) => {
+                let _ = reply.send(self.of_kind(kind));
+            }
             Query::Sockets { namespace, target, except, reply } => {
                 let _ = reply.send(self.sockets_of(namespace, &target, &except));
             }
@@ -43,6 +52,18 @@ impl Shard {
                 let _ = reply.send(slots.len());
             }
         }
+    }
+
+    fn of_kind(&self, kind: KindId) -> (Vec<(NamespaceId, RoomName)>, usize) {
+        let rules = &self.outside.gateway.profile.rules;
+        let (mut rooms, mut members) = (Vec::new(), HashSet::new());
+        for (namespace, room, _) in self.sockets.rooms().all() {
+            if rules.is_of_kind(kind, namespace, room) {
+                members.extend(self.sockets.rooms().member_sockets(namespace, room));
+                rooms.push((namespace, room.clone()));
+            }
+        }
+        (rooms, members.len())
     }
 
     fn slots_of(&self, whom: &Whom) -> Vec<u32> {

@@ -386,8 +386,15 @@ pub(super) static ROUTE: Table = Table {
 };
 
 pub(super) static HTTP: Table = Table {
-    about: "As `[http.\"GET /user-status/{userId}\"]`. Templates know `path`, `gateway` and `now`.",
+    about: "As `[http.\"GET /user-status/{userId}\"]`. Templates know `path`, `gateway`, `now` and the names of `call`.",
     keys: &[
+        key(
+            "call",
+            Named(&Kind::Table(&HTTP_CALL)),
+            May,
+            "Values that are fetched, by the names under which templates know them.",
+            r#"call = { seen = { online = "{path.userId}" } }"#,
+        ),
         key(
             "body",
             Data,
@@ -401,6 +408,29 @@ pub(super) static HTTP: Table = Table {
             Default("true"),
             "Whether it is open to everyone; the key of the server API opens it otherwise.",
             r#"public = "${PUBLIC_QUERIES:-true}""#,
+        ),
+    ],
+};
+
+static HTTP_CALL: Table = Table {
+    about: "One of these.",
+    keys: &[
+        key("online", Template, May, "Whether a user is online: `true` or `false`.", r#"online = "{path.userId}""#),
+        key(
+            "presence",
+            Template,
+            May,
+            "The presence of one user or of several: `{id: {online, lastSeen}}`.",
+            r#"presence = "{path.userId}""#,
+        ),
+        key("sockets", Name, May, "How many sockets are in a namespace.", r#"sockets = "/location""#),
+        key("rooms", Text, May, "How many rooms of a kind there are.", r#"rooms = "conversation""#),
+        key(
+            "members",
+            Text,
+            May,
+            "How many sockets are in rooms of a kind, each counted once.",
+            r#"members = "clan_chat""#,
         ),
     ],
 };
