@@ -5,7 +5,7 @@ use super::problem::{Findings, did_you_mean};
 use super::section::{Section, Written};
 use super::settings::*;
 
-use crate::names::NamespaceId;
+use crate::names::{EventName, NamespaceId};
 
 /// Every setting of a profile.
 pub(crate) struct Settings {
@@ -172,7 +172,7 @@ fn origins(written: &Section, findings: &mut Findings<'_>) -> Origins {
 fn endpoint(written: &Section, namespaces: &mut Vec<Box<str>>, findings: &mut Findings<'_>) -> Option<Endpoint> {
     let socket_io = written.text("protocol")? == "socket.io";
     let foreign: &[&str] = if socket_io {
-        &["paths", "envelope", "heartbeat"]
+        &["paths", "envelope"]
     } else {
         &[
             "namespaces",
@@ -196,6 +196,9 @@ fn endpoint(written: &Section, namespaces: &mut Vec<Box<str>>, findings: &mut Fi
         let other = if socket_io { "json" } else { "socket.io" };
         findings.problem(&entry.name_span, format!("`endpoint.{}` is for the protocol `{other}` alone", entry.name));
     }
+    let nothing = Section::default();
+    let heartbeat = written.section("heartbeat").unwrap_or(&nothing);
+    check_heartbeat(heartbeat, socket_io, written, findings);
     if socket_io {
         let mut names = written.texts("namespaces");
         if names.is_empty() {
@@ -226,6 +229,10 @@ fn endpoint(written: &Section, namespaces: &mut Vec<Box<str>>, findings: &mut Fi
             cookie: written.section("cookie").map(|cookie| self::cookie(cookie, findings)),
             compress_polls_from: written.switch("compress_polls").then(|| written.size("compress_polls_from")),
             client_files: written.text("client_files").map(str::to_owned),
+            heartbeat: heartbeat
+                .text("event")
+                .and_then(|event| EventName::parse(event).ok())
+                .map(|event| Beat { every: heartbeat.time("every"), event }),
         }))
     } else {
         let mut paths = Vec::new();
@@ -240,8 +247,6 @@ fn endpoint(written: &Section, namespaces: &mut Vec<Box<str>>, findings: &mut Fi
         } else if written.find("path").is_some() {
             findings.problem(&written.place("path"), "`path` and `paths` say the same thing twice");
         }
-        let nothing = Section::default();
-        let heartbeat = written.section("heartbeat").unwrap_or(&nothing);
         Some(Endpoint::Json(JsonEndpoint {
             paths,
             deflate: written.switch("deflate"),
@@ -252,6 +257,24 @@ fn endpoint(written: &Section, namespaces: &mut Vec<Box<str>>, findings: &mut Fi
                 send: heartbeat.find("send").map(plain_json),
             },
         }))
+    }
+}
+
+/// Each protocol has its own form of a heartbeat.
+fn check_heartbeat(heartbeat: &Section, socket_io: bool, endpoint: &Section, findings: &mut Findings<'_>) {
+    let (foreign, other): (&[&str], _) = if socket_io { (&["silent", "send"], "json") } else { (&["event"], "socket.io") };
+    for entry in
+        heartbeat.entries.iter().filter(|entry| foreign.contains(&entry.name.as_str()) && !entry.name_span.is_empty())
+    {
+        let what = format!("`endpoint.heartbeat.{}` is for the protocol `{other}` alone", entry.name);
+        findings.problem(&entry.name_span, what);
+    }
+    let is_written = endpoint.entries.iter().any(|entry| entry.name == "heartbeat" && !entry.name_span.is_empty());
+    if socket_io && is_written && heartbeat.text("event").is_none() {
+        findings.problem(&heartbeat.span, "`endpoint.heartbeat` needs an `event` where the protocol is `socket.io`");
+    }
+    if is_written && heartbeat.time("every").is_zero() {
+        findings.problem(&heartbeat.place("every"), "`endpoint.heartbeat.every` must be more than nothing");
     }
 }
 

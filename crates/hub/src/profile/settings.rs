@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::names::NamespaceId;
+use crate::names::{EventName, NamespaceId};
 use crate::rules::KeyPattern;
 
 /// A value that must not reach a log: its `Debug` form says only whether it is there.
@@ -174,6 +174,17 @@ pub struct SocketIoEndpoint {
     pub compress_polls_from: Option<u64>,
     /// The folder of the client's files.
     pub client_files: Option<String>,
+    /// An event that clients get from time to time.
+    pub heartbeat: Option<Beat>,
+}
+
+/// An event that Socket.IO clients get from time to time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beat {
+    /// The time between two of them.
+    pub every: Duration,
+    /// Its name.
+    pub event: EventName,
 }
 
 /// A cookie that holds a session's id, for balancers that go by one.

@@ -152,6 +152,8 @@ pub struct SocketIo {
     pub opens_at_ms: Option<u64>,
     /// Until when the client must have entered a namespace.
     pub enter_until_ms: Option<u64>,
+    /// When it gets the event of the heartbeat next; never, where there is none.
+    pub next_beat_ms: u64,
 }
 
 /// The state of a plain connection.

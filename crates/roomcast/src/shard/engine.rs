@@ -80,9 +80,12 @@ impl Shard {
         endpoint: usize,
     ) {
         let now = self.clock.now_ms();
-        let connect_timeout_ms = match &self.outside.gateway.profile.endpoints[endpoint] {
-            Endpoint::SocketIo(endpoint) => endpoint.connect_timeout.as_millis() as u64,
-            Endpoint::Json(_) => 0,
+        let (connect_timeout_ms, beat_ms) = match &self.outside.gateway.profile.endpoints[endpoint] {
+            Endpoint::SocketIo(endpoint) => {
+                let beat_ms = endpoint.heartbeat.as_ref().map(|beat| beat.every.as_millis() as u64);
+                (endpoint.connect_timeout.as_millis() as u64, beat_ms)
+            }
+            Endpoint::Json(_) => (0, None),
         };
         let io = SocketIo {
             session,
@@ -95,6 +98,7 @@ impl Shard {
             opens_at_ms: None,
             enter_until_ms: (!self.outside.program.messages.contains_key(&endpoint))
                 .then_some(now + connect_timeout_ms),
+            next_beat_ms: beat_ms.map_or(u64::MAX, |beat_ms| now.saturating_add(beat_ms)),
         };
         self.sessions.insert(sid, key.slot);
         self.open(key, self.new_connection(Protocol::SocketIo(Box::new(io)), handshake, address, endpoint));

@@ -145,7 +145,8 @@ impl Shard {
         let connection = self.connections[slot as usize].as_ref()?;
         let of_protocol = match &connection.protocol {
             Protocol::SocketIo(io) => {
-                [io.session.next_deadline(), io.enter_until_ms, io.opens_at_ms].into_iter().flatten().min()
+                let session = [io.session.next_deadline(), io.enter_until_ms, io.opens_at_ms];
+                session.into_iter().flatten().chain([io.next_beat_ms]).min()
             }
             Protocol::Json(json) => Some(json.next_ping_ms),
             Protocol::Probe(_) => None,
@@ -198,6 +199,9 @@ impl Shard {
                 }
                 self.session(slot, |session, context| session.on_timeout(context));
                 self.settle();
+                if self.slots.is_current(key) {
+                    self.beat_socket_io(slot);
+                }
             }
             Protocol::Json(_) => self.beat(slot),
             Protocol::Probe(_) => {}

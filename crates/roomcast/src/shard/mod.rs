@@ -150,6 +150,8 @@ struct Shard {
     engine_outputs: Vec<wire::engine::Output>,
     /// The settings of each endpoint's sessions.
     settings: Vec<wire::engine::Settings>,
+    /// What connections get with each beat, by endpoint, namespace and encoding: one for each that is in use.
+    beats: Vec<((usize, NamespaceId, slots::Encoding), bytes::Bytes)>,
     /// Sessions that carry no more messages, whose sockets have to leave.
     closed: Vec<(ConnectionKey, wire::engine::CloseReason)>,
     /// Sessions that are forgotten and whose connections are to be freed.
@@ -267,6 +269,7 @@ pub fn spawn(
             outputs: Vec::new(),
             engine_outputs: Vec::new(),
             settings,
+            beats: Vec::new(),
             closed: Vec::new(),
             finished: Vec::new(),
             migrated: None,

@@ -2,9 +2,11 @@
 
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use hub::codes::{CloseCode, ErrorCode};
 use hub::names::NamespaceId;
-use hub::profile::{Endpoint, Heartbeat};
+use hub::emission::Payload;
+use hub::profile::{Endpoint, Heartbeat, JsonEndpoint, SocketIoEndpoint};
 use wire::json::Envelope;
 use wire::ws::{self, Incoming};
 
@@ -66,9 +68,7 @@ impl Shard {
     }
 
     pub(super) fn incoming_json(&mut self, slot: u32, incoming: Incoming<'_>) {
-        let now = self.clock.now_ms();
-        let Protocol::Json(json) = &mut self.connection(slot).protocol else { return };
-        json.heard_ms = now;
+        let Protocol::Json(json) = &self.connection(slot).protocol else { return };
         let (envelope, namespace) = (json.envelope, json.namespace);
         if self.connection(slot).program.is_some() {
             return match incoming {
@@ -112,8 +112,7 @@ impl Shard {
     pub(super) fn beat(&mut self, slot: u32) {
         let now = self.clock.now_ms();
         let Some(heartbeat) = self.heartbeat(slot) else { return };
-        let (every_ms, silent, send) =
-            (heartbeat.every.as_millis() as u64, u64::from(heartbeat.silent), heartbeat.send.clone());
+        let (every_ms, silent) = (heartbeat.every.as_millis() as u64, u64::from(heartbeat.silent));
         let Protocol::Json(json) = &mut self.connection(slot).protocol else { return };
         if now < json.next_ping_ms {
             return;
@@ -122,10 +121,60 @@ impl Shard {
             return self.close(slot, CloseCode::Silent, CloseCode::Silent.reason());
         }
         json.next_ping_ms = now.saturating_add(every_ms);
-        if let Some(send) = send {
-            self.send(slot, ws::text_frame(send.as_bytes()));
+        let namespace = json.namespace;
+        let frame = self.beat_frame(slot, namespace);
+        self.send(slot, frame);
+    }
+
+    /// Sends the event of the heartbeat to a Socket.IO connection whose time has come, in each namespace that it is in.
+    pub(super) fn beat_socket_io(&mut self, slot: u32) {
+        let now = self.clock.now_ms();
+        let endpoint = self.connection(slot).endpoint;
+        let Endpoint::SocketIo(SocketIoEndpoint { heartbeat: Some(beat), .. }) =
+            &self.outside.gateway.profile.endpoints[endpoint]
+        else {
+            return;
+        };
+        let every_ms = beat.every.as_millis() as u64;
+        let is_over = self.connection(slot).is_over();
+        let io = self.socket_io(slot);
+        if now < io.next_beat_ms {
+            return;
         }
-        self.send(slot, ws::ping_frame(b""));
+        io.next_beat_ms = if is_over { u64::MAX } else { now.saturating_add(every_ms) };
+        for key in self.sockets.at(slot).to_vec() {
+            let (_, namespace) = self.place(key);
+            let frame = self.beat_frame(slot, namespace);
+            self.send(slot, frame);
+        }
+    }
+
+    /// What a connection gets with each beat: the same bytes for all of one endpoint, namespace and encoding.
+    fn beat_frame(&mut self, slot: u32, namespace: NamespaceId) -> Bytes {
+        let key = (self.connection(slot).endpoint, namespace, self.slots.encoding(slot));
+        if let Some((_, frame)) = self.beats.iter().find(|(of, _)| *of == key) {
+            return frame.clone();
+        }
+        let (endpoint, _, encoding) = key;
+        let frame = match &self.outside.gateway.profile.endpoints[endpoint] {
+            Endpoint::Json(JsonEndpoint { heartbeat, .. }) => {
+                let ping = ws::ping_frame(b"");
+                match &heartbeat.send {
+                    Some(send) => [ws::text_frame(send.as_bytes()), ping].concat().into(),
+                    None => ping,
+                }
+            }
+            Endpoint::SocketIo(SocketIoEndpoint { heartbeat: Some(beat), .. }) => {
+                let name = self.namespaces.name(namespace);
+                encode::event(encoding, name, &beat.event, &Payload::json(""), None)
+            }
+            Endpoint::SocketIo(_) => Bytes::new(),
+        };
+        // Namespaces that a program opens have numbers without end; those of the profile are few.
+        if self.outside.gateway.profile.rules.governs(namespace) {
+            self.beats.push((key, frame.clone()));
+        }
+        frame
     }
 
     /// An event of the gateway's own, in the slot's dialect.

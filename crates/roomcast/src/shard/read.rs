@@ -125,7 +125,12 @@ impl Shard {
 
     /// Takes bytes of a WebSocket apart and hands its messages to its dialect.
     pub(super) fn feed(&mut self, key: ConnectionKey, input: &mut [u8]) {
+        let now_ms = self.clock.now_ms();
         let connection = self.connection(key.slot);
+        // A byte is a sign of life, whatever it is a part of.
+        if let Protocol::Json(json) = &mut connection.protocol {
+            json.heard_ms = now_ms;
+        }
         if connection.closing_until_ms.is_some() && self.slots.way(key.slot) == Way::Closed {
             return;
         }

@@ -174,7 +174,7 @@ pub(super) static USER: Table = Table {
         "connections",
         Count(0, UNLIMITED),
         Default("0"),
-        "Connections of one user at a time; 0 for any number.",
+        "Connections of one user at a time; 0 for any number. The last one wins: the oldest is told `replaced`, and closed with 4409.",
         "connections = 1",
     )],
 };
@@ -321,7 +321,7 @@ pub(super) static ENDPOINT: Table = Table {
             "Whether messages are compressed on WebSockets (permessage-deflate, RFC 7692), for clients that offer it; those below `limits.deflate_threshold` never are.",
             "deflate = true",
         ),
-        key("heartbeat", Kind::Table(&HEARTBEAT), Always, "`json` alone: how the life of a connection is watched.", ""),
+        key("heartbeat", Kind::Table(&HEARTBEAT), Always, "What every client gets from time to time.", ""),
     ],
 };
 
@@ -343,23 +343,31 @@ static COOKIE: Table = Table {
 };
 
 static HEARTBEAT: Table = Table {
-    about: "Protocol pings, which every client answers by itself.",
+    about: "Plain connections get protocol pings, which every client answers by itself. Those of Socket.IO have pings of their own (`ping_interval`); \
+            they get an `event` where one is written, and are never closed over it.",
     keys: &[
         key(
             "every",
             Time,
             Default("30s"),
-            "The time between two pings.",
+            "The time between two of them.",
             r#"every = "${WS_HEARTBEAT_INTERVAL:-30000}ms""#,
         ),
         key(
             "silent",
             Count(1, 100),
             Default("2"),
-            "After how many intervals without a byte from the client it is closed.",
+            "`json` alone: after how many intervals without a byte from the client it is closed, with 4408.",
             "silent = 2",
         ),
-        key("send", Data, May, "A message that goes out beside the ping.", r#"send = { type = "ping" }"#),
+        key("send", Data, May, "`json` alone: a message that goes out beside the ping.", r#"send = { type = "ping" }"#),
+        key(
+            "event",
+            Name,
+            May,
+            "`socket.io` alone: an event that goes out, in each namespace that the client is in.",
+            r#"event = "ping""#,
+        ),
     ],
 };
 
