@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
@@ -195,6 +195,7 @@ pub async fn start(
         node: node_id()?,
         draining: AtomicBool::new(false),
         admission: Admission::new(shards),
+        agreed: AtomicUsize::new(0),
         ops: ops::router(gateway.clone(), health.clone(), port),
         backend: backend.clone(),
         client_files: ClientFiles::of(&profile.endpoints)?,

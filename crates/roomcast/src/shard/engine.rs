@@ -147,7 +147,8 @@ impl Shard {
 
     /// What the WebSocket in this slot is to become, it becomes.
     pub(super) fn begin(&mut self, key: ConnectionKey, beginning: Beginning) {
-        let Beginning { tls, leftover, deflate, role } = beginning;
+        // Held until the connection is open, and counts itself.
+        let Beginning { tls, leftover, deflate, role, seat: _seat } = beginning;
         let mut encoding = match role {
             Role::Upgrade { sid, .. } => {
                 let Some(main) = self.sessions.get(&sid).copied() else { return self.slots.close(key.slot) };

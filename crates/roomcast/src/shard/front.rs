@@ -11,7 +11,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -66,6 +66,8 @@ pub struct Shared {
     pub draining: AtomicBool,
     /// How fast new sessions are let in.
     pub admission: Admission,
+    /// Sessions that were agreed upon and are not open yet, where connections are limited.
+    pub agreed: AtomicUsize,
     /// Everything that is no session.
     pub ops: axum::Router,
     /// Where that runs.
@@ -81,6 +83,19 @@ pub struct Shared {
     /// What the program has to say about requests.
     pub program: Arc<Program>,
 }
+
+/// A place among the connections that this node may have, from the agreement until the connection is open and counts itself: so that clients who
+/// come at once do not all take the last one.
+pub struct Seat(Arc<Shared>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.agreed.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// No new session is let in.
+pub struct NoSeat;
 
 /// Serves one TCP connection of operators, on whatever runtime this is called: the same documents as beside the sessions, and as much time.
 pub async fn serve_router(stream: TcpStream, router: axum::Router, timeouts: Timeouts) {
@@ -324,24 +339,30 @@ impl Front {
         limit.is_some_and(|limit| self.shared.metrics.connections.get() >= i64::from(limit))
     }
 
+    /// Takes a place for a new session; nothing is to be held where connections are not limited.
+    fn seat(&self) -> Result<Option<Seat>, NoSeat> {
+        let Some(limit) = self.shared.profile.limits.connections else { return Ok(None) };
+        // In this order nobody is overlooked: an opened connection counts before its seat is given back.
+        let agreed = self.shared.agreed.fetch_add(1, Ordering::AcqRel);
+        let seat = Seat(self.shared.clone());
+        let taken = self.shared.metrics.connections.get().saturating_add(i64::try_from(agreed).unwrap_or(i64::MAX));
+        if taken < i64::from(limit) { Ok(Some(seat)) } else { Err(NoSeat) }
+    }
+
     /// Lets a new session in, in its turn.
-    async fn admit(&self) -> Result<(), Response<Body>> {
+    async fn admit(&self) -> Result<Option<Seat>, Response<Body>> {
         if self.is_draining() {
             return Err(unavailable("draining"));
         }
         let wait = if self.is_full() { None } else { self.shared.admission.take(Instant::now()) };
-        match wait {
-            Some(Duration::ZERO) => Ok(()),
-            Some(wait) => {
-                tokio::time::sleep(wait).await;
-                match self.is_draining() {
-                    true => Err(unavailable("draining")),
-                    false if self.is_full() => Err(unavailable("full")),
-                    false => Ok(()),
-                }
+        let Some(wait) = wait else { return Err(unavailable("full")) };
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+            if self.is_draining() {
+                return Err(unavailable("draining"));
             }
-            None => Err(unavailable("full")),
         }
+        self.seat().map_err(|NoSeat| unavailable("full"))
     }
 
     /// The checks that need no session; a session of ours is taken for what the request says it is, and its owner knows better.

@@ -13,7 +13,7 @@ use rustix::net::RecvFlags;
 
 use super::Shard;
 use super::connection::{Protocol, Waiting};
-use super::front::{Direct, Front, HEAD_MAX_BYTES};
+use super::front::{Direct, Front, HEAD_MAX_BYTES, NoSeat};
 use super::inbox::ConnectionKey;
 use super::poll::Beginning;
 use super::slots::{Encoding, Way};
@@ -158,8 +158,12 @@ impl Shard {
             let Protocol::Greeting { peer, waiting, .. } = &mut self.connection(key.slot).protocol else { continue };
             let (peer, Some(handshake)) = (*peer, waiting.take()) else { continue };
             match front.lets_in() {
-                true => self.answer_later(key, *handshake, false),
-                false => self.leave_to_http(key, peer, handshake.head, Duration::ZERO, front),
+                Ok(seat) => {
+                    let mut handshake = *handshake;
+                    handshake.beginning.seat = seat;
+                    self.answer_later(key, handshake, false);
+                }
+                Err(NoSeat) => self.leave_to_http(key, peer, handshake.head, Duration::ZERO, front),
             }
         }
     }
@@ -192,12 +196,14 @@ impl Shard {
             Err(_) => return Look::Gone,
         };
         match front.direct(&seen, peer.ip()) {
-            Some(Direct { head_bytes, response, deflate, role, wait }) => {
+            Some(Direct { head_bytes, response, deflate, role, wait, seat }) => {
                 let leftover = seen.slice(head_bytes..);
-                let beginning = Beginning { tls: None, leftover, deflate, role };
-                let (response, more) = (Bytes::from(response), seen.len() == HEAD_MAX_BYTES);
                 // Nobody passes those who wait, even where the shard is behind its own pace.
-                match wait.is_zero() && !others_wait {
+                let at_once = wait.is_zero() && !others_wait;
+                // Who waits takes a seat when its turn has come.
+                let beginning = Beginning { tls: None, leftover, deflate, role, seat: seat.filter(|_| at_once) };
+                let (response, more) = (Bytes::from(response), seen.len() == HEAD_MAX_BYTES);
+                match at_once {
                     true => Look::Upgraded(Waiting { response, beginning, head: Bytes::new(), more }),
                     false => Look::Waits(Waiting { response, beginning, head: seen, more }, wait),
                 }

@@ -11,6 +11,7 @@ use wire::engine::{Known, PollBody, Polls, Post, Revision};
 
 use super::ids::SessionId;
 
+use super::front::Seat;
 use super::transport::Tls;
 use crate::embed;
 
@@ -143,6 +144,8 @@ pub struct Beginning {
     pub deflate: Option<wire::ws::Deflate>,
     /// What it is to become.
     pub role: Role,
+    /// Its place among the connections of this node, where they are limited, until it is one of them.
+    pub seat: Option<Seat>,
 }
 
 /// What an adopted WebSocket is to become.

@@ -12,7 +12,7 @@ use wire::ws::Deflate;
 use super::super::answers::CrossOrigin;
 use super::super::poll::{Handshake, Role};
 use super::upgrades::{Agreed, first_protocol, is_asked};
-use super::{Found, Front};
+use super::{Found, Front, NoSeat, Seat};
 
 /// Header fields of a handshake; one with more goes through HTTP.
 const FIELDS_MAX: usize = 64;
@@ -32,6 +32,8 @@ pub struct Direct {
     pub role: Role,
     /// How long its turn is away.
     pub wait: Duration,
+    /// Its place among the connections of this node, where they are limited.
+    pub seat: Option<Seat>,
 }
 
 impl Front {
@@ -41,7 +43,7 @@ impl Front {
         if !is_asked(request.headers()) {
             return None;
         }
-        let (role, agreed, response, wait) = match self.find(request.uri().path(), request.headers())? {
+        let (role, agreed, response, (wait, seat)) = match self.find(request.uri().path(), request.headers())? {
             Found::Engine(endpoint, _) => self.direct_engine(&request, peer, endpoint)?,
             Found::Plain(endpoint, namespace) => {
                 if !CrossOrigin::of(&self.shared.profile.cors, request.headers()).allows() {
@@ -53,7 +55,7 @@ impl Front {
                 (role, agreed, response, self.place()?)
             }
         };
-        Some(Direct { head_bytes, response, deflate: agreed.deflate, role, wait })
+        Some(Direct { head_bytes, response, deflate: agreed.deflate, role, wait, seat })
     }
 
     fn direct_engine(
@@ -61,7 +63,7 @@ impl Front {
         request: &Request<()>,
         peer: IpAddr,
         endpoint: usize,
-    ) -> Option<(Role, Agreed, Vec<u8>, Duration)> {
+    ) -> Option<(Role, Agreed, Vec<u8>, (Duration, Option<Seat>))> {
         let query = Query::parse(request.uri().query().unwrap_or_default());
         let cross_origin = CrossOrigin::of(&self.shared.profile.cors, request.headers());
         let kept = self.program_s_request(request, peer);
@@ -77,7 +79,7 @@ impl Front {
         let address = self.address(request, peer);
         let role = Role::SocketIo { handshake, address, endpoint, revision: query.revision() };
         let mut agreed = self.agree(request, &role, first_protocol(request.headers())).ok()?;
-        let wait = self.place()?;
+        let place = self.place()?;
         agreed.fields.extend(cross_origin.fields());
         let response = match (&self.shared.program.response_headers, kept) {
             (Some(change), Some(kept)) => {
@@ -87,17 +89,18 @@ impl Front {
             }
             (Some(_) | None, _) => written(agreed.fields.iter().map(|(name, value)| (name, value))),
         };
-        Some((role, agreed, response, wait))
+        Some((role, agreed, response, place))
     }
 
-    /// The place of a new session among those that want in. Asked last: one that was taken is not given back.
-    fn place(&self) -> Option<Duration> {
-        if self.lets_in() { self.shared.admission.take_soon(Instant::now()) } else { None }
+    /// The place of a new session among those that want in, and its seat. Asked last: a place that was taken is not given back.
+    fn place(&self) -> Option<(Duration, Option<Seat>)> {
+        let seat = self.lets_in().ok()?;
+        Some((self.shared.admission.take_soon(Instant::now())?, seat))
     }
 
-    /// Whether there is room for a new session, and time left for it.
-    pub fn lets_in(&self) -> bool {
-        !self.is_draining() && !self.is_full()
+    /// Takes a seat for a new session, if there is room for it, and time left.
+    pub fn lets_in(&self) -> Result<Option<Seat>, NoSeat> {
+        if self.is_draining() { Err(NoSeat) } else { self.seat() }
     }
 }
 

@@ -86,9 +86,11 @@ impl Front {
         query: &Query<'_>,
         kept: Option<Arc<embed::Request>>,
     ) -> Response<Body> {
-        if let Err(refused) = self.admit().await {
-            return refused;
-        }
+        // Held until the session is open.
+        let _seat = match self.admit().await {
+            Ok(seat) => seat,
+            Err(refused) => return refused,
+        };
         let (reply, answer) = oneshot::channel();
         let open = PollRequest::Open {
             handshake: Box::new(Handshake { request: kept, ..self.handshake(request, query) }),

@@ -20,7 +20,7 @@ use super::super::answers::{Body, CrossOrigin, text};
 use super::super::inbox::Message;
 use super::super::patience::Patient;
 use super::super::poll::{Adopted, Beginning, Handshake, PollKind, PollReply, Role};
-use super::Front;
+use super::{Front, Seat};
 use crate::embed;
 
 /// What a handshake is answered.
@@ -66,27 +66,28 @@ impl Front {
                 return text(StatusCode::BAD_REQUEST, refusal.message());
             }
         };
-        let (owner, role) = match (verdict, named) {
+        let (owner, role, seat) = match (verdict, named) {
             (Verdict::Probe | Verdict::UpgradeAndClose, Some((owner, named))) => {
                 match self.request(owner, named, PollKind::Fits).await {
                     Some(PollReply::Ok) if verdict == Verdict::Probe => {
-                        (owner, Role::Upgrade { sid: named.sid, endpoint })
+                        (owner, Role::Upgrade { sid: named.sid, endpoint }, None)
                     }
-                    Some(PollReply::Ok) => (owner, Role::Unwanted),
+                    Some(PollReply::Ok) => (owner, Role::Unwanted, None),
                     Some(PollReply::UnknownSession) => {
                         return text(StatusCode::BAD_REQUEST, Refusal::SessionUnknown.message());
                     }
                     _ => return text(StatusCode::BAD_REQUEST, Refusal::BadRequest.message()),
                 }
             }
-            (Verdict::UpgradeAndClose, None) => (self.shard, Role::Unwanted),
+            (Verdict::UpgradeAndClose, None) => (self.shard, Role::Unwanted, None),
             (Verdict::Open(Transport::WebSocket), _) => {
-                if let Err(refused) = self.admit().await {
-                    return refused;
-                }
+                let seat = match self.admit().await {
+                    Ok(seat) => seat,
+                    Err(refused) => return refused,
+                };
                 let handshake = Box::new(Handshake { request: kept, ..self.handshake(&request, query) });
                 let address = self.address(&request, peer);
-                (self.shard, Role::SocketIo { handshake, address, endpoint, revision: query.revision() })
+                (self.shard, Role::SocketIo { handshake, address, endpoint, revision: query.revision() }, seat)
             }
             (
                 Verdict::Open(Transport::Polling)
@@ -101,7 +102,7 @@ impl Front {
             }
         };
         let protocol = first_protocol(request.headers());
-        self.upgrade(&mut request, owner, role, protocol)
+        self.upgrade(&mut request, owner, role, protocol, seat)
     }
 
     /// A handshake of the plain JSON dialects.
@@ -116,11 +117,12 @@ impl Front {
             self.shared.metrics.refused.inc("origin");
             return text(StatusCode::FORBIDDEN, "Origin not allowed");
         }
-        if let Err(refused) = self.admit().await {
-            return refused;
-        }
+        let seat = match self.admit().await {
+            Ok(seat) => seat,
+            Err(refused) => return refused,
+        };
         let (role, protocol) = self.plain_role(&request, peer, endpoint, namespace);
-        self.upgrade(&mut request, self.shard, role, protocol)
+        self.upgrade(&mut request, self.shard, role, protocol, seat)
     }
 
     /// What a plain connection is to become, and the subprotocol that it is told.
@@ -154,6 +156,7 @@ impl Front {
         owner: usize,
         role: Role,
         protocol: Option<HeaderValue>,
+        seat: Option<Seat>,
     ) -> Response<Body> {
         let Agreed { fields, deflate } = match self.agree(request, &role, protocol) {
             Ok(agreed) => agreed,
@@ -170,7 +173,7 @@ impl Front {
             let (transport, unread) = parts.io.into_inner();
             let Ok((socket, tls)) = transport.into_parts() else { return };
             let leftover = if unread.is_empty() { parts.read_buf } else { [parts.read_buf, unread].concat().into() };
-            let adopted = Adopted { socket, beginning: Beginning { tls, leftover, deflate, role } };
+            let adopted = Adopted { socket, beginning: Beginning { tls, leftover, deflate, role, seat } };
             inbox.send(Message::Adopt(Box::new(adopted)));
         });
         let mut response = Response::new(Either::Left(Full::default()));
