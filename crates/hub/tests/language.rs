@@ -138,7 +138,12 @@ fn a_rooms_own_rule_holds_whichever_command_asks() {
     }
     let mut stage = marketplace("{}");
     check(stage.command("join_room", r#""shop:1""#, true, vec![]), &["failed forbidden: you may not enter `shop:1`"]);
-    assert_eq!(stage.profile.rules.errors(), 1, "a condition that errs is a no, and is counted");
+    let errors = stage.profile.rules.errors();
+    assert_eq!(
+        errors,
+        [("id in user.shopIds".to_owned(), 1)],
+        "a condition that errs is a no, and is counted by its name"
+    );
 }
 
 #[test]
@@ -350,6 +355,54 @@ fn namespaces_keep_to_themselves() {
         (endpoint.heartbeat.every.as_millis(), endpoint.heartbeat.send.as_deref()),
         (500, Some(r#"{"type":"ping"}"#))
     );
+}
+
+const DEPOT: &str = r#"
+[auth]
+token = "ignored"
+
+[[endpoint]]
+protocol   = "socket.io"
+namespaces = ["/", "/trucks"]
+heartbeat  = { event = "ping", every = "5s" }
+
+[source.redis]
+channels = ["depot:trucks", "depot.news"]
+
+[room.truck]
+name  = "truck:{truckId}"
+enter = true
+
+[[route]]
+from = "redis:depot:trucks"
+emit = { namespace = "/trucks", to = "truck:{event.truckId}", event = "truck_moved", data = { id = "{event.truckId}", from = "{key}" } }
+
+[[route]]
+from = "redis:depot.news"
+when = "event.urgent"
+emit = { to = "everyone", event = "news" }
+"#;
+
+#[test]
+fn a_channel_of_redis_has_its_own_routes() {
+    let stage = Stage::new(DEPOT, &[]);
+    check(
+        stage.route_from("depot:trucks", r#"{"truckId":7}"#),
+        &[r#"[1] truck:7 <- truck_moved {"id":7,"from":"depot:trucks"}"#],
+    );
+    check(
+        stage.route_from("depot:trucks", "{}"),
+        &["poison: {event.truckId} is missing (the route in line 17 (channel `depot:trucks`))"],
+    );
+    check(stage.route_from("depot.news", r#"{"urgent":true}"#), &[r#"everyone <- news {"urgent":true}"#]);
+    let ignored = "ignored: no route takes what comes by the channel `depot.news`";
+    check(stage.route_from("depot.news", r#"{"urgent":false}"#), &[ignored]);
+    check(stage.route_from("depot.news", "{}"), &[ignored]);
+    assert_eq!(stage.profile.rules.errors(), [("event.urgent".to_owned(), 2)], "explaining counts, too");
+    check(stage.route("depot:trucks", r#"{"truckId":7}"#), &["ignored: no route takes the key `depot:trucks`"]);
+    let hub::profile::Endpoint::SocketIo(endpoint) = &stage.profile.endpoints[0] else { panic!("it is Socket.IO") };
+    let beat = endpoint.heartbeat.as_ref().expect("it has one");
+    assert_eq!((beat.event.as_str(), beat.every.as_secs()), ("ping", 5));
 }
 
 #[test]

@@ -326,17 +326,18 @@ proptest! {
 
 #[test]
 fn what_a_document_fetches_must_exist() {
-    let document =
-        |call: &str| format!("[room.clan_chat]\nname = 'clan:{{id}}'\n[http.'GET /x']\ncall = {call}\nbody = '{{n}}'");
+    let document = |call: &str| {
+        format!("[room.clan_chat]\nname = 'clan:{{id}}'\n[http.'GET /x']\ncall = {call}\nbody = 'constant'")
+    };
     check(&document("{ n = { members = 'clan_chat' } }"), &[]);
     check(
         &document("{ n = { members = 'clan_chta' } }"),
-        &["p.toml:8:24: there is no kind of rooms `clan_chta`; did you mean `clan_chat`?"],
+        &["p.toml:8:26: there is no kind of rooms `clan_chta`; did you mean `clan_chat`?"],
     );
-    check(&document("{ n = { sockets = '/nowhere' } }"), &["p.toml:8:24: no endpoint has the namespace `/nowhere`"]);
+    check(&document("{ n = { sockets = '/nowhere' } }"), &["p.toml:8:26: no endpoint has the namespace `/nowhere`"]);
     check(
         &document("{ n = { online = '{path.userId}' } }"),
-        &["p.toml:8:24: `path.userId`: `path` has no `userId`; nothing stands below `path`"],
+        &["p.toml:8:26: `{path.userId}`: `path` has no `userId`; nothing stands below `path`"],
     );
     check(
         &document("{ n = {} }"),
@@ -344,9 +345,65 @@ fn what_a_document_fetches_must_exist() {
     );
     check(
         &document("{ now = { rooms = 'clan_chat' } }"),
+        &["p.toml:8:10: `now` in `call` hides what is there already; take another name"],
+    );
+}
+
+#[test]
+fn a_route_comes_from_a_source_that_is_there() {
+    let route = |from: &str| {
+        format!(
+            "[source.redis]\nchannels = ['depot:trucks']\n[[route]]\n{from}\nemit = {{ to = 'everyone', event = 'e' }}"
+        )
+    };
+    check(&route("from = 'redis:depot:trucks'"), &[]);
+    check(
+        &route("from = 'redis:depot:truck'"),
         &[
-            "p.toml:8:10: `now` in `call` hides what is there already; take another name",
-            "p.toml:9:8: `n`: nothing is called `n` here; there is `gateway`, `path`, `now`; did you mean `now`?",
+            "p.toml:8:8: no event reaches this route: `[source.redis]` has no channel `depot:truck`; did you mean `depot:trucks`?",
         ],
+    );
+    check(
+        &route("from = 'kafka'"),
+        &["p.toml:8:8: `kafka` is no source of events; there is `rabbitmq`, and `redis:CHANNEL`"],
+    );
+    check(
+        &route("from = 'redis:depot:trucks'\nkey = 'a'"),
+        &[
+            "p.toml:9:7: `key` is for events of RabbitMQ: what a channel of Redis brings has the channel's name as its key",
+        ],
+    );
+    check(
+        &route("key = 'a'"),
+        &["p.toml:7:1: no event reaches the routes: the profile has no source; write `[source.rabbitmq]`"],
+    );
+    let twice =
+        format!("{}\n[[route]]\nfrom = 'redis:depot:trucks'\ndrop = 'never'", route("from = 'redis:depot:trucks'"));
+    check(
+        &twice,
+        &[
+            "p.toml:11:8: no event reaches this route: the one in line 7 takes all of its events (channel `depot:trucks`)",
+        ],
+    );
+}
+
+#[test]
+fn each_protocol_has_its_own_heartbeat() {
+    check("heartbeat = { event = 'ping', every = '5s' }", &[]);
+    check(
+        "heartbeat = { every = '5s' }",
+        &["p.toml:5:13: `endpoint.heartbeat` needs an `event` where the protocol is `socket.io`"],
+    );
+    check(
+        "heartbeat = { event = 'ping', silent = 2 }",
+        &["p.toml:5:31: `endpoint.heartbeat.silent` is for the protocol `json` alone"],
+    );
+    check(
+        "[[endpoint]]\nprotocol = 'json'\nheartbeat = { event = 'ping' }",
+        &["p.toml:7:15: `endpoint.heartbeat.event` is for the protocol `socket.io` alone"],
+    );
+    check(
+        "[[endpoint]]\nprotocol = 'json'\nheartbeat = { every = '0s' }",
+        &["p.toml:7:23: `endpoint.heartbeat.every` must be more than nothing"],
     );
 }

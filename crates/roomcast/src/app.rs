@@ -30,7 +30,7 @@ use crate::shard::front::{self, Shared};
 use crate::shard::ids::NodeId;
 use crate::shard::inbox::{Inbox, Message, Numbers, inbox};
 use crate::shard::{self, Outside};
-use crate::source;
+use crate::source::{self, Which};
 use crate::supervisor::Link;
 
 /// Threads of the backend runtime: brokers, the server API and key servers are mostly waiting.
@@ -180,7 +180,7 @@ pub async fn start(
     let mut background = Background::default();
     let health = Arc::new(Health::new(&profile, metrics.clone()));
     let hearing = health.clone();
-    let source = source::start(&gateway, move |standing| hear_source(&hearing, standing))?;
+    let source = source::start(&gateway, move |which, standing| hear_source(&hearing, which, standing))?;
     let port = match profile.service.ops_port {
         Some(ops_port) => {
             let router = ops::router(gateway.clone(), health.clone(), Port::Operators);
@@ -319,16 +319,20 @@ async fn tell_gone(gateway: Gateway) {
     }
 }
 
-/// Hands what the source says of itself to health.
-fn hear_source(health: &Health, standing: &source::Standing) {
-    health.set_concerns(Part::Rabbitmq, standing.concerns.clone());
+/// Hands what a source says of itself to health.
+fn hear_source(health: &Health, which: Which, standing: &source::Standing) {
+    let part = match which {
+        Which::Rabbitmq => Part::Rabbitmq,
+        Which::Redis => Part::Redis,
+    };
+    health.set_concerns(part, standing.concerns.clone());
     let state = match standing.link.clone() {
         Link::Connecting => State::Connecting,
         Link::Connected => State::Connected,
         Link::Disconnected { reason } => State::Disconnected { reason },
         Link::Deaf { reason } => State::Deaf { reason },
     };
-    health.set_state(Part::Rabbitmq, state);
+    health.set_state(part, state);
 }
 
 /// Half a gateway is worse than none: a panic anywhere ends the process, loudly.
@@ -367,7 +371,10 @@ fn warn_about(profile: &Profile, auth: &Auth) {
         Entry::Token | Entry::TokenOrAnonymous => {}
     }
     if profile.redis.is_some() {
-        tracing::warn!("REDIS_* is set, but this version does not use Redis: this node stands alone");
+        let use_of_it = if profile.redis_channels.is_some() { "for events alone" } else { "for nothing" };
+        tracing::warn!(
+            "REDIS_* is set; this version uses Redis {use_of_it}: nodes do not share rooms, each stands alone"
+        );
     }
 }
 

@@ -87,6 +87,9 @@ impl Gateway {
         let numbers = self.numbers().await;
         self.metrics.rooms.set(self.publisher.interest().rooms() as i64);
         self.metrics.queued_bytes.set(numbers.queued_bytes as i64);
+        for (condition, times) in self.profile.rules.errors() {
+            self.metrics.condition_errors.raise_to(&condition, times);
+        }
         let waiting: usize = self.publisher.inboxes().iter().map(crate::shard::inbox::Inbox::used_bytes).sum();
         self.metrics.inbox_bytes.set(waiting as i64);
     }

@@ -1,6 +1,7 @@
 //! Every metric of the process, defined once: the struct, the registry and the reference page come from one table.
 //! Hot paths count in their own memory and add here once a tick.
 
+use parking_lot::Mutex;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -22,6 +23,15 @@ impl Labelled {
     /// Counts one for `value`.
     pub fn inc(&self, value: &str) {
         self.family.get_or_create(&vec![(self.label, value.to_owned())]).inc();
+    }
+
+    /// Brings `value` up to a count that is kept elsewhere.
+    pub fn raise_to(&self, value: &str, count: u64) {
+        // Two who look at once must not both add the difference.
+        static RAISING: Mutex<()> = Mutex::new(());
+        let _alone = RAISING.lock();
+        let counter = self.family.get_or_create(&vec![(self.label, value.to_owned())]);
+        counter.inc_by(count.saturating_sub(counter.get()));
     }
 
     /// What stands for `value`.
@@ -96,6 +106,8 @@ metrics! {
         rabbitmq_repeats: "Events dropped because the same one was sent lately",
         rabbitmq_returned: "Publishes that RabbitMQ returned because no queue was bound",
         rabbitmq_reconnects: "Connections to RabbitMQ that were lost or refused, each followed by another attempt",
+        redis_messages: "Messages received from the channels of Redis",
+        redis_reconnects: "Connections to Redis that were lost or refused, each followed by another attempt",
         dead_letters: "Messages published to the dead-letter queue",
         jwks_fetches: "Fetches of the JSON Web Key Set",
         jwks_failures: "Fetches of the JSON Web Key Set that failed; the old keys stay in use",
@@ -108,6 +120,7 @@ metrics! {
         queued_bytes: "Bytes waiting for clients whose socket is full",
         inbox_bytes: "Bytes waiting in the inboxes of the shards",
         rabbitmq_up: "1 while connected to RabbitMQ and consuming",
+        redis_up: "1 while connected to Redis and subscribed to its channels",
         ready: "1 while the node is ready",
     }
     labelled {
@@ -115,7 +128,8 @@ metrics! {
         client_errors("code"): "Errors told to clients, by error code",
         disconnects("reason"): "Connections and sockets ended, by reason",
         events_ignored("key"): "Events that no route asks for, by routing key (the first 1,000 keys; then `other`)",
-        condition_errors("place"): "Conditions that could not be evaluated",
+        redis_dropped("reason"): "Messages of Redis that reached nobody: they could not be handled, were over the size limit, or came faster than the shards took them",
+        condition_errors("condition"): "Conditions that could not be evaluated, each of which counted as a no, and emits of hooks that could not be made",
     }
     histograms {
         rabbitmq_to_socket_seconds [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]:
@@ -145,6 +159,7 @@ mod tests {
             &metrics.client_errors,
             &metrics.disconnects,
             &metrics.events_ignored,
+            &metrics.redis_dropped,
             &metrics.condition_errors,
         ];
         labelled.iter().for_each(|family| family.inc("some"));

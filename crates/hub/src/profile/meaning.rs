@@ -17,6 +17,7 @@ pub(crate) struct Settings {
     pub(crate) cors: Cors,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) rabbitmq: Option<Rabbitmq>,
+    pub(crate) redis_channels: Option<RedisChannels>,
     pub(crate) redis: Option<RedisAddress>,
     pub(crate) publishing: Publishing,
     pub(crate) limits: Limits,
@@ -52,6 +53,9 @@ impl Settings {
             cors: cors(section("cors"), findings),
             endpoints,
             rabbitmq: section("source").section("rabbitmq").map(rabbitmq),
+            redis_channels: section("source")
+                .section("redis")
+                .map(|written| RedisChannels { channels: written.texts("channels") }),
             redis: redis(section("redis")),
             publishing: Publishing {
                 exchange: publish.text("exchange").map(str::to_owned),
@@ -262,7 +266,8 @@ fn endpoint(written: &Section, namespaces: &mut Vec<Box<str>>, findings: &mut Fi
 
 /// Each protocol has its own form of a heartbeat.
 fn check_heartbeat(heartbeat: &Section, socket_io: bool, endpoint: &Section, findings: &mut Findings<'_>) {
-    let (foreign, other): (&[&str], _) = if socket_io { (&["silent", "send"], "json") } else { (&["event"], "socket.io") };
+    let (foreign, other): (&[&str], _) =
+        if socket_io { (&["silent", "send"], "json") } else { (&["event"], "socket.io") };
     for entry in
         heartbeat.entries.iter().filter(|entry| foreign.contains(&entry.name.as_str()) && !entry.name_span.is_empty())
     {

@@ -43,6 +43,8 @@ pub struct Profile {
     pub endpoints: Vec<Endpoint>,
     /// `[source.rabbitmq]`; `None` where the profile has no such source.
     pub rabbitmq: Option<Rabbitmq>,
+    /// `[source.redis]`; `None` where the profile has no such source.
+    pub redis_channels: Option<RedisChannels>,
     /// `[redis]`; `None` where no variable names one.
     pub redis: Option<RedisAddress>,
     /// `[publish]`.
@@ -111,6 +113,7 @@ impl Profile {
             cors: settings.cors,
             endpoints: settings.endpoints,
             rabbitmq: settings.rabbitmq,
+            redis_channels: settings.redis_channels,
             redis: settings.redis,
             publishing: settings.publishing,
             limits: settings.limits,

@@ -316,6 +316,13 @@ pub struct Rabbitmq {
     pub queues: Vec<Queue>,
 }
 
+/// `[source.redis]`: channels that events come by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedisChannels {
+    /// The channels' names.
+    pub channels: Vec<String>,
+}
+
 /// `[redis]`: where Redis is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RedisAddress {

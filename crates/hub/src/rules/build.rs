@@ -2,7 +2,7 @@
 //! Checks that every name means something; what can never happen is for `reach` to find.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::Mutex;
 
 use super::arguments::{self, Field};
 use super::condition::{Condition, Conditions};
@@ -13,7 +13,7 @@ use super::kind::{Ask, Kind};
 use super::parts::{Parts, Stand};
 use super::pattern::{KeyPattern, RoomPattern};
 use super::reach::{self, Entry as Door};
-use super::route::{Action, Route};
+use super::route::{Action, Input, Route};
 use super::run::{Answer, Command, Publication, Require, Test};
 use super::scope::{Branch, Vocabulary};
 use super::shape::Shape;
@@ -55,7 +55,7 @@ impl Rules {
             pages,
             conditions: Conditions::new(),
             claims,
-            errors: AtomicU64::new(0),
+            errors: Mutex::default(),
         }
     }
 }
@@ -398,6 +398,7 @@ fn routes(root: &Section, kinds: &[Kind], parts: &mut Parts<'_, '_>) -> Vec<Rout
     let mut routes = Vec::new();
     for section in root.sections("route") {
         let line = parts.findings.line(&section.span);
+        let Some(from) = route_from(section, root, parts) else { continue };
         parts.local_names(section, "let", &base);
         let locals = parts.shapes(section, "let", &base);
         let full =
@@ -418,6 +419,7 @@ fn routes(root: &Section, kinds: &[Kind], parts: &mut Parts<'_, '_>) -> Vec<Rout
         };
         routes.push(Route {
             line,
+            from,
             key: KeyPattern::parse(section.text("key").unwrap_or("#")),
             when: parts.condition_of(section, "when", &base).unwrap_or(Condition::Always),
             fallback: parts.condition_of(section, "fallback", &base),
@@ -432,6 +434,38 @@ fn routes(root: &Section, kinds: &[Kind], parts: &mut Parts<'_, '_>) -> Vec<Rout
         reach::routes(&routes, &written, queues, parts.findings);
     }
     routes
+}
+
+/// The input that a route is for. `None` where a problem was noted.
+fn route_from(section: &Section, root: &Section, parts: &mut Parts<'_, '_>) -> Option<Input> {
+    let text = section.text("from").unwrap_or("rabbitmq");
+    let place = section.place("from");
+    let Some(channel) = text.strip_prefix("redis:") else {
+        if text == "rabbitmq" {
+            return Some(Input::Rabbitmq);
+        }
+        let suggestion = Some("there is `rabbitmq`, and `redis:CHANNEL`".to_owned());
+        parts.findings.problem_with(&place, format!("`{text}` is no source of events"), suggestion);
+        return None;
+    };
+    if section.find("key").is_some() {
+        parts.findings.problem(
+            &section.place("key"),
+            "`key` is for events of RabbitMQ: what a channel of Redis brings has the channel's name as its key",
+        );
+        return None;
+    }
+    let channels =
+        root.section("source").and_then(|source| source.section("redis")).map(|redis| redis.texts("channels"));
+    let channels = channels.unwrap_or_default();
+    if !channels.iter().any(|known| known == channel) {
+        let suggestion = did_you_mean(channel, channels.iter().map(String::as_str))
+            .or_else(|| Some(format!("write `[source.redis]` with `channels = [\"{channel}\"]`")));
+        let what = format!("no event reaches this route: `[source.redis]` has no channel `{channel}`");
+        parts.findings.problem_with(&place, what, suggestion);
+        return None;
+    }
+    Some(Input::Redis(Box::from(channel)))
 }
 
 /// A routing key: itself, its last word, and its words by number.

@@ -96,6 +96,11 @@ pub enum Origin<'a> {
         /// The queue that it was consumed from.
         queue: &'a str,
     },
+    /// A channel of Redis's, which is the event's key, too.
+    Redis {
+        /// The channel.
+        channel: &'a str,
+    },
 }
 
 /// An event as it arrived.

@@ -112,7 +112,7 @@ impl Rules {
         let mut add = |name: &str| match RoomName::parse(name) {
             Ok(room) if !rooms.contains(&room) => rooms.push(room),
             Ok(_) => {}
-            Err(_) => self.count_error(),
+            Err(_) => self.count_error("on.connect.join"),
         };
         if let Some(id) = &facts.user.id {
             add(&format!("user:{}", id.as_str()));
@@ -124,7 +124,7 @@ impl Rules {
                     match template.names(&scope) {
                         Ok(names) => names.iter().for_each(|name| add(name)),
                         Err(Unmet::Optional) => {}
-                        Err(Unmet::Needed(_)) => self.count_error(),
+                        Err(Unmet::Needed(_)) => self.count_error("on.connect.join"),
                     }
                 }
             }
@@ -179,7 +179,7 @@ impl Rules {
             let payload = emit.payload.make(scope, None);
             match payload.and_then(|payload| emit.run(scope, namespace, &payload, effects)) {
                 Ok(()) | Err(Unmet::Optional) => {}
-                Err(Unmet::Needed(_)) => self.count_error(),
+                Err(Unmet::Needed(_)) => self.count_error(&format!("emit of {}", emit.event)),
             }
         }
     }

@@ -27,8 +27,8 @@ pub(crate) use parts::raw_json;
 pub(crate) use pattern::KeyPattern;
 pub use run::{Join, Place, Progress, Reply, Request, Run};
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::names::{NamespaceId, RoomName};
 
@@ -66,7 +66,8 @@ pub struct Rules {
     pages: Vec<document::Page>,
     conditions: condition::Conditions,
     claims: ClaimsUsed,
-    errors: AtomicU64,
+    /// What could not be worked out, and how often; there are no more of them than the profile has conditions and hooks.
+    errors: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Rules {
@@ -96,9 +97,9 @@ impl Rules {
         &self.claims
     }
 
-    /// How many conditions could not be worked out, and how many hooks' emits could not be made, since the start.
-    pub fn errors(&self) -> u64 {
-        self.errors.load(Ordering::Relaxed)
+    /// The conditions that could not be worked out, and the hooks' emits that could not be made, each with how often since the start.
+    pub fn errors(&self) -> Vec<(String, u64)> {
+        self.locked_errors().iter().map(|(what, times)| (what.clone(), *times)).collect()
     }
 
     /// What becomes of an event from a backend.
@@ -147,23 +148,29 @@ impl Rules {
     }
 
     fn decide(&self, arrival: &Arrival<'_>, trace: &mut route::Trace) -> Outcome {
-        let mut errors = 0;
-        let outcome = route::route(&self.routes, &self.conditions, arrival, &mut errors, trace);
-        if errors > 0 {
-            self.errors.fetch_add(errors, Ordering::Relaxed);
-        }
-        outcome
+        route::route(&self.routes, &self.conditions, arrival, &mut |condition| self.count_error(condition), trace)
     }
 
     /// Whether a condition holds; one that errs does not, and is counted.
     fn holds(&self, condition: &condition::Condition, scope: &scope::Scope<'_>) -> bool {
         condition.holds(&self.conditions, scope).unwrap_or_else(|_| {
-            self.count_error();
+            self.count_error(&condition.to_string());
             false
         })
     }
 
-    fn count_error(&self) {
-        self.errors.fetch_add(1, Ordering::Relaxed);
+    fn count_error(&self, what: &str) {
+        let mut errors = self.locked_errors();
+        match errors.get_mut(what) {
+            Some(times) => *times += 1,
+            None => {
+                errors.insert(what.to_owned(), 1);
+            }
+        }
+    }
+
+    fn locked_errors(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
+        // Counting cannot leave the map half changed.
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,7 +5,7 @@ use super::arguments::{Field, Spec};
 use super::condition::Condition;
 use super::kind::Kind;
 use super::pattern::KeyPattern;
-use super::route::Route;
+use super::route::{Input, Route};
 use super::scope::Path;
 use super::template::Template;
 use crate::profile::{Findings, Section, Written, nearest};
@@ -71,7 +71,8 @@ fn nearest_prefix<'k>(sample: &str, kinds: &'k [Kind]) -> Option<&'k str> {
 pub(crate) fn routes(routes: &[Route], written: &[&Section], rabbitmq: Option<&Section>, findings: &mut Findings<'_>) {
     for (index, (route, section)) in routes.iter().zip(written).enumerate() {
         let shadow = routes.iter().enumerate().find(|(other_index, other)| {
-            other.key.covers(&route.key)
+            other.from == route.from
+                && other.key.covers(&route.key)
                 && match (&other.fallback, &route.fallback) {
                     (None, None) => *other_index < index && takes_all(&other.when),
                     // One for leftovers is only tried where no other key matches, whatever those do.
@@ -83,18 +84,19 @@ pub(crate) fn routes(routes: &[Route], written: &[&Section], rabbitmq: Option<&S
                 }
         });
         if let Some((_, other)) = shadow {
+            let (place, what) = match &other.from {
+                Input::Rabbitmq => ("key", format!("keys (`{}`)", other.key.as_str())),
+                Input::Redis(channel) => ("from", format!("events (channel `{channel}`)")),
+            };
             findings.problem(
-                &section.place("key"),
-                format!(
-                    "no event reaches this route: the one in line {} takes all of its keys (`{}`)",
-                    other.line,
-                    other.key.as_str()
-                ),
+                &section.place(place),
+                format!("no event reaches this route: the one in line {} takes all of its {what}", other.line),
             );
         }
     }
     let Some(rabbitmq) = rabbitmq else {
-        if let Some(section) = written.first() {
+        let of_rabbitmq = routes.iter().zip(written).find(|(route, _)| route.from == Input::Rabbitmq);
+        if let Some((_, section)) = of_rabbitmq {
             findings.problem_with(
                 &section.span,
                 "no event reaches the routes: the profile has no source",
@@ -111,7 +113,7 @@ pub(crate) fn routes(routes: &[Route], written: &[&Section], rabbitmq: Option<&S
         .flat_map(|queue| queue.texts("bind"))
         .map(|binding| KeyPattern::parse(&binding))
         .collect();
-    for (route, section) in routes.iter().zip(written) {
+    for (route, section) in routes.iter().zip(written).filter(|(route, _)| route.from == Input::Rabbitmq) {
         if !bindings.is_empty() && !bindings.iter().any(|binding| binding.meets(&route.key)) {
             let near = nearest(route.key.as_str(), bindings.iter().map(KeyPattern::as_str));
             findings.problem_with(

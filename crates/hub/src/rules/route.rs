@@ -2,7 +2,7 @@
 
 use super::condition::{Condition, Conditions};
 use super::emit::{Emit, PayloadRule};
-use super::facts::{Arrival, Effect, Outcome};
+use super::facts::{Arrival, Effect, Origin, Outcome};
 use super::json::Document;
 use super::pattern::KeyPattern;
 use super::scope::{Named, Scope};
@@ -16,6 +16,7 @@ use crate::names::NamespaceId;
 pub(crate) struct Route {
     /// The line of the file where it stands.
     pub(crate) line: usize,
+    pub(crate) from: Input,
     pub(crate) key: KeyPattern,
     pub(crate) when: Condition,
     /// For events whose key matches no other route.
@@ -23,6 +24,24 @@ pub(crate) struct Route {
     pub(crate) once: Option<Template>,
     pub(crate) locals: Vec<(Box<str>, Shape)>,
     pub(crate) action: Action,
+}
+
+/// The input that a route is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Input {
+    Rabbitmq,
+    /// A channel of Redis's.
+    Redis(Box<str>),
+}
+
+impl Input {
+    fn is(&self, origin: Origin<'_>) -> bool {
+        match (self, origin) {
+            (Self::Rabbitmq, Origin::Rabbitmq { .. }) => true,
+            (Self::Redis(own), Origin::Redis { channel }) => **own == *channel,
+            (Self::Rabbitmq, Origin::Redis { .. }) | (Self::Redis(_), Origin::Rabbitmq { .. }) => false,
+        }
+    }
 }
 
 /// What a route does with an event.
@@ -61,12 +80,12 @@ impl Trace {
     }
 }
 
-/// Decides. `errors` counts the conditions that could not be worked out.
+/// Decides. `erred` is told of each condition that could not be worked out.
 pub(crate) fn route(
     routes: &[Route],
     conditions: &Conditions,
     arrival: &Arrival<'_>,
-    errors: &mut u64,
+    erred: &mut dyn FnMut(&str),
     trace: &mut Trace,
 ) -> Outcome {
     let event = match Document::parse(arrival.body) {
@@ -86,13 +105,16 @@ pub(crate) fn route(
     let mut holds = |condition: &Condition, trace: &mut Trace| match condition.holds(conditions, &scope) {
         Ok(holds) => holds,
         Err(error) => {
-            *errors += 1;
+            erred(&condition.to_string());
             trace.note(|| format!("  the condition errs and counts as a no: {error}"));
             false
         }
     };
     let mut key_matched = false;
-    for route in routes.iter().filter(|route| route.fallback.is_none()) {
+    // Those for other inputs are as if they were not there.
+    let origin = arrival.origin;
+    let here = move || routes.iter().filter(move |route| route.from.is(origin));
+    for route in here().filter(|route| route.fallback.is_none()) {
         if !route.key.matches(arrival.key) {
             trace.note(|| format!("{} does not match the key", route.title()));
             continue;
@@ -103,7 +125,7 @@ pub(crate) fn route(
         }
         trace.note(|| format!("{} matches the key, but not `when`: {}", route.title(), route.when));
     }
-    for route in routes {
+    for route in here() {
         let Some(fallback) = &route.fallback else { continue };
         if key_matched {
             trace.note(|| format!("{} is for keys that match no other route", route.title()));
@@ -115,12 +137,19 @@ pub(crate) fn route(
             trace.note(|| format!("{} does not hold: {fallback}", route.title()));
         }
     }
-    Outcome::Ignored { reason: format!("no route takes the key `{}`", arrival.key) }
+    let reason = match arrival.origin {
+        Origin::Rabbitmq { .. } => format!("no route takes the key `{}`", arrival.key),
+        Origin::Redis { channel } => format!("no route takes what comes by the channel `{channel}`"),
+    };
+    Outcome::Ignored { reason }
 }
 
 impl Route {
     fn title(&self) -> String {
-        format!("the route in line {} (key `{}`)", self.line, self.key.as_str())
+        match &self.from {
+            Input::Rabbitmq => format!("the route in line {} (key `{}`)", self.line, self.key.as_str()),
+            Input::Redis(channel) => format!("the route in line {} (channel `{channel}`)", self.line),
+        }
     }
 
     fn take(&self, arrival: &Arrival<'_>, scope: Scope<'_>, trace: &mut Trace) -> Outcome {
@@ -128,7 +157,11 @@ impl Route {
         match self.outcome(arrival, scope, trace) {
             Ok(outcome) => outcome,
             Err(Unmet::Needed(what)) => {
-                trace.note(|| format!("  it is a dead letter: {what}"));
+                let fate = match arrival.origin {
+                    Origin::Rabbitmq { .. } => "a dead letter",
+                    Origin::Redis { .. } => "dropped",
+                };
+                trace.note(|| format!("  it is {fate}: {what}"));
                 Outcome::Poison { reason: format!("{what} ({})", self.title()) }
             }
             Err(Unmet::Optional) => Outcome::Sent { emissions: Vec::new(), once: None },

@@ -85,14 +85,16 @@ impl Stage {
     }
 
     pub(crate) fn route(&self, key: &str, body: &str) -> Vec<String> {
+        self.decide(Origin::Rabbitmq { exchange: "events", queue: "queue" }, key, body)
+    }
+
+    pub(crate) fn route_from(&self, channel: &str, body: &str) -> Vec<String> {
+        self.decide(Origin::Redis { channel }, channel, body)
+    }
+
+    fn decide(&self, origin: Origin<'_>, key: &str, body: &str) -> Vec<String> {
         let body = Bytes::copy_from_slice(body.as_bytes());
-        let arrival = Arrival {
-            origin: Origin::Rabbitmq { exchange: "events", queue: "queue" },
-            key,
-            body: &body,
-            now_unix_ms: NOW_UNIX_MS,
-            new_id: NewId::Known("fresh"),
-        };
+        let arrival = Arrival { origin, key, body: &body, now_unix_ms: NOW_UNIX_MS, new_id: NewId::Known("fresh") };
         let outcome = self.profile.rules.route(&arrival);
         assert_eq!(self.profile.rules.explain(&arrival).0, outcome, "explaining is deciding");
         match outcome {

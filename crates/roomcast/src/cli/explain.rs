@@ -15,13 +15,17 @@ use super::{Environment, Outcome, Problem, say};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   roomcast explain --profile hometrip --key message.sent --event event.json
-  echo '{\"userId\":7}' | roomcast explain --config mine.toml --key booking.confirmed --event -")]
+  echo '{\"userId\":7}' | roomcast explain --config mine.toml --key booking.confirmed --event -
+  roomcast explain --config mine.toml --from redis:orders --event event.json")]
 pub(crate) struct Options {
     #[command(flatten)]
     profile: ProfileChoice,
     /// The routing key
-    #[arg(long)]
-    key: String,
+    #[arg(long, required_unless_present = "from")]
+    key: Option<String>,
+    /// Where the event comes from, if not from RabbitMQ: `redis:` and the channel
+    #[arg(long, conflicts_with = "key", value_parser = channel)]
+    from: Option<String>,
     /// The event's body: a file, or `-` for standard input
     #[arg(long, value_name = "FILE")]
     event: String,
@@ -32,20 +36,19 @@ pub(crate) fn run(options: &Options, environment: &Environment) -> Outcome {
     let source = options.profile.required()?;
     let (profile, _) = source.read(environment, Variables::MayBeMissing)?;
     let body = Bytes::from(file(&options.event)?);
-    let Some(rabbitmq) = &profile.rabbitmq else {
-        return Err(Problem::Failed(anyhow::anyhow!("{} has no source of events", source.name)));
-    };
-    let queues: Vec<&str> =
-        rabbitmq.queues.iter().filter(|queue| queue.brings(&options.key)).map(|queue| queue.name.as_str()).collect();
-    if queues.is_empty() {
-        say!("no queue is bound to the key `{}`: the broker would drop the event", options.key);
+    let (key, ways) = ways(options, &profile, &source.name)?;
+    if ways.is_empty() {
+        match options.from {
+            Some(_) => say!("nobody subscribes to the channel `{key}`: the event would not come"),
+            None => say!("no queue is bound to the key `{key}`: the broker would drop the event"),
+        }
     }
     let mut poison = None;
-    for queue in queues {
-        say!("{} -> queue {queue}", options.key);
+    for (way, origin) in ways {
+        say!("{way}");
         let (fate, why) = profile.rules.explain(&Arrival {
-            origin: Origin::Rabbitmq { exchange: &rabbitmq.exchange, queue },
-            key: &options.key,
+            origin,
+            key,
             body: &body,
             now_unix_ms: now_unix_ms(),
             new_id: NewId::Known("00000000000000000000"),
@@ -67,7 +70,10 @@ pub(crate) fn run(options: &Options, environment: &Environment) -> Outcome {
             }
             Fate::Ignored { reason } => say!("  ignored: {reason}"),
             Fate::Poison { reason } => {
-                say!("  dead letter: {reason}");
+                match origin {
+                    Origin::Rabbitmq { .. } => say!("  dead letter: {reason}"),
+                    Origin::Redis { .. } => say!("  dropped: {reason}"),
+                }
                 poison = Some(reason);
             }
         }
@@ -75,6 +81,43 @@ pub(crate) fn run(options: &Options, environment: &Environment) -> Outcome {
     match poison {
         Some(_) => Err(Problem::Said),
         None => Ok(()),
+    }
+}
+
+/// The event's key, and each way that it would come by, in words and as the rules know it.
+fn ways<'a>(
+    options: &'a Options,
+    profile: &'a Profile,
+    name: &str,
+) -> Result<(&'a str, Vec<(String, Origin<'a>)>), Problem> {
+    if let Some(channel) = &options.from {
+        let has_it = profile.redis_channels.as_ref().is_some_and(|redis| redis.channels.contains(channel));
+        let channel = channel.as_str();
+        let way = (format!("channel {channel}"), Origin::Redis { channel });
+        return Ok((channel, if has_it { vec![way] } else { Vec::new() }));
+    }
+    let key = options.key.as_deref().unwrap_or_default();
+    let Some(rabbitmq) = &profile.rabbitmq else {
+        return Err(Problem::Failed(match &profile.redis_channels {
+            Some(_) => anyhow::anyhow!("the events of {name} come from Redis alone: say --from redis:CHANNEL"),
+            None => anyhow::anyhow!("{name} has no source of events"),
+        }));
+    };
+    let queues = rabbitmq.queues.iter().filter(|queue| queue.brings(key));
+    let ways: Vec<(String, Origin<'_>)> = queues
+        .map(|queue| {
+            let origin = Origin::Rabbitmq { exchange: &rabbitmq.exchange, queue: &queue.name };
+            (format!("{key} -> queue {}", queue.name), origin)
+        })
+        .collect();
+    Ok((key, ways))
+}
+
+/// The channel of `redis:CHANNEL`.
+fn channel(text: &str) -> Result<String, String> {
+    match text.strip_prefix("redis:") {
+        Some(channel) if !channel.is_empty() => Ok(channel.to_owned()),
+        Some(_) | None => Err("it must be `redis:` and the name of a channel".to_owned()),
     }
 }
 

@@ -38,7 +38,7 @@ impl Phase {
 pub enum Part {
     /// The source of events.
     Rabbitmq,
-    /// The bus to other nodes.
+    /// Channels that events come by.
     Redis,
 }
 
@@ -131,6 +131,9 @@ impl Health {
         let health = Self::without_parts(metrics);
         if profile.rabbitmq.as_ref().is_some_and(|rabbitmq| rabbitmq.address.is_some()) {
             health.set_state(Part::Rabbitmq, State::Connecting);
+        }
+        if profile.redis.is_some() && profile.redis_channels.is_some() {
+            health.set_state(Part::Redis, State::Connecting);
         }
         health
     }

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use hub::codes::{CloseCode, ErrorCode};
-use hub::names::NamespaceId;
 use hub::emission::Payload;
+use hub::names::NamespaceId;
 use hub::profile::{Endpoint, Heartbeat, JsonEndpoint, SocketIoEndpoint};
 use wire::json::Envelope;
 use wire::ws::{self, Incoming};

@@ -3,18 +3,36 @@
 
 pub mod rabbitmq;
 mod recent;
+pub mod redis;
+mod sampled;
 
+use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use base64::Engine;
+use hub::rules::{Arrival, Outcome};
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub use rabbitmq::publish::{Published, Publishing};
 
+use crate::fanout::Publisher;
 use crate::gateway::Gateway;
+use crate::metrics::Metrics;
 use crate::supervisor::{Link, Stopper};
 
-/// How the source stands.
+/// Which source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// RabbitMQ.
+    Rabbitmq,
+    /// Channels of Redis.
+    Redis,
+}
+
+/// How a source stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
     /// The connection.
@@ -26,11 +44,49 @@ pub struct Standing {
 /// Hears each change of a [`Standing`], from a thread of the backend runtime; must not block.
 pub type Report = Arc<dyn Fn(&Standing) + Send + Sync>;
 
-/// A source that runs until it is stopped, or that is not there at all.
+/// Says what becomes of an event.
+pub type Route = dyn Fn(&Arrival<'_>) -> Outcome + Send + Sync;
+
+/// What a source works with.
+#[derive(Clone)]
+pub struct Wiring {
+    /// Says what becomes of an event.
+    pub route: Arc<Route>,
+    /// The way to the members.
+    pub publisher: Publisher,
+    /// The process's metrics.
+    pub metrics: Arc<Metrics>,
+}
+
+impl fmt::Debug for Wiring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wiring").finish_non_exhaustive()
+    }
+}
+
+/// A source that runs until it is stopped.
+#[derive(Debug)]
+pub struct Task {
+    stopper: Stopper,
+    task: JoinHandle<()>,
+}
+
+impl Task {
+    /// Takes nothing more, finishes what is in hand, and leaves the rest. Over at the deadline at the latest.
+    pub async fn stop(mut self, deadline: Instant) {
+        self.stopper.stop(deadline);
+        if tokio::time::timeout_at(deadline.into(), &mut self.task).await.is_err() {
+            tracing::warn!("events were still in hand at the deadline; a broker that keeps them delivers them again");
+            self.task.abort();
+        }
+    }
+}
+
+/// The sources that run, and the way for clients' messages.
 #[derive(Debug)]
 pub struct Running {
     publishing: Publishing,
-    task: Option<(Stopper, JoinHandle<()>)>,
+    tasks: Vec<Task>,
 }
 
 impl Running {
@@ -41,30 +97,60 @@ impl Running {
 
     /// Takes no more deliveries, finishes those in hand, acks them, and leaves the rest to the broker. Over at the deadline at the latest.
     pub async fn stop(self, deadline: Instant) {
-        let Some((stopper, mut task)) = self.task else { return };
-        stopper.stop(deadline);
-        if tokio::time::timeout_at(deadline.into(), &mut task).await.is_err() {
-            tracing::warn!("deliveries were still in hand at the deadline; the broker delivers them again");
-            task.abort();
+        futures_util::future::join_all(self.tasks.into_iter().map(|task| task.stop(deadline))).await;
+    }
+}
+
+/// Starts the sources of the gateway's profile; of one that the profile has not, or whose broker no variable names, nothing runs and nothing is
+/// ever reported. Must be called on the backend runtime.
+///
+/// # Errors
+/// The settings make no sense. A broker that is away is no error: it is tried again for as long as the gateway runs.
+pub fn start(gateway: &Gateway, report: impl Fn(Which, &Standing) + Send + Sync + 'static) -> anyhow::Result<Running> {
+    let profile = gateway.profile.clone();
+    let (rabbitmq, redis) = (rabbitmq::Settings::of(&profile)?, redis::Settings::of(&profile)?);
+    let wiring = Wiring {
+        route: Arc::new(move |arrival| profile.rules.route(arrival)),
+        publisher: gateway.publisher.clone(),
+        metrics: gateway.metrics.clone(),
+    };
+    let report = Arc::new(report);
+    let report_of = |which: Which| -> Report {
+        let report = report.clone();
+        Arc::new(move |standing: &Standing| report(which, standing))
+    };
+    let mut running = match rabbitmq {
+        Some(settings) => rabbitmq::start(settings, wiring.clone(), report_of(Which::Rabbitmq)),
+        None => Running { publishing: Publishing::nowhere(), tasks: Vec::new() },
+    };
+    if let Some(settings) = redis {
+        running.tasks.push(redis::start(settings, wiring, report_of(Which::Redis)));
+    }
+    Ok(running)
+}
+
+/// Tells how a source stands, at once and after each change.
+async fn tell(mut link: watch::Receiver<Link>, mut concerns: watch::Receiver<Vec<String>>, up: Gauge, report: Report) {
+    loop {
+        let standing =
+            Standing { link: link.borrow_and_update().clone(), concerns: concerns.borrow_and_update().clone() };
+        up.set(i64::from(standing.link == Link::Connected));
+        report(&standing);
+        tokio::select! {
+            changed = link.changed() => if changed.is_err() { return },
+            changed = concerns.changed() => if changed.is_err() { return },
         }
     }
 }
 
-/// Starts the source of the gateway's profile; where the profile has none, or no variable names a broker, nothing runs and nothing is ever
-/// reported. Must be called on the backend runtime.
-///
-/// # Errors
-/// The settings make no sense. A broker that is away is no error: it is tried again for as long as the gateway runs.
-pub fn start(gateway: &Gateway, report: impl Fn(&Standing) + Send + Sync + 'static) -> anyhow::Result<Running> {
-    let profile = &gateway.profile;
-    let Some(settings) = rabbitmq::Settings::of(profile)? else {
-        return Ok(Running { publishing: Publishing::nowhere(), task: None });
-    };
-    let rules = profile.clone();
-    let wiring = rabbitmq::Wiring {
-        route: Arc::new(move |arrival| rules.rules.route(arrival)),
-        publisher: gateway.publisher.clone(),
-        metrics: gateway.metrics.clone(),
-    };
-    Ok(rabbitmq::start(settings, wiring, Arc::new(report)))
+/// An id that nobody else has: 15 random bytes in 20 characters.
+fn new_id() -> String {
+    let mut bytes = [0; 15];
+    getrandom::fill(&mut bytes).expect("the operating system had randomness at the start");
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// The time, in milliseconds since 1970.
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }

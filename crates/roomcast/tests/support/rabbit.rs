@@ -3,12 +3,13 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{OnceLock, mpsc};
 use std::time::Duration;
+
+use super::free_ports;
 
 /// The server's own scripts: the ones in `/usr/sbin` change to the user `rabbitmq` and to fixed folders.
 const SCRIPTS: &str = "/usr/lib/rabbitmq/bin";
@@ -183,17 +184,4 @@ fn watch_output(mut output: impl Read, up: &mpsc::Sender<Result<(), String>>) {
     if !is_up {
         let _ = up.send(Err(text));
     }
-}
-
-/// Ports that nobody listens on, below those that the system gives to clients: one of these could take its port before its user does.
-fn free_ports<const N: usize>() -> [u16; N] {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = std::process::id() as u16;
-    let free = || loop {
-        let port = 12_000 + first.wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    };
-    std::array::from_fn(|_| free())
 }

@@ -1,8 +1,6 @@
 //! The language's tables of rules: hooks, rooms, commands, routes, documents. What they mean stands in `rules::build`.
 
-use super::Kind::{
-    self, Choice, Condition, Data, Name, Named, OneOrMany, RoomPattern, Switch, Template, Text, TextOr, Time,
-};
+use super::Kind::{self, Condition, Data, Name, Named, OneOrMany, RoomPattern, Switch, Template, Text, TextOr, Time};
 use super::Presence::{Default, May, Needed};
 use super::{Table, key};
 
@@ -330,8 +328,20 @@ static ANSWER: Table = Table {
 pub(super) static ROUTE: Table = Table {
     about: "Templates know `event`, `key`, `key.last`, `key.0` and so on, `now`, `new.id` and the names of `let`. A field of the event that is not optional and is missing or ill-typed makes the event a dead letter.",
     keys: &[
-        key("from", Choice(&["rabbitmq"]), Default("rabbitmq"), "The source.", r#"from = "rabbitmq""#),
-        key("key", Text, May, "The routing keys that it takes: `*` is one word, `#` any number.", r#"key = "order.*""#),
+        key(
+            "from",
+            Text,
+            Default("rabbitmq"),
+            "The source: `rabbitmq`, or `redis:CHANNEL` for a channel of `[source.redis]`, whose name is the event's `key`.",
+            r#"from = "redis:venta:location""#,
+        ),
+        key(
+            "key",
+            Text,
+            May,
+            "`rabbitmq` alone: the routing keys that it takes; `*` is one word, `#` any number.",
+            r#"key = "order.*""#,
+        ),
         key(
             "when",
             Condition,

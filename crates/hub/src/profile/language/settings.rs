@@ -373,12 +373,33 @@ static HEARTBEAT: Table = Table {
 
 pub(super) static SOURCE: Table = Table {
     about: "",
+    keys: &[
+        key(
+            "rabbitmq",
+            Kind::Table(&RABBITMQ),
+            May,
+            "A RabbitMQ broker. It is used if one of the variables of its address is set.",
+            "",
+        ),
+        key(
+            "redis",
+            Kind::Table(&REDIS_CHANNELS),
+            May,
+            "Channels of the Redis in `[redis]`. They are used if it is.",
+            "",
+        ),
+    ],
+};
+
+static REDIS_CHANNELS: Table = Table {
+    about: "Redis 6 or newer is needed. What is published to a channel while the gateway is not connected is lost, as for every subscriber; so is an \
+            event that cannot be handled, and one that comes while 16 MiB of others wait.",
     keys: &[key(
-        "rabbitmq",
-        Kind::Table(&RABBITMQ),
-        May,
-        "A RabbitMQ broker. It is used if one of the variables of its address is set.",
-        "",
+        "channels",
+        List(&Name),
+        Needed,
+        "The channels that are subscribed to.",
+        r#"channels = ["venta:location", "venta:vendor"]"#,
     )],
 };
 

@@ -21,6 +21,7 @@ use super::acks::Due;
 use super::dead_letter::DeadLetter;
 use super::{Sampled, Shared, unix_ms};
 use crate::fanout::Done;
+use crate::source::new_id;
 use crate::source::recent::{Identity, Recent, Seen};
 use crate::supervisor::Stop;
 
@@ -294,12 +295,4 @@ fn identity(
         Some(Identity::Message { queue, key, id })
     };
     once.map(|id| Identity::Once(id.into())).or_else(message)
-}
-
-/// An id that nobody else has: 15 random bytes in 20 characters.
-fn new_id() -> String {
-    use base64::Engine;
-    let mut bytes = [0; 15];
-    getrandom::fill(&mut bytes).expect("the operating system had randomness at the start");
-    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes)
 }

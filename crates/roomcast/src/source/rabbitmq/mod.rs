@@ -12,12 +12,9 @@ mod topology;
 mod watch;
 
 use std::collections::HashSet;
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use hub::rules::{Arrival, Outcome};
 use parking_lot::Mutex;
 use tokio::sync::watch as channel;
 
@@ -26,31 +23,11 @@ pub use settings::Settings;
 
 use self::consume::Receipt;
 use self::publish::Publishing;
+pub use super::Wiring;
 use super::recent::Recent;
-use super::{Report, Running, Standing};
-use crate::fanout::Publisher;
-use crate::metrics::Metrics;
+use super::sampled::Sampled;
+use super::{Report, Running, Task, tell, unix_ms};
 use crate::supervisor::{Link, Pace, stop, supervise};
-
-/// Says what becomes of a delivery.
-pub type Route = dyn Fn(&Arrival<'_>) -> Outcome + Send + Sync;
-
-/// What the source works with.
-#[derive(Clone)]
-pub struct Wiring {
-    /// Says what becomes of a delivery.
-    pub route: Arc<Route>,
-    /// The way to the members.
-    pub publisher: Publisher,
-    /// The process's metrics.
-    pub metrics: Arc<Metrics>,
-}
-
-impl fmt::Debug for Wiring {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wiring").finish_non_exhaustive()
-    }
-}
 
 /// Routing keys that are counted one by one; those that come after are counted as `other`.
 const IGNORED_KEYS_MAX: usize = 1_000;
@@ -95,7 +72,8 @@ pub fn start(settings: Settings, wiring: Wiring, report: Report) -> Running {
     });
     let (stopper, stop) = stop();
     let task = tokio::spawn(async move {
-        let telling = tokio::spawn(tell(shared.clone(), report));
+        let up = shared.wiring.metrics.rabbitmq_up.clone();
+        let telling = tokio::spawn(tell(shared.link.subscribe(), shared.concerns.subscribe(), up, report));
         let edge = || {
             let (shared, stop) = (shared.clone(), stop.clone());
             async move {
@@ -110,49 +88,5 @@ pub fn start(settings: Settings, wiring: Wiring, report: Report) -> Running {
         supervise("RabbitMQ", Pace::default(), &shared.link, stop.clone(), edge).await;
         telling.abort();
     });
-    Running { publishing, task: Some((stopper, task)) }
-}
-
-/// Tells how the source stands, at once and after each change.
-async fn tell(shared: Arc<Shared>, report: Report) {
-    let (mut link, mut concerns) = (shared.link.subscribe(), shared.concerns.subscribe());
-    loop {
-        let standing =
-            Standing { link: link.borrow_and_update().clone(), concerns: concerns.borrow_and_update().clone() };
-        shared.wiring.metrics.rabbitmq_up.set(i64::from(standing.link == Link::Connected));
-        report(&standing);
-        tokio::select! {
-            changed = link.changed() => if changed.is_err() { return },
-            changed = concerns.changed() => if changed.is_err() { return },
-        }
-    }
-}
-
-/// Something that happens often and is logged now and then, with the number of times.
-struct Sampled(Mutex<(Option<tokio::time::Instant>, u64)>);
-
-/// How often something that is [`Sampled`] is logged.
-const SAMPLE_EVERY: Duration = Duration::from_secs(10);
-
-impl Sampled {
-    const fn new() -> Self {
-        Self(Mutex::new((None, 0)))
-    }
-
-    /// Counts one; how many there were since the last line, if one is due.
-    fn due(&self) -> Option<u64> {
-        let mut state = self.0.lock();
-        state.1 += 1;
-        let now = tokio::time::Instant::now();
-        if state.0.is_some_and(|last| now.duration_since(last) < SAMPLE_EVERY) {
-            return None;
-        }
-        state.0 = Some(now);
-        Some(std::mem::take(&mut state.1))
-    }
-}
-
-/// The time, in milliseconds since 1970.
-fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+    Running { publishing, tasks: vec![Task { stopper, task }] }
 }

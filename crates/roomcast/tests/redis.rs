@@ -1,0 +1,250 @@
+//! Channels of Redis as a source, against a real server. The shards are the test itself: it holds the inbox.
+
+mod support;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hub::emission::{Emission, Except, Payload, Sending, Target};
+use hub::names::{EventName, NamespaceId};
+use hub::profile::{RedisAddress, RedisChannels, Secret};
+use hub::rules::{Arrival, Origin, Outcome};
+use redis::aio::MultiplexedConnection;
+use roomcast::fanout::{Interest, Publisher};
+use roomcast::metrics::Metrics;
+use roomcast::shard::inbox::{Message, Next, Receiver, inbox};
+use roomcast::source::redis::{Settings, start};
+use roomcast::source::{Standing, Task, Wiring};
+use roomcast::supervisor::Link;
+use support::redis::Redis;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// How long anything may take before the test gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The largest event.
+const EVENT_MAX_BYTES: u64 = 2_000_000;
+
+/// Fails the test, by name, where something does not come.
+async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what} did not come within {PATIENCE:?}"))
+}
+
+/// The rules of these tests: what comes by `once` has its body as identity; what is no JSON is poison, and `null` is not asked for.
+fn route(arrival: &Arrival<'_>) -> Outcome {
+    assert!(matches!(arrival.origin, Origin::Redis { channel } if channel == arrival.key), "{:?}", arrival.origin);
+    match serde_json::from_slice::<serde_json::Value>(arrival.body) {
+        Err(_) => return Outcome::Poison { reason: "it is not JSON".to_owned() },
+        Ok(serde_json::Value::Null) => return Outcome::Ignored { reason: "not asked for".to_owned() },
+        Ok(_) => {}
+    }
+    let emission = Emission {
+        namespace: NamespaceId(0),
+        target: Target::Everyone,
+        except: Except::default(),
+        event: EventName::parse(arrival.key).expect("a name"),
+        payload: Payload::json(arrival.body.clone()),
+        sending: Sending::default(),
+    };
+    let once = (arrival.key == "once").then(|| String::from_utf8_lossy(arrival.body).into_owned());
+    Outcome::Sent { emissions: vec![emission], once }
+}
+
+/// The gateway's side of a test: subscribed to `events`, `more` and `once`.
+struct Gateway {
+    task: Task,
+    events: Receiver,
+    standing: watch::Receiver<Standing>,
+    metrics: Arc<Metrics>,
+}
+
+impl Gateway {
+    fn start(url: String) -> Self {
+        let channels = RedisChannels { channels: ["events", "more", "once"].map(str::to_owned).to_vec() };
+        let settings = Settings::new(&RedisAddress::Url(Secret::new(url)), &channels, EVENT_MAX_BYTES);
+        let (inbox, events) = inbox();
+        let metrics = Arc::new(Metrics::default());
+        let publisher = Publisher::new(vec![inbox].into(), Arc::new(Interest::new(1)));
+        let wiring = Wiring { route: Arc::new(route), publisher, metrics: metrics.clone() };
+        let (told, standing) = watch::channel(Standing { link: Link::Connecting, concerns: Vec::new() });
+        let report = Arc::new(move |standing: &Standing| {
+            told.send_replace(standing.clone());
+        });
+        Self { task: start(settings.expect("good settings"), wiring, report), events, standing, metrics }
+    }
+
+    async fn connected(server: &Redis) -> Self {
+        let mut gateway = Self::start(url(server));
+        gateway.until(|standing| standing.link == Link::Connected).await;
+        gateway
+    }
+
+    /// The next event's name and body; it is through.
+    async fn next(&mut self) -> (String, String) {
+        match soon("an event", self.events.recv()).await {
+            Next::Message(Message::Event(event)) => {
+                self.events.release(&event);
+                let body = String::from_utf8(event.emission.payload.json.to_vec()).expect("UTF-8");
+                (event.emission.event.to_string(), body)
+            }
+            _ => panic!("only events come here"),
+        }
+    }
+
+    async fn until(&mut self, holds: impl Fn(&Standing) -> bool) -> Standing {
+        soon("the standing", self.standing.wait_for(holds)).await.expect("it is told").clone()
+    }
+
+    async fn stop(self) {
+        self.task.stop(Instant::now() + PATIENCE).await;
+    }
+}
+
+fn url(server: &Redis) -> String {
+    format!("redis://127.0.0.1:{}", server.port)
+}
+
+/// A backend service's side of a test.
+struct Backend(MultiplexedConnection);
+
+impl Backend {
+    async fn connect(url: String) -> Self {
+        let client = redis::Client::open(url).expect("an address");
+        Self(soon("a connection", client.get_multiplexed_async_connection()).await.expect("the server is up"))
+    }
+
+    /// Publishes; gives the number of subscribers.
+    async fn publish(&mut self, channel: &str, body: impl AsRef<[u8]>) -> u64 {
+        self.command(&["PUBLISH", channel], body.as_ref()).await
+    }
+
+    async fn command<T: redis::FromRedisValue>(&mut self, words: &[&str], last: &[u8]) -> T {
+        let mut command = redis::Cmd::new();
+        for word in words {
+            command.arg(*word);
+        }
+        command.arg(last);
+        soon("an answer", command.query_async(&mut self.0)).await.expect("the server does it")
+    }
+}
+
+fn pair(event: &str, body: &str) -> (String, String) {
+    (event.to_owned(), body.to_owned())
+}
+
+#[tokio::test]
+async fn what_is_published_goes_out_in_order_and_byte_for_byte() {
+    let server = Redis::started(&[]);
+    let mut gateway = Gateway::connected(&server).await;
+    let mut backend = Backend::connect(url(&server)).await;
+    let odd = r#"{"z":1.0, "a":1e3,"text":"\u00e9 é","z":"twice"}"#;
+    assert_eq!(backend.publish("elsewhere", "1").await, 0, "nobody listens there");
+    for number in 0..1_000 {
+        assert_eq!(backend.publish(["events", "more"][number % 2], number.to_string()).await, 1);
+    }
+    backend.publish("events", odd).await;
+    for number in 0..1_000 {
+        assert_eq!(gateway.next().await, pair(["events", "more"][number % 2], &number.to_string()));
+    }
+    assert_eq!(gateway.next().await, pair("events", odd));
+    assert_eq!(gateway.metrics.redis_messages.get(), 1_001);
+    assert_eq!(gateway.metrics.redis_up.get(), 1);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_handled_is_counted_and_the_rest_goes_on() {
+    let server = Redis::started(&[]);
+    let mut gateway = Gateway::connected(&server).await;
+    let mut backend = Backend::connect(url(&server)).await;
+    for body in ["no JSON", "", "null", "\"a\""] {
+        backend.publish("events", body).await;
+    }
+    backend.publish("events", vec![b' '; EVENT_MAX_BYTES as usize + 1]).await;
+    backend.publish("events", [0xff_u8, 0xfe]).await;
+    for body in ["1", "2", "1", "1"] {
+        backend.publish("once", body).await;
+    }
+    backend.publish("events", "\"b\"").await;
+    for (event, body) in [("events", "\"a\""), ("once", "1"), ("once", "2"), ("events", "\"b\"")] {
+        assert_eq!(gateway.next().await, pair(event, body));
+    }
+    let metrics = &gateway.metrics;
+    assert_eq!((metrics.redis_dropped.value("poison"), metrics.redis_dropped.value("too_large")), (3, 1));
+    assert_eq!(metrics.events_ignored.value("events"), 1);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_was_away_is_subscribed_to_anew() {
+    let mut server = Redis::started(&[]);
+    server.kill();
+    let mut gateway = Gateway::start(url(&server));
+    let away = gateway.until(|standing| matches!(standing.link, Link::Disconnected { .. })).await;
+    let Link::Disconnected { reason } = away.link else { panic!("it was just seen") };
+    assert!(reason.contains(&format!("cannot connect to Redis at 127.0.0.1:{}", server.port)), "{reason}");
+    for round in ["1", "2"] {
+        server.start();
+        gateway.until(|standing| standing.link == Link::Connected).await;
+        Backend::connect(url(&server)).await.publish("events", round).await;
+        assert_eq!(gateway.next().await, pair("events", round));
+        server.kill();
+        gateway.until(|standing| matches!(standing.link, Link::Disconnected { .. })).await;
+    }
+    assert_eq!(gateway.metrics.redis_up.get(), 0);
+    assert!(gateway.metrics.redis_reconnects.get() >= 3);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_only_looks_alive_is_deaf() {
+    let server = Redis::started(&[]);
+    let mut gateway = Gateway::connected(&server).await;
+    server.freeze();
+    gateway.until(|standing| matches!(standing.link, Link::Deaf { .. })).await;
+    server.thaw();
+    gateway.until(|standing| standing.link == Link::Connected).await;
+    Backend::connect(url(&server)).await.publish("events", "1").await;
+    assert_eq!(gateway.next().await, pair("events", "1"));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_user_who_may_use_the_profiles_channels_alone_is_enough() {
+    let server = Redis::started(&[]);
+    let mut admin = Backend::connect(url(&server)).await;
+    let rules = ["ACL", "SETUSER", "gateway", "on", ">secret", "+@all", "resetchannels", "&events", "&more"];
+    admin.command::<String>(&rules, b"&once").await;
+    let mut gateway = Gateway::start(format!("redis://gateway:secret@127.0.0.1:{}", server.port));
+    let standing = gateway.until(|standing| standing.link == Link::Connected).await;
+    assert!(standing.concerns.iter().any(|concern| concern.contains("roomcast:canary:*")), "{standing:?}");
+    admin.publish("events", "1").await;
+    assert_eq!(gateway.next().await, pair("events", "1"));
+    gateway.stop().await;
+
+    let mut gateway = Gateway::start(format!("redis://gateway:wrong@127.0.0.1:{}", server.port));
+    let refused = gateway.until(|standing| matches!(standing.link, Link::Disconnected { .. })).await;
+    assert!(!format!("{refused:?}").contains("wrong"), "no password is told: {refused:?}");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_shards_do_not_take_is_dropped_in_bounds_and_the_connection_stays() {
+    let server = Redis::started(&[]);
+    let mut gateway = Gateway::connected(&server).await;
+    let mut backend = Backend::connect(url(&server)).await;
+    let large = format!("\"{}\"", "x".repeat(1_000_000));
+    let metrics = gateway.metrics.clone();
+    let mut published = 0;
+    while metrics.redis_dropped.value("full") == 0 {
+        assert_eq!(backend.publish("events", &large).await, 1);
+        published += 1;
+        assert!(published < 500, "nothing is ever dropped");
+    }
+    backend.publish("more", "1").await;
+    while gateway.next().await != pair("more", "1") {}
+    assert_eq!(*gateway.standing.borrow(), Standing { link: Link::Connected, concerns: Vec::new() });
+    assert!(gateway.metrics.redis_dropped.value("full") > 0);
+    gateway.stop().await;
+}
