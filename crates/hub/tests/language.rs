@@ -51,7 +51,7 @@ join   = "{args.roomId}"
 answer = { ack = { success = true, room = "{room}", kind = "{room.kind}" } }
 
 [source.rabbitmq]
-queue = [{ name = "websocket.events", bind = ["order.*", "inventory.*", "notification.*", "payment.*"] }]
+queue = [{ name = "websocket.events", bind = ["order.*", "inventory.*", "notification.*", "payment.*", "shop.*"] }]
 
 [[route]]
 key  = "order.created"
@@ -90,8 +90,13 @@ key  = "notification.*"
 emit = { to = "user:{event.userId}", event = "notification:new" }
 
 [[route]]
+key      = "inventory.updated"
 fallback = "has(event.quantity) && has(event.productId)"
 emit     = { to = "everyone", event = "inventory:updated" }
+
+[[route]]
+key  = "shop.*"
+emit = { to = "shop:{event.shopId}", event = "shop:{key.last}" }
 "##;
 
 fn check(got: Vec<String>, expected: &[&str]) {
@@ -193,7 +198,24 @@ fn routes_are_rows_of_a_table() {
         stage.route("payment.x", r#"{"productId":1,"quantity":0}"#),
         &[r#"everyone <- inventory:updated {"productId":1,"quantity":0}"#],
     );
+    check(stage.route("inventory.updated", r#"{"x":1}"#), &[r#"everyone <- inventory:updated {"x":1}"#]);
+    check(
+        stage.route("inventory.out_of_stock", r#"{"productId":1,"quantity":0,"severity":1,"timestamp":2}"#),
+        &[r#"everyone <- inventory:alert {"productId":1,"quantity":0,"severity":"critical","timestamp":2}"#],
+    );
     check(stage.route("payment.x", "{}"), &["ignored: no route takes the key `payment.x`"]);
+    check(stage.route("shop.opened", r#"{"shopId":7}"#), &[r#"shop:7 <- shop:opened {"shopId":7}"#]);
+    let long = stage.route(&format!("shop.{}", "x".repeat(252)), r#"{"shopId":7}"#);
+    assert!(long[0].starts_with("poison: the event's name `shop:x") && long[0].contains("is longer than 255 bytes"));
+}
+
+#[test]
+fn a_variable_switches_a_route() {
+    let text = MARKETPLACE.replace("key  = \"shop.*\"", "key  = \"shop.*\"\nwhen = \"${SHOPS:-false}\"");
+    for (value, sent) in [("", false), ("false", false), ("0", false), ("Off", false), ("true", true), ("YES", true)] {
+        let outcome = Stage::new(&text, &[("SHOPS", value)]).route("shop.opened", r#"{"shopId":7}"#);
+        assert_eq!(outcome[0].starts_with("shop:7 <- shop:opened"), sent, "{value}: {outcome:?}");
+    }
 }
 
 #[test]

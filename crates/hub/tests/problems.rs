@@ -224,9 +224,17 @@ fn routes_must_be_within_reach() {
     );
     check_routes(
         &format!(
-            "[[route]]\nkey = 'order.#'\nwhen = 'has(event.x)'\n{to}[[route]]\nkey = 'order.*'\nfallback = 'true'\n{to}"
+            "[[route]]\nkey = 'order.*'\nfallback = 'has(event.x)'\n{to}[[route]]\nkey = 'user.*'\nfallback = 'has(event.z)'\n{to}[[route]]\nfallback = 'has(event.y)'\n{to}"
         ),
-        &["p.toml:12:7: no event reaches this route: the one in line 7 takes all of its keys (`order.#`)"],
+        &[],
+    );
+    check_routes(
+        &format!("[[route]]\nkey = 'order.*'\nfallback = 'true'\n{to}[[route]]\nfallback = 'has(event.y)'\n{to}"),
+        &["p.toml:11:1: no event reaches this route: the one in line 7 takes all leftovers"],
+    );
+    check_routes(
+        &format!("[[route]]\nkey = '#'\nwhen = 'has(event.x)'\n{to}[[route]]\nfallback = 'true'\n{to}"),
+        &["p.toml:11:1: no event reaches this route: the one in line 7 takes all of its keys (`#`)"],
     );
     check_routes(
         "[[route]]\nkey = 'order.*'\ndrop = 'x'\nemit = { to = 'everyone', event = 'x' }",
@@ -251,6 +259,14 @@ fn emits_must_make_sense() {
     check(
         "[command.x]\nemit = { event = 'x', data = 1 }",
         &["p.toml:6:8: `x` needs a `to`; `self`, `everyone` or rooms"],
+    );
+    check_routes(
+        "[[route]]\nkey = 'order.*'\nemit = { to = 'everyone', event = '' }",
+        &["p.toml:9:35: `event` is empty"],
+    );
+    check_routes(
+        "[[route]]\nkey = 'order.*'\nemit = { to = 'everyone', event = 'order:{now.last}' }",
+        &["p.toml:9:42: `{now.last}`: `now` has no `last`; nothing stands below `now`"],
     );
     check(
         "[command.x]\nanswer = { data = 1 }",

@@ -91,6 +91,7 @@ fn service(written: &Section, findings: &mut Findings<'_>) -> Service {
     Service {
         name: written.text_or_empty("name"),
         version: written.text("version").map(str::to_owned),
+        healthy: written.text_or_empty("healthy").to_owned(),
         host: written.text_or_empty("host"),
         port: written.count("port").unwrap_or_default(),
         page: written.text("page").map(|_| Page::Chat),

@@ -31,7 +31,8 @@ text. In names of rooms only ids may stand: texts of 1 to 255 bytes, and integer
 save in payloads, where it stays `null`. Outside of routes a payload's field that is missing is `null`.
 
 Conditions are written in CEL (<https://cel.dev>). A condition that cannot be worked out, because a field is missing say, counts as a no and is counted in the
-metrics; `has(event.userId)` asks whether a field is there. An id is the same id as text and as integer: `==`, `!=` and `in` compare digits. A condition is
+metrics; `has(event.userId)` asks whether a field is there. An id is the same id as text and as integer: `==`, `!=` and `in` compare digits. `in` takes a
+lone text or integer for a list of one. A condition that is a variable alone may be switched by `1`, `yes`, `on` and `0`, `no`, `off`, too. A condition is
 given at most 1,000 values and 64 KiB of text, and may loop once.
 ";
 

@@ -35,6 +35,8 @@ pub struct Service {
     pub name: String,
     /// The version that health documents give; `None` for the gateway's own.
     pub version: Option<String>,
+    /// The status that health documents give while all is well.
+    pub healthy: String,
     /// The address to listen on.
     pub host: String,
     /// The port to listen on; 0 takes a free one.

@@ -212,6 +212,9 @@ impl Reader<'_, '_> {
             None
         };
         match kind {
+            Kind::Condition if from_variable => {
+                place(Value::Text(yes_or_no(trimmed).map_or(text, |value| value.to_string())))
+            }
             Kind::Text | Kind::RoomPattern | Kind::Template | Kind::Condition => place(Value::Text(text)),
             Kind::Name => match check_name(&text) {
                 Ok(()) => place(Value::Text(text)),
@@ -224,10 +227,9 @@ impl Reader<'_, '_> {
                 Some(word) => place(Value::Text((*word).to_owned())),
                 None => refuse(did_you_mean(trimmed, words.iter().copied())),
             },
-            Kind::Switch if from_variable => match trimmed.to_ascii_lowercase().as_str() {
-                "true" | "1" | "yes" | "on" => place(Value::Switch(true)),
-                "false" | "0" | "no" | "off" => place(Value::Switch(false)),
-                _ => refuse(None),
+            Kind::Switch if from_variable => match yes_or_no(trimmed) {
+                Some(value) => place(Value::Switch(value)),
+                None => refuse(None),
             },
             Kind::Count(min, max) if from_variable => match trimmed.parse::<i64>() {
                 Ok(value) if (*min..=*max).contains(&value) => place(Value::Count(value)),
@@ -385,6 +387,15 @@ fn comment<'t>(text: &'t str, span: &Span) -> Option<&'t str> {
         text[..line_start].lines().next_back()?.trim().strip_prefix('#')
     };
     at_end.or_else(before).map(str::trim).filter(|comment| !comment.is_empty())
+}
+
+/// What is written in variables for yes and for no.
+fn yes_or_no(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Some(true),
+        "false" | "0" | "no" | "off" => Some(false),
+        _ => None,
+    }
 }
 
 fn below(path: &str, name: &str) -> String {

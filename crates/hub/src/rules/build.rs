@@ -417,12 +417,14 @@ fn routes(root: &Section, kinds: &[Kind], parts: &mut Parts<'_, '_>) -> Vec<Rout
                 continue;
             }
         };
+        let fallback = parts.condition_of(section, "fallback", &base);
         routes.push(Route {
             line,
             from,
-            key: KeyPattern::parse(section.text("key").unwrap_or("#")),
+            // One that says neither takes every key.
+            key: section.text("key").or(fallback.is_none().then_some("#")).map(KeyPattern::parse),
             when: parts.condition_of(section, "when", &base).unwrap_or(Condition::Always),
-            fallback: parts.condition_of(section, "fallback", &base),
+            fallback,
             once: parts.template_of(section, "once", &full),
             locals,
             action,

@@ -310,7 +310,10 @@ fn among(one: &Value, all: &Value) -> Result<bool, cel::ExecutionError> {
     match all {
         Value::List(items) => Ok(items.iter().any(|item| same(one, item))),
         Value::Map(map) => Ok(map.map.keys().any(|key| same(one, &Value::from(key)))),
-        _ => Err(cel::ExecutionError::function_error("in", "the right side is neither a list nor an object")),
+        // One role stands alone in a token and several are a list: a lone one is a list of one.
+        Value::String(_) | Value::Int(_) | Value::UInt(_) => Ok(same(one, all)),
+        Value::Null => Ok(false),
+        _ => Err(cel::ExecutionError::function_error("in", "the right side is neither a list, an object nor an id")),
     }
 }
 
@@ -434,6 +437,11 @@ mod tests {
             ("event.userId in event.ids", Some(true)),
             ("id == event.userId", Some(true)),
             ("id in ['7']", Some(false)),
+            ("id in event.userId", Some(true)),
+            ("id in event.role", Some(false)),
+            ("id in event.none", Some(false)),
+            ("id in event.gone", None),
+            ("id in true", None),
             ("event.deep.x.exists(n, n > 2)", Some(true)),
             ("key.startsWith('order.')", Some(true)),
             ("event.role.matches('^v.*r$')", Some(true)),

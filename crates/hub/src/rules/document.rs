@@ -8,7 +8,7 @@ use crate::names::NamespaceId;
 
 /// What the gateway tells of itself in `{gateway.…}`, with what it is. Each is raw JSON.
 pub const GATEWAY_FIELDS: &[(&str, &str)] = &[
-    ("status", "`ok`, or `degraded` while something that is set up is away"),
+    ("status", "`ok` (or `service.healthy`), or `degraded` while something that is set up is away"),
     ("reasons", "why it is degraded, as a list of texts"),
     ("service", "the service's name"),
     ("version", "its version"),

@@ -1,5 +1,7 @@
 //! What goes out of a rule: one `emit`, with its rooms and its payload. Evaluates templates; sends nothing.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 use super::facts::Effect;
@@ -15,10 +17,19 @@ pub(crate) struct Emit {
     pub(crate) to: To,
     pub(crate) except_self: bool,
     pub(crate) except_rooms: Vec<Template>,
-    pub(crate) event: EventName,
+    pub(crate) event: Called,
     pub(crate) payload: PayloadRule,
     /// The namespaces that are meant; `None` for the one where the rule runs.
     pub(crate) namespaces: Option<Vec<NamespaceId>>,
+}
+
+/// Under which name.
+#[derive(Debug, Clone)]
+pub(crate) enum Called {
+    /// The one that was written.
+    Fixed(EventName),
+    /// One that is made each time.
+    Made(Template),
 }
 
 /// For whom.
@@ -55,9 +66,10 @@ impl Emit {
         payload: &Payload,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Unmet> {
+        let event = self.event.name(scope)?;
         let target = match &self.to {
             To::Itself => {
-                effects.push(Effect::ToSelf { event: self.event.clone(), payload: payload.clone() });
+                effects.push(Effect::ToSelf { event, payload: payload.clone() });
                 return Ok(());
             }
             To::Everyone => Target::Everyone,
@@ -79,7 +91,7 @@ impl Emit {
                 namespace: *namespace,
                 target: target.clone(),
                 except: except.clone(),
-                event: self.event.clone(),
+                event: event.clone(),
                 payload: payload.clone(),
                 sending: Sending::default(),
             }));
@@ -101,10 +113,34 @@ impl Emit {
     /// Visits every template in it.
     pub(crate) fn each_template(&self, visit: &mut dyn FnMut(&Template)) {
         self.room_templates().chain(&self.except_rooms).for_each(&mut *visit);
+        if let Called::Made(template) = &self.event {
+            visit(template);
+        }
         match &self.payload {
             PayloadRule::AsItCame => {}
             PayloadRule::Data(shape) => shape.each_template(visit),
             PayloadRule::Add(fields) => fields.iter().for_each(|(_, shape)| shape.each_template(visit)),
+        }
+    }
+}
+
+impl Called {
+    fn name(&self, scope: &Scope<'_>) -> Result<EventName, Unmet> {
+        match self {
+            Self::Fixed(name) => Ok(name.clone()),
+            Self::Made(template) => {
+                let name = template.name(scope)?;
+                EventName::parse(&name).map_err(|error| Unmet::Needed(format!("the event's name `{name}` {error}")))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Called {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(name) => name.fmt(f),
+            Self::Made(template) => f.write_str(&template.written()),
         }
     }
 }

@@ -4,7 +4,7 @@
 use super::ClaimsUsed;
 use super::arguments::{Field, LIST_MAX, Spec};
 use super::condition::Condition;
-use super::emit::{Emit, PayloadRule, To};
+use super::emit::{Called, Emit, PayloadRule, To};
 use super::json;
 use super::kind::Kind;
 use super::pattern::is_identifier;
@@ -186,7 +186,7 @@ impl Parts<'_, '_> {
 
     /// One emit. `None` where a problem was noted.
     pub(crate) fn emit(&mut self, section: &Section, stand: Stand, vocabulary: &Vocabulary) -> Option<Emit> {
-        let event = EventName::parse(section.text("event")?).ok()?;
+        let event = self.called(section, vocabulary)?;
         let payload = self.payload(section, vocabulary);
         if stand != Stand::Route {
             if let Some(add) = section.find("add") {
@@ -247,6 +247,19 @@ impl Parts<'_, '_> {
             payload: payload.unwrap_or(PayloadRule::AsItCame),
             namespaces: self.namespaces_of(section),
         })
+    }
+
+    /// The name of an emit's event.
+    fn called(&mut self, section: &Section, vocabulary: &Vocabulary) -> Option<Called> {
+        let template = self.template_of(section, "event", vocabulary)?;
+        let Some(constant) = template.constant() else { return Some(Called::Made(template)) };
+        match EventName::parse(constant) {
+            Ok(name) => Some(Called::Fixed(name)),
+            Err(error) => {
+                self.findings.problem(&section.place("event"), format!("`event` {error}"));
+                None
+            }
+        }
     }
 
     /// The namespaces that a rule names.

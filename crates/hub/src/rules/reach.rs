@@ -70,29 +70,37 @@ fn nearest_prefix<'k>(sample: &str, kinds: &'k [Kind]) -> Option<&'k str> {
 /// Checks that every route can be reached: no earlier one takes all of its events, and some queue brings its key.
 pub(crate) fn routes(routes: &[Route], written: &[&Section], rabbitmq: Option<&Section>, findings: &mut Findings<'_>) {
     for (index, (route, section)) in routes.iter().zip(written).enumerate() {
-        let shadow = routes.iter().enumerate().find(|(other_index, other)| {
-            other.from == route.from
-                && other.key.covers(&route.key)
-                && match (&other.fallback, &route.fallback) {
-                    (None, None) => *other_index < index && takes_all(&other.when),
-                    // One for leftovers is only tried where no other key matches, whatever those do.
-                    (None, Some(_)) => true,
-                    (Some(other_fallback), Some(_)) => {
-                        *other_index < index && takes_all(&other.when) && takes_all(other_fallback)
-                    }
-                    (Some(_), None) => false,
+        let same_input = |other: &&Route| other.from == route.from;
+        let earlier = || routes[..index].iter().filter(same_input);
+        let every = KeyPattern::parse("#");
+        let takes = |other: &&Route, key: &KeyPattern| other.key.as_ref().is_some_and(|other| other.covers(key));
+        let by_key = match (&route.key, &route.fallback) {
+            (Some(key), None) => earlier().find(|other| takes_all(&other.when) && takes(other, key)),
+            // A leftover's is only tried where no key matches, whatever the routes of those do.
+            (None, Some(_)) => routes.iter().filter(same_input).find(|other| takes(other, &every)),
+            // What does not reach it by its key may do so as a leftover.
+            (Some(_), Some(_)) | (None, None) => None,
+        };
+        let as_leftover = match (&route.key, &route.fallback) {
+            (None, Some(_)) => {
+                earlier().find(|other| takes_all(&other.when) && other.fallback.as_ref().is_some_and(takes_all))
+            }
+            (Some(_), Some(_)) | (_, None) => None,
+        };
+        let (place, what) = match (by_key, as_leftover) {
+            (Some(other), _) => match &other.from {
+                Input::Rabbitmq => {
+                    let key = other.key.as_ref().map_or("#", KeyPattern::as_str);
+                    ("key", format!("the one in line {} takes all of its keys (`{key}`)", other.line))
                 }
-        });
-        if let Some((_, other)) = shadow {
-            let (place, what) = match &other.from {
-                Input::Rabbitmq => ("key", format!("keys (`{}`)", other.key.as_str())),
-                Input::Redis(channel) => ("from", format!("events (channel `{channel}`)")),
-            };
-            findings.problem(
-                &section.place(place),
-                format!("no event reaches this route: the one in line {} takes all of its {what}", other.line),
-            );
-        }
+                Input::Redis(channel) => {
+                    ("from", format!("the one in line {} takes all of its events (channel `{channel}`)", other.line))
+                }
+            },
+            (None, Some(other)) => ("key", format!("the one in line {} takes all leftovers", other.line)),
+            (None, None) => continue,
+        };
+        findings.problem(&section.place(place), format!("no event reaches this route: {what}"));
     }
     let Some(rabbitmq) = rabbitmq else {
         let of_rabbitmq = routes.iter().zip(written).find(|(route, _)| route.from == Input::Rabbitmq);
@@ -114,11 +122,12 @@ pub(crate) fn routes(routes: &[Route], written: &[&Section], rabbitmq: Option<&S
         .map(|binding| KeyPattern::parse(&binding))
         .collect();
     for (route, section) in routes.iter().zip(written).filter(|(route, _)| route.from == Input::Rabbitmq) {
-        if !bindings.is_empty() && !bindings.iter().any(|binding| binding.meets(&route.key)) {
-            let near = nearest(route.key.as_str(), bindings.iter().map(KeyPattern::as_str));
+        let Some(key) = &route.key else { continue };
+        if !bindings.is_empty() && !bindings.iter().any(|binding| binding.meets(key)) {
+            let near = nearest(key.as_str(), bindings.iter().map(KeyPattern::as_str));
             findings.problem_with(
                 &section.place("key"),
-                format!("no event reaches this route: no queue is bound to a key that fits `{}`", route.key.as_str()),
+                format!("no event reaches this route: no queue is bound to a key that fits `{}`", key.as_str()),
                 near.map(|near| format!("did you mean `{near}`?")),
             );
         }

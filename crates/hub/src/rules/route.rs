@@ -1,4 +1,5 @@
-//! Routes: what becomes of an event from a backend. They are tried from the top down, and those for leftovers after them; the first match takes it.
+//! Routes: what becomes of an event from a backend. They are tried from the top down, by key, and then by what they say of leftovers; the first match
+//! takes it.
 
 use super::condition::{Condition, Conditions};
 use super::emit::{Emit, PayloadRule};
@@ -17,9 +18,10 @@ pub(crate) struct Route {
     /// The line of the file where it stands.
     pub(crate) line: usize,
     pub(crate) from: Input,
-    pub(crate) key: KeyPattern,
+    /// The keys that it takes; `None` for one that is for leftovers alone.
+    pub(crate) key: Option<KeyPattern>,
     pub(crate) when: Condition,
-    /// For events whose key matches no other route.
+    /// What is so of the events that it takes, too, where their key matches no route.
     pub(crate) fallback: Option<Condition>,
     pub(crate) once: Option<Template>,
     pub(crate) locals: Vec<(Box<str>, Shape)>,
@@ -114,8 +116,9 @@ pub(crate) fn route(
     // Those for other inputs are as if they were not there.
     let origin = arrival.origin;
     let here = move || routes.iter().filter(move |route| route.from.is(origin));
-    for route in here().filter(|route| route.fallback.is_none()) {
-        if !route.key.matches(arrival.key) {
+    for route in here() {
+        let Some(key) = &route.key else { continue };
+        if !key.matches(arrival.key) {
             trace.note(|| format!("{} does not match the key", route.title()));
             continue;
         }
@@ -125,17 +128,13 @@ pub(crate) fn route(
         }
         trace.note(|| format!("{} matches the key, but not `when`: {}", route.title(), route.when));
     }
-    for route in here() {
+    for route in here().filter(|_| !key_matched) {
         let Some(fallback) = &route.fallback else { continue };
-        if key_matched {
-            trace.note(|| format!("{} is for keys that match no other route", route.title()));
-        } else if !route.key.matches(arrival.key) {
-            trace.note(|| format!("{} does not match the key", route.title()));
-        } else if holds(fallback, trace) && holds(&route.when, trace) {
+        if holds(fallback, trace) && holds(&route.when, trace) {
+            trace.note(|| format!("no route matches the key, and this holds: {fallback}"));
             return route.take(arrival, scope, trace);
-        } else {
-            trace.note(|| format!("{} does not hold: {fallback}", route.title()));
         }
+        trace.note(|| format!("{} does not hold: {fallback}", route.title()));
     }
     let reason = match arrival.origin {
         Origin::Rabbitmq { .. } => format!("no route takes the key `{}`", arrival.key),
@@ -146,9 +145,10 @@ pub(crate) fn route(
 
 impl Route {
     fn title(&self) -> String {
-        match &self.from {
-            Input::Rabbitmq => format!("the route in line {} (key `{}`)", self.line, self.key.as_str()),
-            Input::Redis(channel) => format!("the route in line {} (channel `{channel}`)", self.line),
+        match (&self.from, &self.key) {
+            (Input::Rabbitmq, Some(key)) => format!("the route in line {} (key `{}`)", self.line, key.as_str()),
+            (Input::Rabbitmq, None) => format!("the route in line {} (for leftovers)", self.line),
+            (Input::Redis(channel), _) => format!("the route in line {} (channel `{channel}`)", self.line),
         }
     }
 

@@ -96,7 +96,13 @@ static EMIT: Table = Table {
             r#"to = ["company:{event.companyId?}", "super_admin"]"#,
         ),
         key("except", OneOrMany(&Template), May, "Who is left out: `self`, or members of rooms.", r#"except = "self""#),
-        key("event", Name, Needed, "The event's name, as clients see it.", r#"event = "new_message""#),
+        key(
+            "event",
+            Template,
+            Needed,
+            "The event's name, as clients see it: 1 to 255 bytes without control characters.",
+            r#"event = "new_message""#,
+        ),
         key(
             "data",
             Data,
@@ -353,7 +359,7 @@ pub(super) static ROUTE: Table = Table {
             "fallback",
             Condition,
             May,
-            "A condition for events whose key matches no other route: those are tried only after all the others.",
+            "A condition for events whose key matches no route: such an event goes by the first `fallback` that holds. A route may have a `key`, a `fallback` or both.",
             r#"fallback = "has(event.orderId)""#,
         ),
         key(

@@ -21,6 +21,7 @@ pub(super) static SERVICE: Table = Table {
             "The version that health documents give; the gateway's own if it is not written.",
             r#"version = "1.0.0""#,
         ),
+        key("healthy", Text, Default("ok"), "What `{gateway.status}` says while all is well.", r#"healthy = "OK""#),
         key("host", Text, Default("${SERVICE_HOST:-0.0.0.0}"), "The address to listen on.", r#"host = "127.0.0.1""#),
         key(
             "port",
