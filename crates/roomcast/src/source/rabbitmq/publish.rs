@@ -183,10 +183,18 @@ impl Inner {
         let Message { exchange, key, body, properties } = message;
         let (to, by) = (exchange.clone(), key.clone());
         let options = BasicPublishOptions { mandatory: true, immediate: false };
-        let confirmed = tokio::time::timeout_at(deadline, async {
-            channel.basic_publish(exchange, key, options, body, properties).await?.await
-        });
-        match confirmed.await {
+        let confirmed = async {
+            match channel.basic_publish(exchange, key, options, body, properties).await {
+                // Whatever becomes of the connection from here on: the broker may have the message.
+                Ok(confirm) => confirm.await.map_err(|_| Said::Nothing),
+                Err(error) => Err(match error.kind() {
+                    // Found before anything was written.
+                    ErrorKind::InvalidChannelState(..) | ErrorKind::InvalidConnectionState(..) => Said::No,
+                    _ => Said::Nothing,
+                }),
+            }
+        };
+        match tokio::time::timeout_at(deadline, confirmed).await {
             Ok(Ok(Confirmation::Ack(None))) => Said::Stored,
             Ok(Ok(Confirmation::Ack(Some(returned)))) => {
                 self.metrics.rabbitmq_returned.inc();
@@ -196,11 +204,7 @@ impl Inner {
                 Said::Returned
             }
             Ok(Ok(Confirmation::Nack(_) | Confirmation::NotRequested)) => Said::No,
-            Ok(Err(error)) => match error.kind() {
-                // Found before anything was written.
-                ErrorKind::InvalidChannelState(..) | ErrorKind::InvalidConnectionState(..) => Said::No,
-                _ => Said::Nothing,
-            },
+            Ok(Err(said)) => said,
             Err(_) => Said::Nothing,
         }
     }
