@@ -35,6 +35,8 @@ enum State<R> {
     Underway(Vec<R>),
     /// It is through.
     Sent,
+    /// We published it ourselves, and its members have it or will have it from us. Whether it has come back.
+    Ours(bool),
 }
 
 /// Whether an event is new.
@@ -72,6 +74,10 @@ impl<R> Recent<R> {
         memory.forget_old(now);
         match memory.states.get_mut(id) {
             Some(State::Sent) => Seen::Sent(receipt),
+            Some(State::Ours(came_back)) => {
+                *came_back = true;
+                Seen::Sent(receipt)
+            }
             Some(State::Underway(waiting)) => {
                 waiting.push(receipt);
                 Seen::Underway
@@ -88,24 +94,35 @@ impl<R> Recent<R> {
         match self.0.lock().states.get_mut(id) {
             Some(state) => match std::mem::replace(state, State::Sent) {
                 State::Underway(waiting) => waiting,
-                State::Sent => Vec::new(),
+                State::Sent | State::Ours(_) => Vec::new(),
             },
             None => Vec::new(),
         }
     }
 
-    /// An id counts as sent from now on.
-    pub(crate) fn mark_sent(&self, id: &Identity, now: Instant) {
+    /// We publish an event under this id: it counts as sent from now on.
+    pub(crate) fn mark_ours(&self, id: &Identity, now: Instant) {
         let mut memory = self.0.lock();
         memory.forget_old(now);
         if !memory.states.contains_key(id) {
-            memory.remember(id.clone(), State::Sent, now);
+            memory.remember(id.clone(), State::Ours(false), now);
         }
     }
 
     /// The event was not sent after all: whoever comes with it next is new.
     pub(crate) fn forget(&self, id: &Identity) {
         self.0.lock().states.remove(id);
+    }
+
+    /// It is not known that our event arrived: whoever comes with it next is new, unless it has come back already, which is returned: then it
+    /// did arrive, and stays known.
+    pub(crate) fn forget_ours(&self, id: &Identity) -> bool {
+        let mut memory = self.0.lock();
+        let came_back = matches!(memory.states.get(id), Some(State::Ours(true)));
+        if !came_back {
+            memory.states.remove(id);
+        }
+        came_back
     }
 }
 
@@ -153,20 +170,22 @@ mod tests {
     #[test]
     fn what_we_published_is_known_unless_it_failed() {
         let (recent, now) = (Recent::default(), Instant::now());
-        recent.mark_sent(&id("ours"), now);
-        recent.mark_sent(&id("failed"), now);
-        recent.forget(&id("failed"));
+        recent.mark_ours(&id("ours"), now);
+        recent.mark_ours(&id("failed"), now);
+        assert!(!recent.forget_ours(&id("failed")));
         assert_eq!(recent.begin(&id("ours"), 1, now), Seen::Sent(1));
         assert_eq!(recent.begin(&id("failed"), 2, now), Seen::New(2));
+        assert!(recent.forget_ours(&id("ours")), "it came back, so that it did not fail");
+        assert_eq!(recent.begin(&id("ours"), 3, now), Seen::Sent(3));
     }
 
     #[test]
     fn ids_are_forgotten_by_age_and_by_number() {
         let (recent, now) = (Recent::default(), Instant::now());
-        recent.mark_sent(&id("old"), now);
+        recent.mark_ours(&id("old"), now);
         assert_eq!(recent.begin(&id("old"), 1, now + REMEMBER_FOR), Seen::New(1), "too old");
         for number in 0..=IDS_MAX {
-            recent.mark_sent(&id(&number.to_string()), now + REMEMBER_FOR);
+            recent.mark_ours(&id(&number.to_string()), now + REMEMBER_FOR);
         }
         let memory = recent.0.lock();
         assert!(memory.states.len() <= IDS_MAX, "{} ids", memory.states.len());

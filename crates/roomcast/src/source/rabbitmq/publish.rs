@@ -147,7 +147,7 @@ impl Publishing {
             .with_timestamp(unix_ms() / 1_000)
             .with_message_id(id);
         let identity = Identity::Once(message_id.into());
-        inner.recent.mark_sent(&identity, Instant::now());
+        inner.recent.mark_ours(&identity, Instant::now());
         let said = inner.send(Message { exchange, key, body: &body, properties }).await;
         match said {
             Said::Stored | Said::Returned => Published::Confirmed,
@@ -155,11 +155,10 @@ impl Publishing {
                 inner.recent.forget(&identity);
                 Published::Unavailable
             }
-            Said::Nothing => {
-                // Should it come back after all, its members have not had it.
-                inner.recent.forget(&identity);
-                Published::Unconfirmed
-            }
+            // Who says it again had it from the broker.
+            Said::Nothing if inner.recent.forget_ours(&identity) => Published::Confirmed,
+            // Should it come back after all, its members have not had it.
+            Said::Nothing => Published::Unconfirmed,
         }
     }
 
