@@ -90,8 +90,9 @@ fn help_shows_an_example_of_each_command() {
 #[test]
 fn a_wrong_command_line_ends_with_2_and_says_why() {
     roomcast("sevre").check(2, &["unrecognized subcommand 'sevre'", "serve"]);
-    roomcast("serve").check(2, &["which gateway? --profile NAME (demo, hometrip), or --config FILE"]);
-    roomcast("serve --profile hometrp").check(2, &["no profile `hometrp`", "demo, hometrip"]);
+    roomcast("serve")
+        .check(2, &["which gateway? --profile NAME (clan, demo, hometrip, marketplace", "or --config FILE"]);
+    roomcast("serve --profile hometrp").check(2, &["no profile `hometrp`", "clan, demo, hometrip, marketplace"]);
     roomcast("serve --profile demo --config x").check(2, &["cannot be used with"]);
     roomcast("demo --shards 0").check(2, &["--shards"]);
     roomcast("demo --port 70000").check(2, &["--port"]);
@@ -126,7 +127,7 @@ fn a_profile_is_checked_with_file_line_column_and_a_suggestion() {
 
 #[test]
 fn profiles_are_listed_shown_and_described() {
-    roomcast("profile list").check(0, &["demo ", "hometrip "]);
+    roomcast("profile list").check(0, &["clan ", "demo ", "hometrip ", "marketplace "]);
     let shown = roomcast("profile show hometrip").output();
     assert_eq!(String::from_utf8_lossy(&shown.stdout), hometrip());
     roomcast("profile env hometrip").check(0, &["\nJWT_SECRET=\n", "\n# PORT=3002\n"]);

@@ -1,8 +1,10 @@
 //! The profiles that come with the gateway, as text. Reads none of them.
 
-const BUILTIN: [(&str, &str); 2] = [
+const BUILTIN: [(&str, &str); 4] = [
+    ("clan", include_str!("../../../../profiles/clan.toml")),
     ("demo", include_str!("../../../../profiles/demo.toml")),
     ("hometrip", include_str!("../../../../profiles/hometrip.toml")),
+    ("marketplace", include_str!("../../../../profiles/marketplace.toml")),
 ];
 
 /// The names of the profiles that come with the gateway.

@@ -52,8 +52,8 @@ export async function connected(url, options) {
 }
 
 /** A plain WebSocket: texts and the close are recorded as they came. */
-export function plain(url, { name = "a plain client", ...options } = {}) {
-  const socket = new WebSocket(url, options);
+export function plain(url, { name = "a plain client", protocols = [], ...options } = {}) {
+  const socket = new WebSocket(url, protocols, options);
   const events = new Recorder(name);
   socket.on("open", () => events.add({ open: true }));
   socket.on("message", (data, isBinary) => events.add(isBinary ? { binary: data } : { text: data.toString(), ...typed(data) }));
