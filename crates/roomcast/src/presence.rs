@@ -2,6 +2,7 @@
 //! knows nothing of how it is told to others, and takes the time as an argument.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use hub::names::{NamespaceId, RoomName};
@@ -50,9 +51,12 @@ pub struct Presence {
 #[derive(Debug, Default)]
 struct State {
     online: HashMap<Arc<str>, Online>,
-    last_seen: HashMap<Arc<str>, u64>,
+    /// By the hash of the user's id, keyed anew in each process: that two of those remembered share one is less likely than one in ten
+    /// billion. The ids themselves, allocated among connections that are gone, would keep the memory of all these from being given back.
+    last_seen: HashMap<u64, u64>,
     /// The users of `last_seen` in the order in which they went; one who came back and went again stands here more than once.
-    order: VecDeque<(Arc<str>, u64)>,
+    order: VecDeque<(u64, u64)>,
+    hasher: RandomState,
     /// Users whose grace runs, in the order in which they went.
     leaving: VecDeque<Leaving>,
 }
@@ -162,7 +166,7 @@ impl Presence {
             let keep = state.online.len() * 2;
             state.online.shrink_to(keep);
         }
-        state.remember(id.clone(), now_unix_ms);
+        state.remember(&id, now_unix_ms);
         let gone = Gone { user: user.clone(), last_seen_unix_ms: now_unix_ms, rooms: all };
         state.leaving.push_back(Leaving { id, gone });
         true
@@ -179,7 +183,7 @@ impl Presence {
             }
             let Some(leaving) = state.leaving.pop_front() else { break };
             // Whoever went a second time meanwhile has a later entry.
-            let last = state.last_seen.get(&leaving.id) == Some(&leaving.gone.last_seen_unix_ms);
+            let last = state.last_seen(&leaving.id) == Some(leaving.gone.last_seen_unix_ms);
             if last && !state.online.contains_key(&leaving.id) {
                 gone.push(leaving.gone);
             }
@@ -193,7 +197,7 @@ impl Presence {
         if state.online.contains_key(user_id) {
             return Seen { online: true, last_seen_unix_ms: None };
         }
-        Seen { online: false, last_seen_unix_ms: state.last_seen.get(user_id).copied() }
+        Seen { online: false, last_seen_unix_ms: state.last_seen(user_id) }
     }
 }
 
@@ -216,9 +220,14 @@ impl Online {
 }
 
 impl State {
-    fn remember(&mut self, id: Arc<str>, now_unix_ms: u64) {
-        self.last_seen.insert(id.clone(), now_unix_ms);
-        self.order.push_back((id, now_unix_ms));
+    fn last_seen(&self, user_id: &str) -> Option<u64> {
+        self.last_seen.get(&self.hasher.hash_one(user_id)).copied()
+    }
+
+    fn remember(&mut self, user_id: &str, now_unix_ms: u64) {
+        let user = self.hasher.hash_one(user_id);
+        self.last_seen.insert(user, now_unix_ms);
+        self.order.push_back((user, now_unix_ms));
         while self.order.len() > REMEMBERED_MAX {
             let Some((oldest, at)) = self.order.pop_front() else { break };
             if self.last_seen.get(&oldest) == Some(&at) {
