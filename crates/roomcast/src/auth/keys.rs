@@ -40,7 +40,7 @@ struct Key {
 
 enum KeyKind {
     /// The shared secret, made ready once for each algorithm: that costs as much as the signature of a short token.
-    Secret([(Algorithm, hmac::Key); 3]),
+    Secret(Box<[(Algorithm, hmac::Key); 3]>),
     Public(DecodingKey),
 }
 
@@ -51,7 +51,7 @@ impl KeyKind {
             (Algorithm::HS384, hmac::HMAC_SHA384),
             (Algorithm::HS512, hmac::HMAC_SHA512),
         ];
-        Self::Secret(ready.map(|(algorithm, of)| (algorithm, hmac::Key::new(of, secret))))
+        Self::Secret(Box::new(ready.map(|(algorithm, of)| (algorithm, hmac::Key::new(of, secret)))))
     }
 
     fn signed(&self, token: &Token<'_>) -> bool {

@@ -84,12 +84,11 @@ pub(crate) fn run(options: &Options, environment: &Environment) -> Outcome {
     }
 }
 
-/// The event's key, and each way that it would come by, in words and as the rules know it.
-fn ways<'a>(
-    options: &'a Options,
-    profile: &'a Profile,
-    name: &str,
-) -> Result<(&'a str, Vec<(String, Origin<'a>)>), Problem> {
+/// A way that an event would come by, in words and as the rules know it.
+type Way<'a> = (String, Origin<'a>);
+
+/// The event's key, and each way that it would come by.
+fn ways<'a>(options: &'a Options, profile: &'a Profile, name: &str) -> Result<(&'a str, Vec<Way<'a>>), Problem> {
     if let Some(channel) = &options.from {
         let has_it = profile.redis_channels.as_ref().is_some_and(|redis| redis.channels.contains(channel));
         let channel = channel.as_str();
@@ -104,7 +103,7 @@ fn ways<'a>(
         }));
     };
     let queues = rabbitmq.queues.iter().filter(|queue| queue.brings(key));
-    let ways: Vec<(String, Origin<'_>)> = queues
+    let ways: Vec<Way<'_>> = queues
         .map(|queue| {
             let origin = Origin::Rabbitmq { exchange: &rabbitmq.exchange, queue: &queue.name };
             (format!("{key} -> queue {}", queue.name), origin)

@@ -20,6 +20,9 @@ const FIELDS_MAX: usize = 64;
 /// What an answer usually takes.
 const ANSWER_BYTES: usize = 192;
 
+/// How long the turn of a session is away, and its seat.
+type Place = (Duration, Option<Seat>);
+
 /// A handshake that is agreed upon.
 pub struct Direct {
     /// How long the request is.
@@ -63,7 +66,7 @@ impl Front {
         request: &Request<()>,
         peer: IpAddr,
         endpoint: usize,
-    ) -> Option<(Role, Agreed, Vec<u8>, (Duration, Option<Seat>))> {
+    ) -> Option<(Role, Agreed, Vec<u8>, Place)> {
         let query = Query::parse(request.uri().query().unwrap_or_default());
         let cross_origin = CrossOrigin::of(&self.shared.profile.cors, request.headers());
         let kept = self.program_s_request(request, peer);
@@ -93,7 +96,7 @@ impl Front {
     }
 
     /// The place of a new session among those that want in, and its seat. Asked last: a place that was taken is not given back.
-    fn place(&self) -> Option<(Duration, Option<Seat>)> {
+    fn place(&self) -> Option<Place> {
         let seat = self.lets_in().ok()?;
         Some((self.shared.admission.take_soon(Instant::now())?, seat))
     }
