@@ -51,6 +51,12 @@ error_codes! {
     TryAgain = "try_again",
     /// The outcome is not known: it may have happened. Repeat with the same id.
     Unknown = "unknown",
+    /// A service behind the gateway refused; the message is the service's own.
+    Refused = "refused",
+    /// A service behind the gateway is down or its answer makes no sense; try again.
+    Unavailable = "unavailable",
+    /// A service behind the gateway did not answer in time: it may have done what was asked all the same.
+    TimedOut = "timed_out",
     /// A newer connection of the same user took the place.
     Replaced = "replaced",
     /// Something went wrong inside the gateway.

@@ -109,6 +109,13 @@ pub enum Output {
         /// Which room.
         room: RoomName,
     },
+    /// The socket entered, or asked to enter, a room that has a latest value for it.
+    Latest {
+        /// Which socket.
+        key: SocketKey,
+        /// Which room.
+        room: RoomName,
+    },
     /// The socket left a room that presence follows, by a command.
     Left {
         /// Which socket.
@@ -225,6 +232,7 @@ impl Sockets {
             }
         }
         self.carry_out(key, None, welcome.effects, out);
+        welcome.rooms.iter().for_each(|room| self.latest(key, room, out));
     }
 
     /// The socket is gone: out of its rooms, and others are told what the rules say.
@@ -290,6 +298,7 @@ impl Sockets {
             if self.rooms.join(key, room, watch) == Join::Newly {
                 self.carry_out(key, None, profile.rules.on_enter(namespace, room, &facts), out);
                 self.entered(key, room, out);
+                self.latest(key, room, out);
             }
         }
         let socket = self.get_mut(key);
@@ -311,6 +320,7 @@ impl Sockets {
         if joined == Join::Newly {
             self.told(key, moment, out, |rules, namespace, facts| rules.on_enter(namespace, room, facts));
             self.entered(key, room, out);
+            self.latest(key, room, out);
         }
         joined
     }
@@ -463,13 +473,16 @@ impl Sockets {
             socket: Some(socket.id),
             user: &socket.user,
         };
-        let mut seat = Seat { rooms: &mut self.rooms, key, watch, entered: Vec::new(), left: Vec::new() };
+        let gives_latest = self.profile.rules.gives_latest();
+        let (asked, entered, left) = (gives_latest.then(Vec::new), Vec::new(), Vec::new());
+        let mut seat = Seat { rooms: &mut self.rooms, key, watch, asked, entered, left };
         let mut effects = Vec::new();
         let progress = run.advance(&self.profile.rules, &facts, &mut seat, reply, &mut effects);
-        let Seat { entered, left, .. } = seat;
+        let Seat { asked, entered, left, .. } = seat;
         self.carry_out(key, ack, effects, out);
         left.iter().for_each(|room| self.left(key, room, out));
         entered.iter().for_each(|room| self.entered(key, room, out));
+        asked.iter().flatten().for_each(|room| self.latest(key, room, out));
         match progress {
             Progress::Done => None,
             Progress::Wait(request) => {
@@ -486,6 +499,14 @@ impl Sockets {
         let rules = &self.profile.rules;
         if user.id.is_some() && (rules.remembers_room(*namespace, room) || rules.watches_user_enter(*namespace, room)) {
             out.push(Output::Entered { key, room: room.clone() });
+        }
+    }
+
+    /// Who is in a room that has a latest value gets it. A command's answer goes first.
+    fn latest(&self, key: SocketKey, room: &RoomName, out: &mut Vec<Output>) {
+        let namespace = self.get(key).namespace;
+        if self.profile.rules.has_latest(namespace, room) && self.rooms.is_member(key, room) {
+            out.push(Output::Latest { key, room: room.clone() });
         }
     }
 
@@ -525,6 +546,8 @@ struct Seat<'a> {
     rooms: &'a mut Rooms,
     key: SocketKey,
     watch: &'a mut dyn Watch,
+    /// The rooms that it wants to be in, whether or not it was already; where no room has a latest value, nobody wants to know.
+    asked: Option<Vec<RoomName>>,
     entered: Vec<RoomName>,
     left: Vec<RoomName>,
 }
@@ -536,6 +559,9 @@ impl Place for Seat<'_> {
 
     fn join(&mut self, room: &RoomName) -> Join {
         let join = self.rooms.join(self.key, room, self.watch);
+        if let Some(asked) = &mut self.asked {
+            asked.push(room.clone());
+        }
         if join == Join::Newly {
             self.entered.push(room.clone());
         }

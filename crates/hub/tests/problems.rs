@@ -423,3 +423,42 @@ fn each_protocol_has_its_own_heartbeat() {
         &["p.toml:7:23: `endpoint.heartbeat.every` must be more than nothing"],
     );
 }
+
+#[test]
+fn calls_name_methods_of_upstreams() {
+    let upstream = "[upstream.location]\ngrpc = 'localhost:1'\n[command.x]\n";
+    check(&format!("{upstream}call = {{ y = {{}} }}"), &["p.toml:8:14: a call needs one of `presence` and `call`"]);
+    check(
+        &format!("{upstream}call = {{ y = {{ call = 'locaton.S/M' }} }}"),
+        &["p.toml:8:23: there is no upstream `locaton`; did you mean `location`?"],
+    );
+    check(
+        &format!("{upstream}call = {{ y = {{ call = 'location.Get' }} }}"),
+        &[
+            "p.toml:8:23: `location.Get` is no method; write `UPSTREAM.SERVICE/METHOD`, as in `location.LocationService/GetVendorLocation`",
+        ],
+    );
+    check(
+        "[room.x]\nname = 'x:{id}'\nsnapshot = { call = 'a.S/M', event = 'e', with = { u = '{user.id}' } }",
+        &[
+            "p.toml:7:21: there is no upstream `a`",
+            "p.toml:7:57: `{user.id}`: nothing is called `user` here; there is `now`, `room`",
+        ],
+    );
+    check(
+        &format!(
+            "{upstream}[room.x]\nname = 'x:{{id}}'\nkeep = {{ event = 'e' }}\nsnapshot = {{ call = 'location.S/M', event = 'f' }}"
+        ),
+        &[
+            "p.toml:11:12: `keep` and `snapshot` are about one value, so their events have one name, and not `e` and `f`",
+        ],
+    );
+    check(
+        "[upstream.'a.b']\ngrpc = 'x'",
+        &["p.toml:5:11: `a.b` is no name for an upstream: it stands before a `.` in `call`"],
+    );
+    check(
+        "[upstream.a]\nproto = 'x'",
+        &["p.toml:5:1: `upstream.a` needs a `grpc`; for example grpc = \"${LOCATION_SERVICE_URL:-}\""],
+    );
+}

@@ -20,6 +20,7 @@ use crate::auth::{Auth, AuthConfig, Pace};
 use crate::embed::Program;
 use crate::fanout::{Interest, Publisher};
 use crate::gateway::Gateway;
+use crate::kept::Kept;
 use crate::metrics::Metrics;
 use crate::namespaces::Namespaces;
 use crate::ops::{self, Health, Part, Phase, Port, State};
@@ -32,6 +33,7 @@ use crate::shard::inbox::{Inbox, Message, Numbers, inbox};
 use crate::shard::{self, Outside};
 use crate::source::{self, Which};
 use crate::supervisor::Link;
+use crate::upstream::{Files, Upstreams};
 
 /// Threads of the backend runtime: brokers, the server API and key servers are mostly waiting.
 const BACKEND_THREADS: usize = 2;
@@ -46,7 +48,7 @@ const TELL_GONE_EVERY: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// It cannot start: a setting that makes no sense, an address that is in use.
-pub fn run(profile: Profile, warnings: &[Warning], shards: usize) -> anyhow::Result<()> {
+pub fn run(profile: Profile, files: &Files, warnings: &[Warning], shards: usize) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::default());
     let logs = Arc::new(ops::logs::start(&profile.log, &profile.service.name, &metrics)?);
     end_on_panic(logs.clone());
@@ -59,17 +61,22 @@ pub fn run(profile: Profile, warnings: &[Warning], shards: usize) -> anyhow::Res
         .enable_all()
         .build()
         .context("cannot start the backend runtime")?;
-    let result = backend.block_on(until_signal(Arc::new(profile), metrics, shards));
+    let result = backend.block_on(until_signal(Arc::new(profile), files, metrics, shards));
     backend.shutdown_timeout(Duration::from_millis(100));
     logs.flush();
     result
 }
 
-async fn until_signal(profile: Arc<Profile>, metrics: Arc<Metrics>, shards: usize) -> anyhow::Result<()> {
+async fn until_signal(
+    profile: Arc<Profile>,
+    files: &Files,
+    metrics: Arc<Metrics>,
+    shards: usize,
+) -> anyhow::Result<()> {
     // Before anything else, so that no signal is missed while starting.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let running = start(profile, Program::default(), metrics, shards).await?;
+    let running = start(profile, files, Program::default(), metrics, shards).await?;
     tokio::spawn(crate::memory::give_back());
     tokio::select! {
         _ = terminate.recv() => {}
@@ -155,6 +162,7 @@ impl fmt::Debug for Running {
 /// It cannot start: a setting that makes no sense, an address that is in use.
 pub async fn start(
     profile: Arc<Profile>,
+    files: &Files,
     program: Program,
     metrics: Arc<Metrics>,
     shards: usize,
@@ -164,10 +172,11 @@ pub async fn start(
     let auth = Auth::new(auth_config(&profile), metrics.clone(), &backend)?;
     warn_about(&profile, &auth);
     let access = Access::new(&backend)?;
+    let upstreams = Upstreams::start(&profile, files, &metrics, &backend)?;
 
     let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..shards).map(|_| inbox()).unzip();
     let interest = Arc::new(Interest::new(profile.rules.namespaces().len()));
-    let publisher = Publisher::new(inboxes.into(), interest);
+    let publisher = Publisher::new(inboxes.into(), interest).keeping(Kept::of(&profile));
     let gateway = Gateway {
         profile: profile.clone(),
         publisher,
@@ -205,7 +214,7 @@ pub async fn start(
         program: program.clone(),
     });
     let publishing = source.publishing();
-    let outside = Outside { gateway: gateway.clone(), auth, access, program, publishing, backend };
+    let outside = Outside { gateway: gateway.clone(), auth, access, upstreams, program, publishing, backend };
     let mut threads = Threads { inboxes: shared.inboxes.clone(), shards: Vec::new() };
     for (index, receiver) in receivers.into_iter().enumerate() {
         threads.shards.push(shard::spawn(index, outside.clone(), shared.clone(), receiver)?);

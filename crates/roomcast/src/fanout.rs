@@ -6,11 +6,13 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use hub::emission::{Emission, Target};
 use hub::names::{NamespaceId, RoomName};
 use parking_lot::RwLock;
 
+use crate::kept::Kept;
 use crate::shard::ids;
 use crate::shard::inbox::{Full, Inbox, Message};
 
@@ -183,6 +185,8 @@ pub struct Event {
     pub emission: Emission,
     /// Fires when the last shard is through with it.
     pub done: Option<Done>,
+    /// The version that it has among kept values, if a room keeps it.
+    pub version: Option<u64>,
 }
 
 /// Hands emissions to the shards. Cheap to clone.
@@ -190,13 +194,24 @@ pub struct Event {
 pub struct Publisher {
     inboxes: Arc<[Inbox]>,
     interest: Arc<Interest>,
+    kept: Option<Arc<Kept>>,
 }
 
 impl Publisher {
     /// A publisher to these shards.
     pub fn new(inboxes: Arc<[Inbox]>, interest: Arc<Interest>) -> Self {
         assert!(inboxes.len() <= SHARDS_MAX, "at most {SHARDS_MAX} shards");
-        Self { inboxes, interest }
+        Self { inboxes, interest, kept: None }
+    }
+
+    /// The same, which keeps what rooms keep.
+    pub fn keeping(self, kept: Option<Arc<Kept>>) -> Self {
+        Self { kept, ..self }
+    }
+
+    /// The values that rooms keep, where some do.
+    pub fn kept(&self) -> Option<&Kept> {
+        self.kept.as_deref()
     }
 
     /// The interest map.
@@ -222,13 +237,18 @@ impl Publisher {
         }
     }
 
+    /// An event, kept where a room keeps it. Who joins from here on finds it there, so the shards that hold a member are looked up afterwards.
+    fn event(&self, emission: Emission, done: Option<Done>) -> Arc<Event> {
+        let version = self.kept.as_ref().and_then(|kept| kept.keep(&emission, Instant::now()));
+        Arc::new(Event { emission, done, version })
+    }
+
     /// Hands each emission to the shards that hold a member, in order, and waits while an inbox is full: for sources alone, whose back-pressure
     /// this is. `done` fires when every shard has flushed or queued everything, at once if nobody is there.
     pub async fn publish(&self, emissions: Vec<Emission>, done: Option<Done>) {
         for emission in emissions {
-            let shards = self.shards(&emission);
-            let event = Arc::new(Event { emission, done: done.clone() });
-            for shard in shards.iter() {
+            let event = self.event(emission, done.clone());
+            for shard in self.shards(&event.emission).iter() {
                 self.inboxes[shard].deliver(event.clone()).await;
             }
         }
@@ -239,31 +259,42 @@ impl Publisher {
     /// # Errors
     /// An inbox has no room; nobody got it.
     pub fn try_publish(&self, emission: Emission, done: Option<Done>) -> Result<(), Full> {
-        let shards = self.shards(&emission);
+        let mut shards = self.shards(&emission);
         if shards.iter().any(|shard| self.inboxes[shard].is_full()) {
             return Err(Full);
         }
-        let event = Arc::new(Event { emission, done });
+        let event = self.event(emission, done);
+        if event.version.is_some() {
+            shards = self.shards(&event.emission);
+        }
         for shard in shards.iter() {
             self.inboxes[shard].send(Message::Event(event.clone()));
         }
         Ok(())
     }
 
-    /// Hands an emission of a client's to the other shards than its own, all or none.
+    /// Hands an emission of a client's to the other shards than its own, all or none. Gives the event where its own shard holds a member, too.
     ///
     /// # Errors
     /// An inbox has no room; nobody got the event.
-    pub fn try_publish_to_others(&self, event: &Arc<Event>, own_shard: usize) -> Result<bool, Full> {
-        let shards = self.shards(&event.emission);
-        let others: Vec<usize> = shards.iter().filter(|shard| *shard != own_shard).collect();
-        if others.iter().any(|shard| self.inboxes[*shard].is_full()) {
+    pub fn try_publish_to_others(
+        &self,
+        emission: Emission,
+        done: Option<Done>,
+        own_shard: usize,
+    ) -> Result<Option<Arc<Event>>, Full> {
+        let mut shards = self.shards(&emission);
+        if shards.iter().any(|shard| shard != own_shard && self.inboxes[shard].is_full()) {
             return Err(Full);
         }
-        for shard in others {
+        let event = self.event(emission, done);
+        if event.version.is_some() {
+            shards = self.shards(&event.emission);
+        }
+        for shard in shards.iter().filter(|shard| *shard != own_shard) {
             self.inboxes[shard].send(Message::Event(event.clone()));
         }
-        Ok(shards.iter().any(|shard| shard == own_shard))
+        Ok(shards.iter().any(|shard| shard == own_shard).then_some(event))
     }
 }
 

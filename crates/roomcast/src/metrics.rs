@@ -130,6 +130,7 @@ metrics! {
         events_ignored("key"): "Events that no route asks for, by routing key (the first 1,000 keys; then `other`)",
         redis_dropped("reason"): "Messages of Redis that reached nobody: they could not be handled, were over the size limit, or came faster than the shards took them",
         condition_errors("condition"): "Conditions that could not be evaluated, each of which counted as a no, and emits of hooks that could not be made",
+        upstream_calls("outcome"): "Calls of services: `answered`, `refused`, `unavailable`, `timed_out`, or `spared` while one is left alone since it does not answer",
     }
     histograms {
         rabbitmq_to_socket_seconds [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]:
@@ -161,6 +162,7 @@ mod tests {
             &metrics.events_ignored,
             &metrics.redis_dropped,
             &metrics.condition_errors,
+            &metrics.upstream_calls,
         ];
         labelled.iter().for_each(|family| family.inc("some"));
         let text = metrics.prometheus_text();

@@ -208,3 +208,36 @@ fn the_reference_pages_are_fresh() {
     }
     assert_eq!(pages, 4);
 }
+
+#[test]
+fn the_proto_files_of_a_profile_are_read_and_those_beside_it_win() {
+    let profile = |proto: &str| {
+        format!(
+            "[auth]\ntoken = 'ignored'\n[[endpoint]]\nprotocol = 'json'\n\
+             [upstream.location]\ngrpc = 'localhost:1'\nproto = '{proto}'\n\
+             [command.x]\ncall = {{ y = {{ call = 'location.LocationService/GetVendorLocation' }} }}\n"
+        )
+    };
+    let check = || roomcast("check mine.toml").file("mine.toml", profile("location.proto"));
+    check().check(0, &["no problem found"]);
+    let other = "syntax = \"proto3\"; message A {} service Other { rpc Get(A) returns (A); }";
+    check()
+        .file("location.proto", other)
+        .check(1, &["upstream `location`: location.proto: there is no service `LocationService`; there is `Other`"]);
+    let misspelt =
+        profile("location.proto").replace("/GetVendorLocation'", "/GetVendorLocation', with = { vendorID = 7 }");
+    roomcast("check mine.toml").file("mine.toml", misspelt).check(
+        0,
+        &[
+            "`GetVendorLocationRequest` has no field `vendorID`, which is left out; there is `vendorId`",
+            "no problem found",
+        ],
+    );
+    check().file("location.proto", "nonsense").check(1, &["upstream `location`: location.proto:1:1: expected"]);
+    roomcast("check mine.toml")
+        .file("mine.toml", profile("gone.proto"))
+        .check(1, &["upstream `location`: there is no file `gone.proto` in `profiles/mine` nor in `.`"]);
+    roomcast("serve --config mine.toml")
+        .file("mine.toml", profile("gone.proto"))
+        .check(1, &["upstream `location`: there is no file `gone.proto`"]);
+}

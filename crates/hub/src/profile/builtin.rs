@@ -16,3 +16,13 @@ pub fn builtin_names() -> impl Iterator<Item = &'static str> {
 pub fn builtin(name: &str) -> Option<&'static str> {
     BUILTIN.iter().find(|(own, _)| *own == name).map(|(_, text)| *text)
 }
+
+const PROTO: [(&str, &str); 2] = [
+    ("location.proto", include_str!("../../../../profiles/venta/location.proto")),
+    ("vendor.proto", include_str!("../../../../profiles/venta/vendor.proto")),
+];
+
+/// The text of a `.proto` file that comes with the gateway.
+pub fn builtin_proto(name: &str) -> Option<&'static str> {
+    PROTO.iter().find(|(own, _)| *own == name).map(|(_, text)| *text)
+}

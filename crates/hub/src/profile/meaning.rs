@@ -2,7 +2,7 @@
 //! The rules have their own second stage beside their evaluator.
 
 use super::problem::{Findings, did_you_mean};
-use super::section::{Section, Written};
+use super::section::{Entry, Section, Written};
 use super::settings::*;
 
 use crate::names::{EventName, NamespaceId};
@@ -20,6 +20,7 @@ pub(crate) struct Settings {
     pub(crate) redis_channels: Option<RedisChannels>,
     pub(crate) redis: Option<RedisAddress>,
     pub(crate) publishing: Publishing,
+    pub(crate) upstreams: Vec<Upstream>,
     pub(crate) limits: Limits,
     pub(crate) drain: Drain,
     pub(crate) log: Log,
@@ -61,6 +62,7 @@ impl Settings {
                 exchange: publish.text("exchange").map(str::to_owned),
                 confirm_timeout: publish.time("confirm_timeout"),
             },
+            upstreams: root.named("upstream").iter().filter_map(|entry| upstream(entry, findings)).collect(),
             limits: limits(section("limits")),
             drain: Drain { delay: drain.time("delay"), timeout: drain.time("timeout") },
             log: log(section("log")),
@@ -401,12 +403,29 @@ fn redis(written: &Section) -> Option<RedisAddress> {
     })
 }
 
+fn upstream(entry: &Entry, findings: &mut Findings<'_>) -> Option<Upstream> {
+    let written = entry.written.section()?;
+    if entry.name.is_empty() || entry.name.contains(['.', '/']) {
+        let what = format!("`{}` is no name for an upstream: it stands before a `.` in `call`", entry.name);
+        findings.problem(&entry.name_span, what);
+    }
+    let grpc = written.text("grpc").map(str::to_owned);
+    if grpc.is_none() {
+        findings.warning(
+            &written.place("grpc"),
+            format!("no address is set for the upstream `{}`: calls of it are skipped", entry.name),
+        );
+    }
+    Some(Upstream { name: entry.name.clone(), grpc, proto: written.texts("proto"), timeout: written.time("timeout") })
+}
+
 fn limits(written: &Section) -> Limits {
     Limits {
         connections: limit(written, "connections"),
         messages_per_minute: limit(written, "messages_per_minute"),
         message_bytes: written.size("message"),
         event_bytes: written.size("event"),
+        kept_bytes: written.size("kept"),
         send_queue_bytes: written.size("send_queue"),
         rooms_per_connection: written.count("rooms_per_connection").unwrap_or_default(),
         commands_waiting: written.count("commands_waiting").unwrap_or_default(),

@@ -15,7 +15,7 @@ mod units;
 mod variables;
 mod written;
 
-pub use builtin::{builtin, builtin_names};
+pub use builtin::{builtin, builtin_names, builtin_proto};
 pub(crate) use meaning::namespaces_of;
 pub(crate) use problem::{Findings, Span, did_you_mean, nearest};
 pub use problem::{Problem, Warning};
@@ -49,6 +49,8 @@ pub struct Profile {
     pub redis: Option<RedisAddress>,
     /// `[publish]`.
     pub publishing: Publishing,
+    /// `[upstream.NAME]`, in the order of the file.
+    pub upstreams: Vec<Upstream>,
     /// `[limits]`.
     pub limits: Limits,
     /// `[drain]`.
@@ -116,6 +118,7 @@ impl Profile {
             redis_channels: settings.redis_channels,
             redis: settings.redis,
             publishing: settings.publishing,
+            upstreams: settings.upstreams,
             limits: settings.limits,
             drain: settings.drain,
             log: settings.log,

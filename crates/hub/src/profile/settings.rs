@@ -352,6 +352,19 @@ pub struct Publishing {
     pub confirm_timeout: Duration,
 }
 
+/// `[upstream.NAME]`: a service that rules call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// Its name in the profile.
+    pub name: String,
+    /// Its address for gRPC; `None` where it is not to be called.
+    pub grpc: Option<String>,
+    /// The names of its `.proto` files.
+    pub proto: Vec<String>,
+    /// How long an answer may take.
+    pub timeout: Duration,
+}
+
 /// `[limits]`: how much of everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -363,6 +376,8 @@ pub struct Limits {
     pub message_bytes: u64,
     /// The largest event from a backend, in bytes.
     pub event_bytes: u64,
+    /// The last values that rooms keep, all together, in bytes.
+    pub kept_bytes: u64,
     /// What may wait to be sent to one connection, in bytes.
     pub send_queue_bytes: u64,
     /// Rooms that one connection may be in.

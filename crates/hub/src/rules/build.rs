@@ -10,11 +10,12 @@ use super::document::{Call, GATEWAY_FIELDS, Page, Step};
 use super::emit::PayloadRule;
 use super::hook::{Connect, Hooks};
 use super::kind::{Ask, Kind};
+use super::latest::{Keep, Snapshot};
 use super::parts::{Parts, Stand};
 use super::pattern::{KeyPattern, RoomPattern};
 use super::reach::{self, Entry as Door};
 use super::route::{Action, Input, Route};
-use super::run::{Answer, Command, Publication, Require, Test};
+use super::run::{self, Answer, Command, Publication, Require, Test};
 use super::scope::{Branch, Vocabulary};
 use super::shape::Shape;
 use super::template::Template;
@@ -30,7 +31,15 @@ const RESERVED_COMMANDS: [&str; 7] =
 impl Rules {
     /// Builds the rules of a profile's root table.
     pub(crate) fn build(root: &Section, namespaces: &[Box<str>], findings: &mut Findings<'_>) -> Self {
-        let mut parts = Parts { findings, namespaces, claims: ClaimsUsed::Named(Vec::new()), kinds_known: true };
+        let mut parts = Parts {
+            findings,
+            namespaces,
+            claims: ClaimsUsed::Named(Vec::new()),
+            upstreams: root.named("upstream").iter().map(|entry| entry.name.as_str()).collect(),
+            methods: Vec::new(),
+            messages: Vec::new(),
+            kinds_known: true,
+        };
         let kinds = kinds(root, &mut parts);
         let hooks = hooks(root, &kinds, &mut parts);
         let mut commands = Vec::new();
@@ -41,12 +50,16 @@ impl Rules {
         }
         let routes = routes(root, &kinds, &mut parts);
         let pages = pages(root, &kinds, &mut parts);
+        let (methods, messages) = (std::mem::take(&mut parts.methods), std::mem::take(&mut parts.messages));
         let mut claims = parts.claims;
         if let ClaimsUsed::Named(names) = &mut claims {
             names.sort_unstable();
         }
         Self {
             namespaces: namespaces.to_vec(),
+            has_latest: kinds.iter().any(|kind| kind.keep.is_some() || kind.snapshot.is_some()),
+            methods,
+            messages,
             kinds,
             hooks,
             commands,
@@ -105,6 +118,8 @@ fn kinds(root: &Section, parts: &mut Parts<'_, '_>) -> Vec<Kind> {
             namespaces: None,
             enter: Condition::Never,
             ask: None,
+            keep: None,
+            snapshot: None,
             on_enter: Vec::new(),
             on_leave: Vec::new(),
             on_user_enter: Vec::new(),
@@ -134,16 +149,30 @@ fn kind(name: &str, section: &Section, parts: &mut Parts<'_, '_>) -> Option<Kind
         }
     };
     let room = room_branch(pattern.parts());
+    let room_alone = Vocabulary::default().with("now", Branch::Value).with("room", room.clone());
     let vocabulary = Vocabulary::of_socket().with("room", room);
     let for_condition =
         pattern.parts().fold(vocabulary.clone(), |vocabulary, part| vocabulary.with(part, Branch::Value));
     let enter = parts.condition_of(section, "enter", &for_condition).unwrap_or(Condition::Never);
     let ask = section.section("ask").and_then(|written| ask(name, written, &vocabulary, parts));
+    let keep = section.section("keep").and_then(keep);
+    let snapshot = section.section("snapshot").and_then(|written| snapshot(written, &room_alone, parts));
+    if let (Some(keep), Some(snapshot)) = (&keep, &snapshot)
+        && keep.event != snapshot.event
+    {
+        let what = format!(
+            "`keep` and `snapshot` are about one value, so their events have one name, and not `{}` and `{}`",
+            keep.event, snapshot.event
+        );
+        parts.findings.problem(&section.place("snapshot"), what);
+    }
     Some(Kind {
         name: Box::from(name),
         namespaces: parts.namespaces_of(section),
         enter,
         ask,
+        keep,
+        snapshot,
         on_enter: parts.emits(section, "on_enter", Stand::Room, &vocabulary),
         on_leave: parts.emits(section, "on_leave", Stand::Room, &vocabulary),
         on_user_enter: parts.emits(section, "on_user_enter", Stand::Room, &vocabulary),
@@ -175,6 +204,19 @@ fn ask(kind: &str, section: &Section, vocabulary: &Vocabulary, parts: &mut Parts
     }
     let timeout_ms = u64::try_from(section.time("timeout").as_millis()).unwrap_or(u64::MAX);
     Some(Ask { get, with, timeout_ms })
+}
+
+fn keep(section: &Section) -> Option<Keep> {
+    let event = EventName::parse(section.text("event")?).ok()?;
+    Some(Keep { event, for_ms: u64::try_from(section.time("for").as_millis()).unwrap_or(u64::MAX) })
+}
+
+fn snapshot(section: &Section, vocabulary: &Vocabulary, parts: &mut Parts<'_, '_>) -> Option<Snapshot> {
+    let method = parts.method(section, "call");
+    let with = parts.message(section, method.as_ref(), vocabulary);
+    let with_reply = vocabulary.clone().with("reply", Branch::Open);
+    let data = parts.shape_of(section, "data", &with_reply);
+    Some(Snapshot { method: method?, with, event: EventName::parse(section.text("event")?).ok()?, data })
 }
 
 fn hooks(root: &Section, kinds: &[Kind], parts: &mut Parts<'_, '_>) -> Hooks {
@@ -276,8 +318,8 @@ fn command(entry: &Entry, kinds: &[Kind], parts: &mut Parts<'_, '_>) -> Command 
     let mut calls = Vec::new();
     let mut with_calls = base.clone();
     for call in section.named("call") {
-        let written = call.written.section().and_then(|call| parts.template_of(call, "presence", &base));
-        calls.extend(written.map(|presence| (Box::from(call.name.as_str()), presence)));
+        let built = call.written.section().and_then(|written| self::call(written, &base, parts));
+        calls.extend(built.map(|built| (Box::from(call.name.as_str()), built)));
         with_calls = with_calls.with(&call.name, Branch::Open);
     }
     parts.local_names(section, "let", &with_calls);
@@ -314,6 +356,21 @@ fn command(entry: &Entry, kinds: &[Kind], parts: &mut Parts<'_, '_>) -> Command 
         leave,
         answer,
         emit,
+    }
+}
+
+fn call(section: &Section, vocabulary: &Vocabulary, parts: &mut Parts<'_, '_>) -> Option<run::Call> {
+    match (section.find("presence"), section.find("call")) {
+        (Some(_), None) => Some(run::Call::Presence(parts.template_of(section, "presence", vocabulary)?)),
+        (None, Some(_)) => {
+            let method = parts.method(section, "call");
+            let with = parts.message(section, method.as_ref(), vocabulary);
+            Some(run::Call::Service { method: method?, with })
+        }
+        (Some(_), Some(_)) | (None, None) => {
+            parts.findings.problem(&section.span, "a call needs one of `presence` and `call`");
+            None
+        }
     }
 }
 

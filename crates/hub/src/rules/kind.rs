@@ -6,6 +6,7 @@ use super::Rules;
 use super::condition::Condition;
 use super::emit::Emit;
 use super::facts::{Effect, Facts};
+use super::latest::{Keep, Snapshot};
 use super::pattern::{Captures, RoomPattern};
 use super::scope::{Named, RoomView, Scope, Who};
 use super::template::Template;
@@ -21,6 +22,8 @@ pub(crate) struct Kind {
     pub(crate) namespaces: Option<Vec<NamespaceId>>,
     pub(crate) enter: Condition,
     pub(crate) ask: Option<Ask>,
+    pub(crate) keep: Option<Keep>,
+    pub(crate) snapshot: Option<Snapshot>,
     pub(crate) on_enter: Vec<Emit>,
     pub(crate) on_leave: Vec<Emit>,
     pub(crate) on_user_enter: Vec<Emit>,

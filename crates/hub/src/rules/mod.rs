@@ -11,6 +11,8 @@ mod facts;
 mod hook;
 mod json;
 mod kind;
+mod latest;
+mod method;
 mod parts;
 mod pattern;
 mod reach;
@@ -23,12 +25,14 @@ mod template;
 pub use document::{Fetch, GATEWAY_FIELDS};
 pub use facts::{Arrival, Effect, Facts, FreshId, NewId, Origin, Outcome, Presence, Refreshed, User, Welcome};
 pub use json::iso_8601;
+pub use latest::Question;
+pub use method::{Message, Method};
 pub(crate) use parts::raw_json;
 pub(crate) use pattern::KeyPattern;
 pub use run::{Join, Place, Progress, Reply, Request, Run};
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::names::{NamespaceId, RoomName};
 
@@ -66,6 +70,10 @@ pub struct Rules {
     pages: Vec<document::Page>,
     conditions: condition::Conditions,
     claims: ClaimsUsed,
+    /// Whether some room keeps a value or has a snapshot.
+    has_latest: bool,
+    methods: Vec<Arc<Method>>,
+    messages: Vec<Message>,
     /// What could not be worked out, and how often; there are no more of them than the profile has conditions and hooks.
     errors: Mutex<BTreeMap<String, u64>>,
 }
@@ -95,6 +103,16 @@ impl Rules {
     /// Which claims the rules read, beside `id`, `email` and `role`.
     pub fn claims_used(&self) -> &ClaimsUsed {
         &self.claims
+    }
+
+    /// The methods of services that rules call.
+    pub fn methods(&self) -> &[Arc<Method>] {
+        &self.methods
+    }
+
+    /// The messages that rules make for them.
+    pub fn messages(&self) -> &[Message] {
+        &self.messages
     }
 
     /// The conditions that could not be worked out, and the hooks' emits that could not be made, each with how often since the start.

@@ -1,6 +1,8 @@
 //! One command on its way through its phases: args, require, call, let, publish, join and leave, answer, emit.
 //! A phase that fails stops the rest. Does nothing itself: what needs the world is a request to the driver, and comes back as a reply.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::arguments::{self, Field};
@@ -9,6 +11,7 @@ use super::emit::Emit;
 use super::facts::{Effect, Facts, NewId};
 use super::json::{self, Document, Malformed};
 use super::kind::{Moment, Verdict};
+use super::method::Method;
 use super::route::locals;
 use super::scope::{Named, RoomView, Scope};
 use super::shape::Shape;
@@ -37,6 +40,13 @@ pub enum Request {
     Presence {
         /// The ids, as texts.
         user_ids: Vec<String>,
+    },
+    /// A call of a service: [`Reply::Json`], [`Reply::NotConfigured`] or [`Reply::Failed`].
+    Call {
+        /// What is called.
+        method: Arc<Method>,
+        /// The message, as raw JSON.
+        message: String,
     },
     /// A question to an access service: [`Reply::Allowed`], [`Reply::Refused`] or [`Reply::Failed`].
     Ask {
@@ -97,13 +107,22 @@ pub(crate) struct Command {
     pub(crate) args: Vec<Field>,
     pub(crate) bare: Option<Box<str>>,
     pub(crate) require: Vec<Require>,
-    pub(crate) calls: Vec<(Box<str>, Template)>,
+    pub(crate) calls: Vec<(Box<str>, Call)>,
     pub(crate) locals: Vec<(Box<str>, Shape)>,
     pub(crate) publish: Option<Publication>,
     pub(crate) join: Vec<Template>,
     pub(crate) leave: Vec<Template>,
     pub(crate) answer: Answer,
     pub(crate) emit: Vec<Emit>,
+}
+
+/// A value that is fetched.
+#[derive(Debug)]
+pub(crate) enum Call {
+    /// The presence of these users.
+    Presence(Template),
+    /// A service's reply to this message.
+    Service { method: Arc<Method>, with: Shape },
 }
 
 /// Something that must hold.
@@ -255,7 +274,12 @@ impl Run {
                     self.step = Step::Call(0);
                 }
                 Step::Call(index) => match command.calls.get(index) {
-                    Some((name, presence)) => {
+                    Some((_, Call::Service { method, with })) => {
+                        let message = with.render(&self.scope(rules, facts)).map_err(unmet)?;
+                        self.step = Step::AwaitingCall(index);
+                        return Ok(Progress::Wait(Request::Call { method: method.clone(), message }));
+                    }
+                    Some((name, Call::Presence(presence))) => {
                         let user_ids = presence.names(&self.scope(rules, facts)).map_err(unmet)?;
                         if !user_ids.is_empty() {
                             self.step = Step::AwaitingCall(index);
@@ -273,6 +297,7 @@ impl Run {
                 Step::AwaitingCall(index) => {
                     let value = match reply.take() {
                         Some(Reply::Json(value)) => value,
+                        Some(Reply::NotConfigured) => Bytes::from_static(b"null"),
                         other => return Err(unexpected(other)),
                     };
                     let value = Document::parse(&value)

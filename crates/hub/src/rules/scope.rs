@@ -131,6 +131,8 @@ enum Root {
     Event,
     Key,
     Gateway,
+    /// What a service answered.
+    Reply,
     /// A part of a document's path.
     Part,
     /// A value that a rule named: by `let`, `call`, a pattern's part.
@@ -158,15 +160,17 @@ impl Path {
             "event" => Root::Event,
             "key" => Root::Key,
             "gateway" => Root::Gateway,
+            "reply" => Root::Reply,
             "path" => Root::Part,
             local => Root::Local(Box::from(local)),
         };
         Self { root, below: below.iter().map(|step| Box::from(*step)).collect() }
     }
 
-    /// Whether a value must be there: what the gateway's own side knows is `null` where it is missing, fields of events must be there.
-    pub(crate) fn reads_event(&self) -> bool {
-        self.root == Root::Event
+    /// Whether a value must be there: what the gateway's own side knows is `null` where it is missing, fields of events and replies must be
+    /// there.
+    pub(crate) fn must_be_there(&self) -> bool {
+        matches!(self.root, Root::Event | Root::Reply)
     }
 
     /// The claim that it reads, if it reads the user: `Some(None)` for the user as a whole.
@@ -225,6 +229,7 @@ pub(crate) struct Scope<'a> {
     pub(crate) args: &'a [(Box<str>, Box<str>)],
     pub(crate) room: Option<RoomView<'a>>,
     pub(crate) event: Option<&'a Document<'a>>,
+    pub(crate) reply: Option<&'a Document<'a>>,
     pub(crate) key: &'a str,
     pub(crate) locals: &'a [(Box<str>, Box<str>)],
     /// Values that are texts and not JSON: the parts of a room's name in its condition, those of a document's path.
@@ -252,6 +257,7 @@ impl<'a> Scope<'a> {
             },
             Root::Room => self.room_value(below),
             Root::Event => self.event?.path(below).map(Cow::Borrowed),
+            Root::Reply => self.reply?.path(below).map(Cow::Borrowed),
             Root::Key => match below.first().map(|step| &**step) {
                 None => quoted(self.key),
                 Some("last") => quoted(self.key.rsplit('.').next()?),

@@ -286,7 +286,7 @@ impl Hole {
 
     fn needed(&self) -> bool {
         self.alternatives.iter().any(|alternative| match alternative {
-            Alternative::Path(path) => path.reads_event(),
+            Alternative::Path(path) => path.must_be_there(),
             Alternative::Text(_) => false,
         })
     }

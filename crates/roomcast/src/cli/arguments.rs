@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use clap::Args;
 use hub::profile::{self, Profile, Warning};
+use roomcast::upstream::Files;
 
 use super::{Environment, Problem};
 
@@ -48,6 +49,8 @@ impl ProfileChoice {
 pub(crate) struct Source {
     pub(crate) name: String,
     pub(crate) text: String,
+    /// Where its `.proto` files are.
+    pub(crate) files: Files,
 }
 
 /// Whether a profile's required variables must have values.
@@ -63,7 +66,9 @@ impl Source {
     /// A profile that comes with the gateway.
     pub(crate) fn builtin(name: &str) -> Result<Self, Problem> {
         match profile::builtin(name) {
-            Some(text) => Ok(Self { name: format!("{name}.toml"), text: text.to_owned() }),
+            Some(text) => {
+                Ok(Self { name: format!("{name}.toml"), text: text.to_owned(), files: Files::of_profile(name, None) })
+            }
             None => Err(Problem::Usage(format!(
                 "no profile `{name}` comes with the gateway: there are {}; a file of your own goes with --config",
                 builtin_names()
@@ -74,7 +79,8 @@ impl Source {
     /// A profile in a file.
     pub(crate) fn file(path: &Path) -> Result<Self, Problem> {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        Ok(Self { name: path.display().to_string(), text })
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        Ok(Self { name: path.display().to_string(), text, files: Files::of_profile(&stem, Some(path)) })
     }
 
     /// Reads it; every problem is printed, a line each.

@@ -27,6 +27,9 @@ pub(crate) fn run(options: &Options, environment: &Environment) -> Outcome {
     for warning in warnings {
         eprintln!("{warning}");
     }
+    for doubt in roomcast::upstream::check(&profile, &source.files)? {
+        eprintln!("{}: {doubt}", source.name);
+    }
     let missing: Vec<&str> = profile
         .variables()
         .iter()

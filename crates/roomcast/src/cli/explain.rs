@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use clap::Args;
 use hub::emission::{Emission, Target};
+use hub::names::RoomName;
 use hub::profile::Profile;
 use hub::rules::{Arrival, NewId, Origin, Outcome as Fate};
 
@@ -66,6 +67,9 @@ pub(crate) fn run(options: &Options, environment: &Environment) -> Outcome {
                 }
                 for emission in &emissions {
                     say!("  {}", describe(&profile, emission));
+                    for (room, good_for) in kept(&profile, emission) {
+                        say!("    kept for those who enter {room} within {} s", good_for / 1_000);
+                    }
                 }
             }
             Fate::Ignored { reason } => say!("  ignored: {reason}"),
@@ -118,6 +122,18 @@ fn channel(text: &str) -> Result<String, String> {
         Some(channel) if !channel.is_empty() => Ok(channel.to_owned()),
         Some(_) | None => Err("it must be `redis:` and the name of a channel".to_owned()),
     }
+}
+
+/// The rooms that keep the event as their last value, and for how many milliseconds.
+fn kept<'a>(profile: &'a Profile, emission: &'a Emission) -> impl Iterator<Item = (&'a RoomName, u64)> {
+    let rooms: &[RoomName] = match &emission.target {
+        Target::Everyone => &[],
+        Target::Rooms(rooms) => rooms.names(),
+    };
+    rooms.iter().filter_map(move |room| {
+        let (event, for_ms) = profile.rules.keeps(emission.namespace, room)?;
+        (*event == emission.event).then_some((room, for_ms))
+    })
 }
 
 /// `new_message -> conversation:7 {"conversationId":7}`.

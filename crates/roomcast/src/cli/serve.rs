@@ -59,5 +59,5 @@ pub(crate) fn start(source: &Source, listening: Listening, environment: &Environ
         eprintln!("Open http://{host}:{}/ in two browser windows once it listens; Ctrl-C ends.", profile.service.port);
     }
     let shards = listening.shards.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    Ok(roomcast::app::run(profile, &warnings, shards.min(SHARDS_MAX))?)
+    Ok(roomcast::app::run(profile, &source.files, &warnings, shards.min(SHARDS_MAX))?)
 }

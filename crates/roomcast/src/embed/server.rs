@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use super::namespace::Namespace;
 use super::program::Program;
 use crate::app::Running;
 use crate::metrics::Metrics;
+use crate::upstream::Files;
 
 /// What a gateway is like whose program says nothing else: open, on a free port of this machine, Socket.IO at `/socket.io/`.
 const PROFILE: &str = r#"
@@ -39,6 +41,7 @@ protocol = "socket.io"
 #[derive(Debug)]
 pub struct Builder {
     profile: Profile,
+    files: Files,
     shards: usize,
     program: Program,
     endpoints: Vec<(Endpoint, Messages)>,
@@ -61,7 +64,7 @@ impl Server {
     /// the profile's.
     pub fn with_profile(profile: Profile) -> Builder {
         let shards = std::thread::available_parallelism().map_or(1, usize::from).min(crate::fanout::SHARDS_MAX);
-        Builder { profile, shards, program: Program::default(), endpoints: Vec::new() }
+        Builder { profile, files: Files::default(), shards, program: Program::default(), endpoints: Vec::new() }
     }
 
     /// Where it listens.
@@ -100,6 +103,12 @@ impl Builder {
         self.profile.service.port = port.parse().with_context(|| format!("{port:?} is no port"))?;
         self.profile.service.host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         Ok(self)
+    }
+
+    /// The folder of the `.proto` files that the profile's upstreams name; behind it are those that come with the gateway.
+    pub fn proto_files(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.files = Files::in_folder(folder);
+        self
     }
 
     /// How many threads own connections; one for each core by default.
@@ -233,7 +242,7 @@ impl Builder {
     /// # Errors
     /// It cannot start: the address is in use, or a setting makes no sense.
     pub async fn start(self) -> anyhow::Result<Server> {
-        let Self { mut profile, shards, mut program, endpoints } = self;
+        let Self { mut profile, files, shards, mut program, endpoints } = self;
         let mut messages = HashMap::new();
         for (endpoint, handlers) in endpoints {
             messages.insert(profile.endpoints.len(), Arc::new(handlers));
@@ -241,7 +250,7 @@ impl Builder {
         }
         program.messages = messages;
         let metrics = Arc::new(Metrics::default());
-        let running = crate::app::start(Arc::new(profile), program, metrics, shards).await?;
+        let running = crate::app::start(Arc::new(profile), &files, program, metrics, shards).await?;
         Ok(Server { running: Arc::new(running) })
     }
 

@@ -146,6 +146,7 @@ async fn serve_shard(
             | Message::Authenticated { .. }
             | Message::Admitted { .. }
             | Message::Resume { .. }
+            | Message::Snapshot { .. }
             | Message::Replaced(_)
             | Message::Drain { .. }
             | Message::End => panic!("the API sends nothing of the kind"),

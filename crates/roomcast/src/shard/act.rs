@@ -14,6 +14,7 @@ use super::inbox::Message;
 use super::{Doom, ERRORS_PER_MINUTE, Shard, encode};
 use crate::access::Answer;
 use crate::source::Published;
+use crate::upstream::Failure;
 
 /// The command that renews a token in place, in every profile.
 pub(super) const REFRESH: &str = "refresh_token";
@@ -211,6 +212,7 @@ impl Shard {
                     self.sockets.user_entered(key, &room, &moment, later);
                 }
             }
+            Output::Latest { key, room } => self.give_latest(key, room),
             Output::Left { key, room } => {
                 let (_, namespace) = self.place(key);
                 if let Some(id) = &self.sockets.get(key).user.id {
@@ -232,6 +234,20 @@ impl Shard {
         let resume = move |reply| inbox.send(Message::Resume { connection, namespace, ticket, reply });
         match request {
             Request::Presence { user_ids } => resume(Reply::Json(self.presence_of(&user_ids).into())),
+            Request::Call { method, message } => {
+                let upstreams = self.outside.upstreams.clone();
+                self.outside.backend.spawn(async move {
+                    let failed = |code, message| Reply::Failed { code, message };
+                    resume(match upstreams.call(&method, &message).await {
+                        Ok(reply) => Reply::Json(reply),
+                        Err(Failure::NotConfigured) => Reply::NotConfigured,
+                        Err(Failure::Refused(message)) => failed(ErrorCode::Refused, message),
+                        Err(Failure::Unfit(message)) => failed(ErrorCode::BadField, message),
+                        Err(Failure::Unavailable(message)) => failed(ErrorCode::Unavailable, message),
+                        Err(Failure::TimedOut(message)) => failed(ErrorCode::TimedOut, message),
+                    });
+                });
+            }
             Request::Ask { url, timeout_ms } => {
                 let access = self.outside.access.clone();
                 let user = self.sockets.get(key).user.id.clone();

@@ -1,7 +1,5 @@
 //! The fan-out: events are noted in the slots of their members, then flushed in slices. Knows no dialect: `encode` gives the frames.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use hub::emission::{Emission, Target};
 use hub::names::{NamespaceId, SocketId};
@@ -53,7 +51,7 @@ impl Shard {
         while noted < NOTED_MAX && !self.slots.is_arena_full() {
             let Some(event) = self.events.pop_front() else { return };
             self.inbox.release(&event);
-            let members = self.note_event(&event.emission);
+            let members = self.note_event(&event);
             if let Some(done) = &event.done {
                 done.add_delivered(members);
             }
@@ -66,9 +64,11 @@ impl Shard {
     }
 
     /// Notes an event in the slot of each of its members, once; how many they are.
-    fn note_event(&mut self, emission: &Emission) -> usize {
+    fn note_event(&mut self, event: &Event) -> usize {
+        let emission = &event.emission;
         let namespace = emission.namespace;
         self.slots.start_round();
+        self.leave_out_who_has_it(event);
         for room in &emission.except.rooms {
             for slot in self.sockets.rooms().members(namespace, room) {
                 self.slots.visit(*slot);
@@ -270,14 +270,13 @@ impl Shard {
     /// Hands an emission of one of our sockets to everyone who is to get it. Returns whether there was room everywhere.
     /// `done` fires when they have it.
     pub(super) fn emit(&mut self, emission: Emission, done: Option<Done>) -> bool {
-        let event = Arc::new(Event { emission, done });
-        match self.outside.gateway.publisher.try_publish_to_others(&event, self.index) {
-            Ok(true) => {
+        match self.outside.gateway.publisher.try_publish_to_others(emission, done, self.index) {
+            Ok(Some(event)) => {
                 // At once, so that it goes to those who are members now, whatever the next command does.
                 if self.slots.is_arena_full() {
                     self.flush_all();
                 }
-                let members = self.note_event(&event.emission);
+                let members = self.note_event(&event);
                 if let Some(done) = &event.done {
                     done.add_delivered(members);
                 }
@@ -285,7 +284,7 @@ impl Shard {
                 self.in_tick.push(event);
                 true
             }
-            Ok(false) => true,
+            Ok(None) => true,
             Err(_) => false,
         }
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::{fmt, io};
 
+use bytes::Bytes;
 use hub::codes::ErrorCode;
 use hub::emission::{Emission, Except, Payload, Sending, Target};
 use hub::names::{EventName, NamespaceId, RoomName, SocketId, UserId};
@@ -18,6 +19,7 @@ use crate::auth::Verdict;
 use crate::embed;
 use crate::fanout::{Done, Event};
 use crate::shard::poll::{Adopted, PollRequest};
+use crate::upstream::Failure;
 
 /// Events that may wait in one inbox, in bytes of payload. At the bound sources wait and clients are told `busy`.
 pub const INBOX_MAX_BYTES: usize = 64 * 1024 * 1024;
@@ -78,6 +80,17 @@ pub enum Message {
         ticket: u32,
         /// The answer.
         reply: Reply,
+    },
+    /// What a service says of a room's latest value.
+    Snapshot {
+        /// In which namespace.
+        namespace: NamespaceId,
+        /// Of which room.
+        room: RoomName,
+        /// Which question it answers.
+        ticket: u32,
+        /// The answer.
+        reply: Result<Bytes, Failure>,
     },
     /// A newer connection of the same user took this one's place.
     Replaced(ConnectionKey),

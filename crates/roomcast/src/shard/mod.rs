@@ -19,6 +19,7 @@ pub mod front;
 mod greet;
 pub mod ids;
 pub mod inbox;
+mod latest;
 mod leave;
 mod outbox;
 mod patience;
@@ -56,6 +57,7 @@ use self::clock::Clock;
 use self::connection::{Connection, Protocol};
 use self::front::Front;
 use self::inbox::{ConnectionKey, Inbox, Message, Next, Receiver};
+use self::latest::Latest;
 use self::slots::{Flushed, Slots};
 use self::wheel::Wheel;
 use crate::access::Access;
@@ -65,6 +67,7 @@ use crate::fanout::{Event, Interest};
 use crate::gateway::Gateway;
 use crate::namespaces::Held;
 use crate::source::Publishing;
+use crate::upstream::Upstreams;
 
 /// Messages taken out of the inbox in one turn.
 const INBOX_BATCH: usize = 512;
@@ -99,6 +102,8 @@ pub struct Outside {
     pub auth: Auth,
     /// Asks access services.
     pub access: Access,
+    /// Calls services.
+    pub upstreams: Upstreams,
     /// What the program brings along.
     pub program: Arc<embed::Program>,
     /// Publishes clients' messages to the broker.
@@ -125,6 +130,8 @@ struct Shard {
     program_sockets: Vec<Option<embed::Socket>>,
     /// The program's deeds are being done.
     is_doing: bool,
+    /// What is under way of rooms' latest values.
+    latest: Latest,
     /// Sessions by their id.
     sessions: HashMap<ids::SessionId, u32>,
     /// Events that are not noted yet; their bytes count in the inbox.
@@ -253,6 +260,7 @@ pub fn spawn(
             namespaces,
             program_sockets: Vec::new(),
             is_doing: false,
+            latest: Latest::default(),
             sessions: HashMap::new(),
             events: VecDeque::new(),
             in_tick: Vec::new(),
@@ -424,6 +432,7 @@ impl Shard {
                     });
                 }
             }
+            Message::Snapshot { namespace, room, ticket, reply } => self.snapshot_came(namespace, room, ticket, reply),
             Message::Admitted { connection, namespace, verdict } => {
                 if self.slots.is_current(connection) {
                     self.admitted(connection.slot, namespace, verdict);

@@ -9,6 +9,7 @@ use hub::profile::Profile;
 use roomcast::app::{self, Running};
 use roomcast::embed::Program;
 use roomcast::metrics::Metrics;
+use roomcast::upstream::Files;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::runtime::Runtime;
 
@@ -117,7 +118,7 @@ impl Stage {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime can be had");
         let metrics = Arc::new(Metrics::default());
-        let starting = app::start(Arc::new(profile), Program::default(), metrics.clone(), 1);
+        let starting = app::start(Arc::new(profile), &Files::default(), Program::default(), metrics.clone(), 1);
         let running = runtime.block_on(starting).expect("the gateway starts");
         let tokens: Vec<String> = (0..USERS).map(token).collect();
         let hellos = [Dialect::SocketIo, Dialect::Plain]

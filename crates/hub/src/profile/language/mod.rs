@@ -5,7 +5,7 @@ mod rules;
 mod settings;
 
 use rules::{COMMAND, HTTP, ON, ROOM, ROUTE};
-use settings::{API, AUTH, CORS, DRAIN, ENDPOINT, LIMITS, LOG, PUBLISH, REDIS, SERVICE, SOURCE, USER};
+use settings::{API, AUTH, CORS, DRAIN, ENDPOINT, LIMITS, LOG, PUBLISH, REDIS, SERVICE, SOURCE, UPSTREAM, USER};
 
 /// A table of the language.
 #[derive(Debug)]
@@ -105,6 +105,13 @@ pub(crate) static PROFILE: Table = Table {
         key("source", Kind::Table(&SOURCE), Always, "Where events come from.", ""),
         key("redis", Kind::Table(&REDIS), Always, "Where Redis is. It is used if a URL or a host is set.", ""),
         key("publish", Kind::Table(&PUBLISH), Always, "How clients' messages reach the broker.", ""),
+        key(
+            "upstream",
+            Named(&Kind::Table(&UPSTREAM)),
+            May,
+            "The services that rules call, by the author's own names.",
+            "",
+        ),
         key("limits", Kind::Table(&LIMITS), Always, "How much of everything.", ""),
         key("drain", Kind::Table(&DRAIN), Always, "How the gateway goes when it is told to (SIGTERM).", ""),
         key("log", Kind::Table(&LOG), Always, "What is written down, and where.", ""),

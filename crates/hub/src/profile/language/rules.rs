@@ -153,6 +153,20 @@ pub(super) static ROOM: Table = Table {
         ),
         key("ask", Kind::Table(&ASK), May, "An access service that is asked before a client enters.", ""),
         key(
+            "keep",
+            Kind::Table(&KEEP),
+            May,
+            "The last event of a name is kept, and who enters gets it, after the answer to the command. A command that enters anew gets it again.",
+            "",
+        ),
+        key(
+            "snapshot",
+            Kind::Table(&SNAPSHOT),
+            May,
+            "A service that is asked for the latest value where none is kept; who enters gets it, after the answer to the command. An event of that name that comes in the meantime wins. A service that does not answer costs the snapshot alone.",
+            "",
+        ),
+        key(
             "on_enter",
             OneOrMany(&Kind::Table(&EMIT)),
             May,
@@ -172,6 +186,42 @@ pub(super) static ROOM: Table = Table {
             May,
             "What is told when the first of a user's sockets has entered. Not for anonymous clients.",
             r#"on_user_enter = { event = "presence_update", data = { userId = "{user.id}", status = "online" } }"#,
+        ),
+    ],
+};
+
+static KEEP: Table = Table {
+    about: "What rooms keep together is bounded by `limits.kept`.",
+    keys: &[
+        key("event", Name, Needed, "The event's name.", r#"event = "location_updated""#),
+        key("for", Time, Default("24h"), "How long a value is good.", r#"for = "24h""#),
+    ],
+};
+
+static SNAPSHOT: Table = Table {
+    about: "One question serves all who wait for its answer, so templates know the room and nobody in it: `room`, `room.kind`, the parts of the pattern in `room`, `now`.",
+    keys: &[
+        key(
+            "call",
+            Text,
+            Needed,
+            "What is called: `UPSTREAM.SERVICE/METHOD`, the service with its package.",
+            r#"call = "location.LocationService/GetVendorLocation""#,
+        ),
+        key(
+            "with",
+            Data,
+            May,
+            "The message; an empty one if it is not written.",
+            r#"with = { vendorId = "{room.vendorId}" }"#,
+        ),
+        key("event", Name, Needed, "The event under which the value goes out.", r#"event = "location_updated""#),
+        key(
+            "data",
+            Data,
+            May,
+            "Its payload; the reply if it is not written. Knows `reply`, too: where a field of it is not there, and not optional, there is no snapshot.",
+            r#"data = { vendorId = "{room.vendorId}", location = "{reply.location}", timestamp = "{now}" }"#,
         ),
     ],
 };
@@ -291,14 +341,24 @@ static REQUIRE: Table = Table {
 };
 
 static CALL: Table = Table {
-    about: "",
-    keys: &[key(
-        "presence",
-        Template,
-        Needed,
-        "The presence of one user or of several: `{id: {online, lastSeen}}`.",
-        r#"presence = "{args.userIds}""#,
-    )],
+    about: "Presence, or a service's answer. A service that refuses ends the command with its message (`refused`); one that does not answer ends it, too (`unavailable`, `timed_out`).",
+    keys: &[
+        key(
+            "presence",
+            Template,
+            May,
+            "The presence of one user or of several: `{id: {online, lastSeen}}`.",
+            r#"presence = "{args.userIds}""#,
+        ),
+        key(
+            "call",
+            Text,
+            May,
+            "A service's method: `UPSTREAM.SERVICE/METHOD`, the service with its package. The value is its reply; `null` where the upstream has no address.",
+            r#"call = "location.LocationService/UpdateVendorLocation""#,
+        ),
+        key("with", Data, May, "The message; an empty one if it is not written.", r#"with = "{args}""#),
+    ],
 };
 
 static PUBLICATION: Table = Table {

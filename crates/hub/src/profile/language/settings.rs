@@ -536,6 +536,33 @@ pub(super) static PUBLISH: Table = Table {
     ],
 };
 
+pub(super) static UPSTREAM: Table = Table {
+    about: "As `[upstream.location]`. The service is asked what its methods and messages are (gRPC server reflection); where it does not say, the `.proto` files count, which are read at start. Messages are JSON to rules, by the mapping of protobuf: names of fields in camelCase, and taken in snake_case, too; whole numbers of 64 bits as texts. A number that stands where the service wants a text becomes one.",
+    keys: &[
+        key(
+            "grpc",
+            Text,
+            Needed,
+            "Its address: `host:port`, `http://…` or, for TLS, `https://…`. Empty: it is not called, and its calls are skipped, with a warning at start.",
+            r#"grpc = "${LOCATION_SERVICE_URL:-}""#,
+        ),
+        key(
+            "proto",
+            OneOrMany(&Text),
+            May,
+            "Its `.proto` files. They are looked for in `profiles/NAME/` of the working directory (NAME is the profile's), beside the profile's file, and among those that come with the gateway.",
+            r#"proto = "location.proto""#,
+        ),
+        key(
+            "timeout",
+            Time,
+            Default("2s"),
+            "How long an answer may take. After five calls in a row without one, further calls fail at once for a second, for longer each time, up to half a minute.",
+            r#"timeout = "2s""#,
+        ),
+    ],
+};
+
 pub(super) static LIMITS: Table = Table {
     about: "What happens at a limit stands in the reference of codes.",
     keys: &[
@@ -555,6 +582,13 @@ pub(super) static LIMITS: Table = Table {
         ),
         key("message", Size, Default("1MB"), "The largest message of a client.", r#"message = "1MB""#),
         key("event", Size, Default("1MiB"), "The largest event from a backend.", r#"event = "1MiB""#),
+        key(
+            "kept",
+            Size,
+            Default("16MiB"),
+            "The last values that rooms keep, all together; at the bound the oldest are forgotten.",
+            r#"kept = "16MiB""#,
+        ),
         key(
             "send_queue",
             Size,
