@@ -1,10 +1,11 @@
 //! The profiles that come with the gateway, as text. Reads none of them.
 
-const BUILTIN: [(&str, &str); 4] = [
+const BUILTIN: [(&str, &str); 5] = [
     ("clan", include_str!("../../../../profiles/clan.toml")),
     ("demo", include_str!("../../../../profiles/demo.toml")),
     ("hometrip", include_str!("../../../../profiles/hometrip.toml")),
     ("marketplace", include_str!("../../../../profiles/marketplace.toml")),
+    ("venta", include_str!("../../../../profiles/venta.toml")),
 ];
 
 /// The names of the profiles that come with the gateway.
