@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use hub::profile::{Access as Entry, Certificate, Profile, Warning};
+use hub::profile::{Access as Entry, Certificate, Profile, Service, Warning};
 use hub::rules::Presence as PresenceFacts;
 use parking_lot::Mutex;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::acceptor::Acceptor;
@@ -20,10 +20,11 @@ use crate::auth::{Auth, AuthConfig, Pace};
 use crate::embed::Program;
 use crate::fanout::{Interest, Publisher};
 use crate::gateway::Gateway;
+use crate::http2::{Http2, Life};
 use crate::kept::Kept;
 use crate::metrics::Metrics;
 use crate::namespaces::Namespaces;
-use crate::ops::{self, Health, Part, Phase, Port, State};
+use crate::ops::{self, Health, Ops, Part, Phase, Port, State};
 use crate::presence::Presence;
 use crate::shard::admission::Admission;
 use crate::shard::client_files::ClientFiles;
@@ -109,6 +110,8 @@ struct ToEnd {
     source: source::Running,
     threads: Threads,
     background: Background,
+    /// What connections of HTTP/2 follow.
+    life: watch::Sender<Life>,
 }
 
 /// The shards' threads.
@@ -190,14 +193,22 @@ pub async fn start(
     let health = Arc::new(Health::new(&profile, metrics.clone()));
     let hearing = health.clone();
     let source = source::start(&gateway, move |which, standing| hear_source(&hearing, which, standing))?;
-    let port = match profile.service.ops_port {
-        Some(ops_port) => {
-            let router = ops::router(gateway.clone(), health.clone(), Port::Operators);
-            background.0.push(serve_operators(&profile, ops_port, router).await?);
-            Port::Clients
-        }
-        None => Port::Only,
+    let ops = Ops::new(gateway.clone(), health.clone());
+    let life = watch::Sender::new(Life::Serving);
+    let answers = |port| {
+        let (router, grpc) = (ops::router(&ops, port), ops::grpc(&ops, port));
+        let http2 = Http2::new(router.clone(), grpc, profile.limits.timeouts, life.subscribe(), metrics.clone());
+        (router, http2)
     };
+    let Service { ops_port, grpc_port, .. } = profile.service;
+    let others = [("OPS_PORT", ops_port, Port::Operators), ("GRPC_PORT", grpc_port, Port::Grpc)];
+    for (variable, number, port) in others {
+        if let Some(number) = number {
+            let (router, http2) = answers(port);
+            background.0.push(serve_operators(&profile, variable, number, router, http2).await?);
+        }
+    }
+    let (router, http2) = answers(if ops_port.is_some() { Port::Clients } else { Port::Only });
     let shared = Arc::new(Shared {
         profile: profile.clone(),
         inboxes: gateway.publisher.inboxes().into(),
@@ -205,7 +216,8 @@ pub async fn start(
         draining: AtomicBool::new(false),
         admission: Admission::new(shards),
         agreed: AtomicUsize::new(0),
-        ops: ops::router(gateway.clone(), health.clone(), port),
+        ops: router,
+        http2,
         backend: backend.clone(),
         client_files: ClientFiles::of(&profile.endpoints)?,
         trusted_proxies: trusted_proxies(&profile)?,
@@ -232,7 +244,7 @@ pub async fn start(
     health.enter(Phase::Serving);
     let address = acceptor.address;
     tracing::info!(%address, shards, profile = %profile.service.name, "listening");
-    let to_end = Mutex::new(Some(ToEnd { acceptor, source, threads, background }));
+    let to_end = Mutex::new(Some(ToEnd { acceptor, source, threads, background, life }));
     Ok(Running { gateway, health, shared, address, to_end })
 }
 
@@ -251,11 +263,12 @@ impl Running {
     /// Happens once, whoever asks for it.
     pub async fn drain(&self) {
         let to_end = self.to_end.lock().take();
-        let Some(ToEnd { acceptor, source, threads, background }) = to_end else { return };
+        let Some(ToEnd { acceptor, source, threads, background, life }) = to_end else { return };
         let Self { gateway, health, shared, .. } = self;
         let settings = &gateway.profile.drain;
         tracing::info!(delay = ?settings.delay, timeout = ?settings.timeout, "draining");
         health.enter(Phase::Draining);
+        life.send_replace(Life::Draining);
         shared.draining.store(true, Ordering::Relaxed);
         tokio::time::sleep(settings.delay).await;
         // First the source: what it took while members are leaving would reach only some of them. What it has in hand still reaches all;
@@ -277,22 +290,31 @@ impl Running {
         acceptor.stop();
         threads.end().await;
         drop(background);
+        life.send_replace(Life::Ended);
         tracing::info!("ended");
     }
 }
 
-/// Answers operators on a port of their own, until the task is ended.
-async fn serve_operators(profile: &Profile, port: u16, router: axum::Router) -> anyhow::Result<JoinHandle<()>> {
+/// Answers operators or backend services on a port of their own, which this variable sets, until the task is ended.
+async fn serve_operators(
+    profile: &Profile,
+    variable: &str,
+    port: u16,
+    router: axum::Router,
+    http2: Http2,
+) -> anyhow::Result<JoinHandle<()>> {
     let address = format!("{}:{port}", bracketed(&profile.service.host));
     let listener = tokio::net::TcpListener::bind(&address)
         .await
-        .with_context(|| format!("OPS_PORT: cannot listen on {address}"))?;
-    tracing::info!(address, "listening for operators");
+        .with_context(|| format!("{variable}: cannot listen on {address}"))?;
+    tracing::info!(address, "listening for {}", if variable == "GRPC_PORT" { "gRPC" } else { "operators" });
     let timeouts = profile.limits.timeouts;
     Ok(tokio::spawn(async move {
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => drop(tokio::spawn(front::serve_router(stream, router.clone(), timeouts))),
+                Ok((stream, _)) => {
+                    tokio::spawn(front::serve_router(stream, router.clone(), http2.clone(), timeouts));
+                }
                 Err(error) => {
                     tracing::error!(%error, "cannot accept connections of operators; trying again");
                     tokio::time::sleep(EXHAUSTED_PAUSE).await;

@@ -10,6 +10,7 @@ pub mod embed;
 pub mod environment;
 pub mod fanout;
 pub mod gateway;
+mod http2;
 pub mod kept;
 mod memory;
 pub mod metrics;

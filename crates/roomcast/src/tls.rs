@@ -47,7 +47,8 @@ pub fn acceptor(files: Files) -> anyhow::Result<TlsAcceptor> {
         .context("TLS has no usable version")?
         .with_no_client_auth()
         .with_cert_resolver(current.clone());
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // The first that the client offers, too: browsers, which offer both, stay with what sessions speak, and gRPC offers HTTP/2 alone.
+    config.alpn_protocols = vec![b"http/1.1".to_vec(), b"h2".to_vec()];
     // A fleet that comes back resumes its sessions without a signature each, and nothing is kept for those that do not.
     config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().context("TLS has no tickets")?;
     config.send_tls13_tickets = 1;

@@ -99,6 +99,7 @@ fn service(written: &Section, findings: &mut Findings<'_>) -> Service {
         page: written.text("page").map(|_| Page::Chat),
         console: written.switch("console"),
         ops_port: written.count("ops_port"),
+        grpc_port: written.count("grpc_port"),
         tls,
         trusted_proxies: written.texts("trusted_proxies"),
         unused_variables: written.texts("unused_variables"),

@@ -47,6 +47,8 @@ pub struct Service {
     pub console: bool,
     /// A port of its own for the server API, metrics and console.
     pub ops_port: Option<u16>,
+    /// A port of its own for gRPC.
+    pub grpc_port: Option<u16>,
     /// The certificate of the service port; `None` for plain HTTP.
     pub tls: Option<Certificate>,
     /// Addresses or networks whose `X-Forwarded-For` is believed.

@@ -77,7 +77,7 @@ fn description(ops: &Ops, port: Port) -> Response {
     // Where clients connect, if it is not where this page came from.
     description["clients"] = match port {
         Port::Operators => json!({ "port": service.port, "tls": service.tls.is_some() }),
-        Port::Only | Port::Clients => json!(null),
+        Port::Only | Port::Clients | Port::Grpc => json!(null),
     };
     description["api"] = json!({ "here": port != Port::Clients, "open": profile.api_key.is_some() });
     json_text(description.to_string())

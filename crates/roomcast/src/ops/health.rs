@@ -8,6 +8,7 @@ use hub::profile::Profile;
 use hub::rules::iso_8601;
 use parking_lot::Mutex;
 use serde::Serialize;
+use tokio::sync::watch;
 
 use super::now_unix_ms;
 use crate::metrics::Metrics;
@@ -122,6 +123,7 @@ pub enum Readiness {
 pub struct Health {
     started: Instant,
     metrics: Arc<Metrics>,
+    readiness: watch::Sender<Readiness>,
     state: Mutex<(Phase, [Report; Part::ALL.len()])>,
 }
 
@@ -141,13 +143,13 @@ impl Health {
     fn without_parts(metrics: Arc<Metrics>) -> Self {
         let report = Report { state: State::Disabled, since_unix_ms: now_unix_ms(), concerns: Vec::new() };
         let state = Mutex::new((Phase::Starting, [report.clone(), report]));
-        Self { started: Instant::now(), metrics, state }
+        Self { started: Instant::now(), metrics, readiness: watch::Sender::new(Readiness::NotReady), state }
     }
 
     /// The node is in this phase from now on.
     pub fn enter(&self, phase: Phase) {
         self.state.lock().0 = phase;
-        self.update_metric();
+        self.tell();
     }
 
     /// A part is in this state from now on. Changes are logged.
@@ -171,12 +173,13 @@ impl Health {
             }
             report.state = state;
         }
-        self.update_metric();
+        self.tell();
     }
 
     /// What is wrong with a part though it is connected, such as a second consumer on a shared queue; none clears it.
     pub fn set_concerns(&self, part: Part, concerns: Vec<String>) {
         self.state.lock().1[part as usize].concerns = concerns;
+        self.tell();
     }
 
     /// The state of a part.
@@ -254,8 +257,19 @@ impl Health {
         serde_json::to_string(&document).expect("texts and numbers can be written")
     }
 
-    fn update_metric(&self) {
-        self.metrics.ready.set(i64::from(self.readiness() != Readiness::NotReady));
+    /// The readiness now, and each time that it changes.
+    pub fn watch(&self) -> watch::Receiver<Readiness> {
+        self.readiness.subscribe()
+    }
+
+    /// Tells those who follow how it is now.
+    fn tell(&self) {
+        self.readiness.send_if_modified(|told| {
+            // Looked at in here, so that of two parts which report at once the later one's view stays.
+            let now = self.readiness();
+            self.metrics.ready.set(i64::from(now != Readiness::NotReady));
+            std::mem::replace(told, now) != now
+        });
     }
 }
 

@@ -1,11 +1,14 @@
 //! What operators and backend services see of a node: logs, health, documents, metrics and the server API.
 
 mod api;
+mod calls;
 mod console;
 mod documents;
+mod grpc;
 mod health;
 pub mod logs;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -24,12 +27,25 @@ use crate::gateway::Gateway;
 /// Publishes of the server API under way at a time; more wait before their bodies are read.
 const PUBLISHING_MAX: usize = 64;
 
-/// What all answers are made from.
+/// What all answers are made from, on whatever port they are given. Cheap to clone.
 #[derive(Clone)]
-struct Ops {
+pub struct Ops {
     gateway: Gateway,
     health: Arc<Health>,
     publishing: Arc<Semaphore>,
+}
+
+impl fmt::Debug for Ops {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ops").field("gateway", &self.gateway).finish_non_exhaustive()
+    }
+}
+
+impl Ops {
+    /// The answers of this gateway.
+    pub fn new(gateway: Gateway, health: Arc<Health>) -> Self {
+        Self { gateway, health, publishing: Arc::new(Semaphore::new(PUBLISHING_MAX)) }
+    }
 }
 
 /// Which of the answers a port gives.
@@ -41,27 +57,34 @@ pub enum Port {
     Clients,
     /// The operators' port: health, `/api/*`, `/metrics` and the console.
     Operators,
+    /// A port for gRPC alone: beside it there are probes.
+    Grpc,
 }
 
 /// Everything that is answered over HTTP but clients' connections: `/api/*`, `/health/*`, `/metrics`, `/console`, the profile's documents and page.
-pub fn router(gateway: Gateway, health: Arc<Health>, port: Port) -> Router {
-    let ops = Ops { gateway, health, publishing: Arc::new(Semaphore::new(PUBLISHING_MAX)) };
-    let common = Router::new()
-        .route("/health/live", get(documents::live))
-        .route("/health/ready", get(documents::ready))
-        .route("/", get(documents::page))
-        .fallback(documents::fallback);
-    let common = match ops.gateway.profile.service.console {
-        true => common.merge(console::router(port)),
-        false => common,
+pub fn router(ops: &Ops, port: Port) -> Router {
+    let probes =
+        Router::new().route("/health/live", get(documents::live)).route("/health/ready", get(documents::ready));
+    let with_documents = |probes: Router<Ops>| {
+        let common = probes.route("/", get(documents::page)).fallback(documents::fallback);
+        match ops.gateway.profile.service.console {
+            true => common.merge(console::router(port)),
+            false => common,
+        }
     };
     let router = match port {
         Port::Only | Port::Operators => {
-            common.merge(api::router(ops.clone())).route("/metrics", get(documents::metrics))
+            with_documents(probes).merge(api::router(ops.clone())).route("/metrics", get(documents::metrics))
         }
-        Port::Clients => common.route("/metrics", get(documents::elsewhere)),
+        Port::Clients => with_documents(probes).route("/metrics", get(documents::elsewhere)),
+        Port::Grpc => probes.fallback(documents::elsewhere),
     };
-    router.with_state(ops)
+    router.with_state(ops.clone())
+}
+
+/// The same as gRPC: the server API where `/api/*` stands, too, and health.
+pub fn grpc(ops: &Ops, port: Port) -> Router {
+    grpc::router(ops, port)
 }
 
 /// Milliseconds since 1970.

@@ -20,6 +20,8 @@ use crate::metrics::Metrics;
 use crate::presence::Presence;
 use crate::shard::inbox::{Inbox, Member, Message, Next, Numbers, Query, Receiver, Whom, inbox};
 
+mod openapi;
+
 const KEY: &str = "the key of the server API";
 const NAMESPACE: NamespaceId = NamespaceId(0);
 
@@ -72,7 +74,7 @@ impl Node {
             left: Arc::new(Notify::new()),
         };
         let health = Arc::new(Health::new(&gateway.profile, metrics));
-        Self { router: router(gateway.clone(), health.clone(), Port::Only), health, gateway, published }
+        Self { router: router(&Ops::new(gateway.clone(), health.clone()), Port::Only), health, gateway, published }
     }
 
     fn open() -> Self {
@@ -388,7 +390,7 @@ async fn an_unknown_path_is_told_as_json() {
 #[tokio::test]
 async fn every_field_that_a_document_may_name_has_a_value() {
     let node = Node::open();
-    let ops = Ops { gateway: node.gateway, health: node.health, publishing: Arc::new(Semaphore::new(1)) };
+    let ops = Ops::new(node.gateway, node.health);
     for (field, _) in hub::rules::GATEWAY_FIELDS {
         assert!(documents::field_of_gateway(&ops, field).await.is_some(), "{field}");
     }

@@ -37,6 +37,7 @@ use super::poll::{Handshake, Named};
 use super::transport::Transport;
 use crate::embed;
 use crate::embed::Program;
+use crate::http2::{Http2, Opening, opening};
 use crate::metrics::Metrics;
 
 /// Bytes of a request's head.
@@ -70,7 +71,9 @@ pub struct Shared {
     pub agreed: AtomicUsize,
     /// Everything that is no session.
     pub ops: axum::Router,
-    /// Where that runs.
+    /// The same, and gRPC, on connections that speak HTTP/2.
+    pub http2: Http2,
+    /// Where both run.
     pub backend: tokio::runtime::Handle,
     /// The client's files of each endpoint, where it serves them.
     pub client_files: Vec<Option<ClientFiles>>,
@@ -98,8 +101,15 @@ impl Drop for Seat {
 pub struct NoSeat;
 
 /// Serves one TCP connection of operators, on whatever runtime this is called: the same documents as beside the sessions, and as much time.
-pub async fn serve_router(stream: TcpStream, router: axum::Router, timeouts: Timeouts) {
-    let (stream, stage) = Patient::new(Transport::Plain(stream), Bytes::new(), timeouts.head, &timeouts);
+pub async fn serve_router(stream: TcpStream, router: axum::Router, http2: Http2, timeouts: Timeouts) {
+    let mut stream = Transport::Plain(stream);
+    let Ok(Opening { http2: is_http2, head, left }) = opening(&mut stream, Bytes::new(), timeouts.head).await else {
+        return;
+    };
+    if is_http2 {
+        return http2.serve(stream, head).await;
+    }
+    let (stream, stage) = Patient::new(stream, head, left, &timeouts);
     let service = service_fn(move |request: Request<Incoming>| {
         let (router, stage) = (router.clone(), stage.clone());
         async move {
@@ -187,7 +197,7 @@ impl Front {
     async fn serve(self: Rc<Self>, stream: std::net::TcpStream, peer: SocketAddr, head: Bytes, first_head: Duration) {
         let Ok(stream) = TcpStream::from_std(stream) else { return };
         let timeouts = self.shared.profile.limits.timeouts;
-        let stream = match &self.shared.tls {
+        let mut stream = match &self.shared.tls {
             None => Transport::Plain(stream),
             Some(acceptor) => match tokio::time::timeout(timeouts.head, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => Transport::Tls(Box::new(stream)),
@@ -198,7 +208,11 @@ impl Front {
                 Err(_) => return self.shared.metrics.refused.inc("tls"),
             },
         };
-        let (stream, stage) = Patient::new(stream, head, first_head, &timeouts);
+        let Ok(Opening { http2, head, left }) = opening(&mut stream, head, first_head).await else { return };
+        if http2 {
+            return self.hand_over(stream, head);
+        }
+        let (stream, stage) = Patient::new(stream, head, left, &timeouts);
         let service = service_fn(move |request| {
             let front = self.clone();
             let stage = stage.clone();
@@ -217,6 +231,17 @@ impl Front {
             tracing::trace!(%peer, %error, "an HTTP connection ended");
         }
         crate::memory::connection_ended();
+    }
+
+    /// Leaves a connection that speaks HTTP/2 to the backend runtime: no session is spoken of on it, so that no shard is to be kept busy by it.
+    fn hand_over(&self, stream: Transport, head: Bytes) {
+        let http2 = self.shared.http2.clone();
+        self.shared.backend.spawn(async move {
+            match stream.moved_here() {
+                Ok(stream) => http2.serve(stream, head).await,
+                Err(error) => tracing::warn!(%error, "an HTTP/2 connection could not be handed over"),
+            }
+        });
     }
 
     async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Result<Response<Body>, BrokenOff> {

@@ -22,7 +22,7 @@ pub mod inbox;
 mod latest;
 mod leave;
 mod outbox;
-mod patience;
+pub(crate) mod patience;
 mod plain;
 pub mod poll;
 mod polls;
@@ -30,7 +30,7 @@ mod program;
 mod query;
 mod read;
 pub mod slots;
-mod transport;
+pub(crate) mod transport;
 pub mod wheel;
 
 use std::collections::{HashMap, VecDeque};

@@ -2,7 +2,7 @@
 //! shard: plaintext in and out, what the socket does not take waits within bounds. Knows neither requests nor frames.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -23,6 +23,31 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// The same connection on the runtime that this is called on, wherever it was driven before.
+    ///
+    /// # Errors
+    /// The runtime does not take the socket, or there is no descriptor left.
+    pub fn moved_here(self) -> io::Result<Self> {
+        match self {
+            Self::Plain(stream) => Ok(Self::Plain(TcpStream::from_std(stream.into_std()?)?)),
+            Self::Tls(mut stream) => {
+                // A session cannot be put into another stream, but its socket can be changed under it: for itself, by another descriptor.
+                let (socket, _) = stream.get_mut();
+                let same = socket.as_fd().try_clone_to_owned()?;
+                *socket = TcpStream::from_std(same.into())?;
+                Ok(Self::Tls(stream))
+            }
+        }
+    }
+
+    /// Whether the TLS handshake agreed upon HTTP/2; `None` without TLS, where the first bytes tell.
+    pub fn agreed_on_http2(&self) -> Option<bool> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => Some(stream.get_ref().1.alpn_protocol() == Some(b"h2".as_slice())),
+        }
+    }
+
     /// The socket, and the TLS over it, for the shard to drive.
     ///
     /// # Errors

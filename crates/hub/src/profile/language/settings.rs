@@ -52,6 +52,13 @@ pub(super) static SERVICE: Table = Table {
             "ops_port = 9100",
         ),
         key(
+            "grpc_port",
+            Count(1, 65_535),
+            Default("${GRPC_PORT:-}"),
+            "A port for gRPC alone, without TLS. gRPC stands on the port of the server API, too.",
+            "grpc_port = 9200",
+        ),
+        key(
             "tls_certificate",
             Text,
             Default("${TLS_CERT_FILE:-}"),

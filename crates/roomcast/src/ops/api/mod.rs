@@ -1,69 +1,57 @@
-//! The server API: backend services publish, ask who is where, and disconnect. Who may is decided by one key. Knows nothing of how events reach
-//! their members.
+//! The server API over HTTP: requests become calls (`calls`), and what these give becomes JSON. Its description for tools is `openapi.json`.
 
 mod body;
 
 use axum::extract::{Path, Query, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use hub::codes::ErrorCode;
-use hub::emission::{Emission, Except, Payload, Rooms, Sending, Target};
-use hub::names::{EventName, NameError, NamespaceId, RoomName, SocketId};
-use hub::rules::iso_8601;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use subtle::ConstantTimeEq as _;
 
 use self::body::Fields;
+use super::calls::{self, Publish, Refused, To};
 use super::documents::nothing_here;
 use super::{Ops, failure};
-use crate::shard::inbox::Whom;
 
-/// Rooms that one publish may name, and rooms that it may leave out.
-const ROOMS_MAX: usize = 1_000;
-
-/// Events that Socket.IO keeps for itself: a stock client would take them for its own.
-const RESERVED_EVENTS: [&str; 6] =
-    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
-
-/// A request that is not carried out.
-#[derive(Debug)]
-pub(super) struct Refused {
-    status: StatusCode,
-    code: ErrorCode,
-    message: String,
-}
-
-impl Refused {
-    /// A field of the body or the query that is wrong.
-    fn field(name: &str, what: &str) -> Self {
-        let message = format!("field {name:?} {what}");
-        Self { status: StatusCode::BAD_REQUEST, code: ErrorCode::BadField, message }
-    }
-}
+/// The description of the calls (OpenAPI 3.1). A test holds it to the router, and answers to it.
+pub(super) const OPENAPI: &str = include_str!("openapi.json");
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        failure(self.status, self.code, &self.message)
+        let mut response = failure(self.status, self.code, &self.message);
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
     }
 }
 
-/// The calls below `/api`.
+/// The calls, by their paths.
+pub(super) fn paths() -> [(&'static str, MethodRouter<Ops>); 5] {
+    [
+        ("/api/publish", post(publish)),
+        ("/api/rooms", get(rooms)),
+        ("/api/rooms/{room}", get(room)),
+        ("/api/presence/{user_id}", get(presence)),
+        ("/api/disconnect", post(disconnect)),
+    ]
+}
+
+/// What stands below `/api`.
 pub(super) fn router(ops: Ops) -> Router<Ops> {
-    Router::new()
-        .route("/api/publish", post(publish))
-        .route("/api/rooms", get(rooms))
-        .route("/api/rooms/{room}", get(room))
-        .route("/api/presence/{user_id}", get(presence))
-        .route("/api/disconnect", post(disconnect))
+    let calls = paths().into_iter().fold(Router::new(), |router, (path, call)| router.route(path, call));
+    let calls = calls
         .route("/api/{*rest}", axum::routing::any(unknown))
         .method_not_allowed_fallback(wrong_method)
-        .route_layer(axum::middleware::from_fn_with_state(ops, with_key))
+        .route_layer(axum::middleware::from_fn_with_state(ops, with_key));
+    // What the calls are is no secret: tools read it before they have the key.
+    calls.route("/api/openapi.json", get(openapi).fallback(wrong_method))
 }
 
 /// Lets in who has the key.
@@ -76,22 +64,12 @@ async fn with_key(State(ops): State<Ops>, request: Request, next: Next) -> Respo
 
 /// The answer to a request without the key, or with a wrong one; `None` where the key is right.
 pub(super) fn without_key(ops: &Ops, headers: &HeaderMap) -> Option<Response> {
-    let Some(key) = &ops.gateway.profile.api_key else {
-        let message = "the server API is closed: set API_KEY to open it";
-        return Some(failure(StatusCode::FORBIDDEN, ErrorCode::Forbidden, message));
-    };
-    let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let given =
-        given.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    let message = match given {
-        // In constant time, so that nobody finds the key letter by letter.
-        Some((_, given)) if bool::from(given.trim().as_bytes().ct_eq(key.reveal().as_bytes())) => return None,
-        Some(_) => "the key is wrong",
-        None => "a key is needed: Authorization: Bearer $API_KEY",
-    };
-    let mut response = failure(StatusCode::UNAUTHORIZED, ErrorCode::Unauthenticated, message);
-    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    Some(response)
+    calls::let_in(ops, headers).err().map(Refused::into_response)
+}
+
+/// `GET /api/openapi.json`.
+async fn openapi() -> Response {
+    ([(CONTENT_TYPE, "application/json")], OPENAPI).into_response()
 }
 
 async fn unknown(request: Request) -> Response {
@@ -107,59 +85,19 @@ async fn wrong_method(request: Request) -> Response {
 async fn publish(State(ops): State<Ops>, request: Request) -> Result<Json<Value>, Refused> {
     let _publishing = ops.publishing.acquire().await;
     let body = body::read(request, ops.gateway.profile.limits.event_bytes).await?;
-    let Some(emission) = emission(&ops, &body)? else {
-        return Ok(Json(json!({ "delivered": 0 })));
-    };
-    tracing::trace!(event = %emission.event, target = ?emission.target, bytes = emission.payload.size(), "published by the server API");
-    let delivered = ops.gateway.publish(vec![emission]).await;
+    let delivered = calls::publish(&ops, what_to_publish(&body)?).await?;
     Ok(Json(json!({ "delivered": delivered })))
 }
 
-/// What a publish asks for; `None` where it names nobody.
-fn emission(ops: &Ops, body: &Bytes) -> Result<Option<Emission>, Refused> {
+fn what_to_publish(body: &Bytes) -> Result<Publish, Refused> {
     let mut fields = Fields::read(body)?;
     let event = fields.text("event")?.ok_or_else(|| Refused::field("event", "is missing"))?;
-    if RESERVED_EVENTS.contains(&event.as_str()) {
-        return Err(Refused::field("event", "is a name that Socket.IO keeps for itself"));
-    }
-    let event = EventName::parse(&event).map_err(|error| Refused::field("event", &error.to_string()))?;
-    let namespace = namespace(ops, fields.text("namespace")?.as_deref())?;
-    let rooms = fields.texts("rooms", ROOMS_MAX)?;
-    let except = fields.texts("except", ROOMS_MAX)?.unwrap_or_default();
-    let payload =
-        fields.raw("data").map_or_else(|| Payload::json(""), |data| Payload::json(body.slice_ref(data.as_bytes())));
+    let namespace = fields.text("namespace")?;
+    let to = fields.texts("rooms")?.map_or(To::Everyone, To::Rooms);
+    let except = fields.texts("except")?.unwrap_or_default();
+    let data = fields.raw("data").map(|data| body.slice_ref(data.as_bytes())).unwrap_or_default();
     fields.none_left()?;
-    let target = match rooms {
-        None => Target::Everyone,
-        Some(names) => match Rooms::new(room_names("rooms", &names)?) {
-            Some(rooms) => Target::Rooms(rooms),
-            None => return Ok(None),
-        },
-    };
-    // A name of that shape may be a socket's; where it is none, it leaves nobody out.
-    let sockets = except.iter().filter_map(|name| SocketId::parse(name)).collect();
-    let except = Except { rooms: room_names("except", &except)?, sockets };
-    Ok(Some(Emission { namespace, target, except, event, payload, sending: Sending::default() }))
-}
-
-fn room_names(field: &str, names: &[String]) -> Result<Vec<RoomName>, Refused> {
-    let parse = |name: &String| {
-        RoomName::parse(name)
-            .map_err(|error: NameError| Refused::field(field, &format!("has a name that {error}: {name:?}")))
-    };
-    names.iter().map(parse).collect()
-}
-
-/// The namespace of this name; without one `/`, or the first where there is no `/`.
-fn namespace(ops: &Ops, name: Option<&str>) -> Result<NamespaceId, Refused> {
-    let rules = &ops.gateway.profile.rules;
-    match name {
-        None => Ok(rules.namespace("/").unwrap_or(NamespaceId(0))),
-        Some(name) => rules.namespace(name).ok_or_else(|| {
-            let known: Vec<String> = rules.namespaces().iter().map(|known| format!("{known:?}")).collect();
-            Refused::field("namespace", &format!("names {name:?}, but there is only {}", known.join(", ")))
-        }),
-    }
+    Ok(Publish { event, namespace, to, except, data })
 }
 
 /// The query of the calls that ask.
@@ -170,8 +108,7 @@ struct Asked {
 
 /// `GET /api/rooms`.
 async fn rooms(State(ops): State<Ops>, Query(asked): Query<Asked>) -> Result<Json<Value>, Refused> {
-    let namespace = namespace(&ops, asked.namespace.as_deref())?;
-    let rooms = ops.gateway.rooms(namespace).await;
+    let rooms = calls::rooms(&ops, asked.namespace.as_deref()).await?;
     Ok(Json(json!({ "rooms": rooms })))
 }
 
@@ -181,9 +118,7 @@ async fn room(
     Path(name): Path<String>,
     Query(asked): Query<Asked>,
 ) -> Result<Json<Value>, Refused> {
-    let namespace = namespace(&ops, asked.namespace.as_deref())?;
-    let room = RoomName::parse(&name).map_err(|error| Refused::field("room", &error.to_string()))?;
-    let members = ops.gateway.room(namespace, &room).await;
+    let members = calls::room(&ops, asked.namespace.as_deref(), &name).await?;
     let sockets: Vec<Value> = members
         .iter()
         .map(|member| {
@@ -196,9 +131,8 @@ async fn room(
 
 /// `GET /api/presence/{userId}`.
 async fn presence(State(ops): State<Ops>, Path(user_id): Path<String>) -> Json<Value> {
-    let seen = ops.gateway.seen(&user_id);
-    let last_seen = seen.last_seen_unix_ms.map(iso_8601);
-    Json(json!({ "userId": user_id, "online": seen.online, "lastSeen": last_seen }))
+    let calls::Presence { online, last_seen } = calls::presence(&ops, &user_id);
+    Json(json!({ "userId": user_id, "online": online, "lastSeen": last_seen }))
 }
 
 /// `POST /api/disconnect`.
@@ -207,18 +141,6 @@ async fn disconnect(State(ops): State<Ops>, request: Request) -> Result<Json<Val
     let mut fields = Fields::read(&body)?;
     let (user_id, socket_id) = (fields.id("userId")?, fields.text("socketId")?);
     fields.none_left()?;
-    let whom = match (user_id, socket_id) {
-        (Some(user_id), None) => Whom::User(user_id),
-        (None, Some(socket_id)) => {
-            let socket_id = SocketId::parse(&socket_id);
-            Whom::Socket(socket_id.ok_or_else(|| Refused::field("socketId", "is no socket id"))?)
-        }
-        (None, None) => {
-            return Err(Refused::field("userId", "is missing, and so is \"socketId\": one of them is needed"));
-        }
-        (Some(_), Some(_)) => return Err(Refused::field("socketId", "stands beside \"userId\": only one of them may")),
-    };
-    let disconnected = ops.gateway.disconnect(whom.clone()).await;
-    tracing::info!(?whom, disconnected, "disconnected by the server API");
+    let disconnected = calls::disconnect(&ops, ("userId", user_id), ("socketId", socket_id)).await?;
     Ok(Json(json!({ "disconnected": disconnected })))
 }
