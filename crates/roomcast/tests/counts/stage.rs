@@ -118,7 +118,8 @@ impl Stage {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime can be had");
         let metrics = Arc::new(Metrics::default());
-        let starting = app::start(Arc::new(profile), &Files::default(), Program::default(), metrics.clone(), 1);
+        let files = Files::default();
+        let starting = app::start(Arc::new(profile), &files, Program::default(), metrics.clone(), 1);
         let running = runtime.block_on(starting).expect("the gateway starts");
         let tokens: Vec<String> = (0..USERS).map(token).collect();
         let hellos = [Dialect::SocketIo, Dialect::Plain]
