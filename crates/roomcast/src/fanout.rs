@@ -1,5 +1,5 @@
-//! From an emission to the shards that hold a member: the interest map, the completion of an event, and the publisher.
-//! Knows nothing of connections or encodings.
+//! From an emission to the shards that hold a member: the interest map, the completion of an event, and the publisher, which gives
+//! all events that reach more than one shard one order. Knows nothing of connections or encodings.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,11 +10,11 @@ use std::time::Instant;
 
 use hub::emission::{Emission, Target};
 use hub::names::{NamespaceId, RoomName};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::kept::Kept;
 use crate::shard::ids;
-use crate::shard::inbox::{Full, Inbox, Message};
+use crate::shard::inbox::{Full, Inbox};
 
 /// The most shards of a process: the width of a [`ShardSet`].
 pub const SHARDS_MAX: usize = 64;
@@ -31,12 +31,21 @@ impl ShardSet {
 
     /// The shards in it, in order.
     pub fn iter(self) -> impl Iterator<Item = usize> {
-        (0..SHARDS_MAX).filter(move |shard| self.0 >> shard & 1 == 1)
+        (0..SHARDS_MAX).filter(move |shard| self.contains(*shard))
     }
 
     /// Whether no shard is in it.
     pub fn is_empty(self) -> bool {
         self.0 == 0
+    }
+
+    /// Whether more than one shard is in it.
+    fn is_several(self) -> bool {
+        self.0.count_ones() > 1
+    }
+
+    fn contains(self, shard: usize) -> bool {
+        self.0 >> shard & 1 == 1
     }
 
     fn union(self, other: Self) -> Self {
@@ -189,19 +198,32 @@ pub struct Event {
     pub version: Option<u64>,
 }
 
+/// What becomes of a client's own event in the client's shard.
+#[derive(Debug)]
+pub enum Own {
+    /// Nothing: none of its members is there.
+    Nobody,
+    /// It is the next one: nothing waits in the inbox before it.
+    Next(Arc<Event>),
+    /// It waits in the inbox, behind others.
+    Waits,
+}
+
 /// Hands emissions to the shards. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Publisher {
     inboxes: Arc<[Inbox]>,
     interest: Arc<Interest>,
     kept: Option<Arc<Kept>>,
+    /// Held while an event is put into several inboxes, so that two of them are in the same order in each.
+    order: Arc<Mutex<()>>,
 }
 
 impl Publisher {
     /// A publisher to these shards.
     pub fn new(inboxes: Arc<[Inbox]>, interest: Arc<Interest>) -> Self {
         assert!(inboxes.len() <= SHARDS_MAX, "at most {SHARDS_MAX} shards");
-        Self { inboxes, interest, kept: None }
+        Self { inboxes, interest, kept: None, order: Arc::default() }
     }
 
     /// The same, which keeps what rooms keep.
@@ -237,20 +259,15 @@ impl Publisher {
         }
     }
 
-    /// An event, kept where a room keeps it. Who joins from here on finds it there, so the shards that hold a member are looked up afterwards.
-    fn event(&self, emission: Emission, done: Option<Done>) -> Arc<Event> {
-        let version = self.kept.as_ref().and_then(|kept| kept.keep(&emission, Instant::now()));
-        Arc::new(Event { emission, done, version })
-    }
-
     /// Hands each emission to the shards that hold a member, in order, and waits while an inbox is full: for sources alone, whose back-pressure
     /// this is. `done` fires when every shard has flushed or queued everything, at once if nobody is there.
     pub async fn publish(&self, emissions: Vec<Emission>, done: Option<Done>) {
         for emission in emissions {
-            let event = self.event(emission, done.clone());
-            for shard in self.shards(&event.emission).iter() {
-                self.inboxes[shard].deliver(event.clone()).await;
+            let shards = self.shards(&emission);
+            for shard in shards.iter() {
+                self.inboxes[shard].until_room().await;
             }
+            self.hand_out(emission, done.clone(), shards, None);
         }
     }
 
@@ -259,42 +276,49 @@ impl Publisher {
     /// # Errors
     /// An inbox has no room; nobody got it.
     pub fn try_publish(&self, emission: Emission, done: Option<Done>) -> Result<(), Full> {
-        let mut shards = self.shards(&emission);
+        let shards = self.shards(&emission);
         if shards.iter().any(|shard| self.inboxes[shard].is_full()) {
             return Err(Full);
         }
-        let event = self.event(emission, done);
-        if event.version.is_some() {
-            shards = self.shards(&event.emission);
-        }
-        for shard in shards.iter() {
-            self.inboxes[shard].send(Message::Event(event.clone()));
-        }
+        self.hand_out(emission, done, shards, None);
         Ok(())
     }
 
-    /// Hands an emission of a client's to the other shards than its own, all or none. Gives the event where its own shard holds a member, too.
+    /// Hands an emission of a client's to the shards that hold a member, all or none; says what becomes of it in the client's own.
     ///
     /// # Errors
-    /// An inbox has no room; nobody got the event.
-    pub fn try_publish_to_others(
-        &self,
-        emission: Emission,
-        done: Option<Done>,
-        own_shard: usize,
-    ) -> Result<Option<Arc<Event>>, Full> {
-        let mut shards = self.shards(&emission);
-        if shards.iter().any(|shard| shard != own_shard && self.inboxes[shard].is_full()) {
+    /// The inbox of another shard has no room; nobody got the event.
+    pub fn try_publish_from(&self, own: usize, emission: Emission, done: Option<Done>) -> Result<Own, Full> {
+        let shards = self.shards(&emission);
+        if shards.iter().any(|shard| shard != own && self.inboxes[shard].is_full()) {
             return Err(Full);
         }
-        let event = self.event(emission, done);
-        if event.version.is_some() {
-            shards = self.shards(&event.emission);
+        Ok(self.hand_out(emission, done, shards, Some(own)))
+    }
+
+    /// Puts an event into the inboxes. All that are put into more than one are in one order, and that of their kept versions is the same.
+    fn hand_out(&self, emission: Emission, done: Option<Done>, shards: ShardSet, own: Option<usize>) -> Own {
+        let order = (shards.is_several() || self.kept.is_some()).then(|| self.order.lock());
+        let version = self.kept.as_ref().and_then(|kept| kept.keep(&emission, Instant::now()));
+        // Who joins from here on finds the value kept, so the shards that hold a member are looked up once more.
+        let shards = if version.is_some() { self.shards(&emission) } else { shards };
+        let event = Arc::new(Event { emission, done, version });
+        let is_next = |shard| own == Some(shard) && self.inboxes[shard].used_bytes() == 0;
+        let mut outcome = Own::Nobody;
+        for shard in shards.iter() {
+            if is_next(shard) {
+                outcome = Own::Next(event.clone());
+            } else {
+                self.inboxes[shard].put(event.clone());
+                if own == Some(shard) {
+                    outcome = Own::Waits;
+                }
+            }
         }
-        for shard in shards.iter().filter(|shard| *shard != own_shard) {
-            self.inboxes[shard].send(Message::Event(event.clone()));
-        }
-        Ok(shards.iter().any(|shard| shard == own_shard).then_some(event))
+        drop(order);
+        // A shard that sleeps is woken by a system call, for which nobody else has to wait.
+        shards.iter().for_each(|shard| self.inboxes[shard].wake());
+        outcome
     }
 }
 

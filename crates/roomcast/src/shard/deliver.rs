@@ -1,5 +1,7 @@
 //! The fan-out: events are noted in the slots of their members, then flushed in slices. Knows no dialect: `encode` gives the frames.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use hub::emission::{Emission, Target};
 use hub::names::{NamespaceId, SocketId};
@@ -7,12 +9,13 @@ use hub::sockets::Sockets;
 use wire::ws::Deflater;
 
 use super::connection::Connection;
+use super::inbox::Message;
 use super::outbox::Outbox;
 use super::program::is_socket_io;
 use super::slots::{Encoding, Flushed, Slots, Way};
 use super::transport::Tls;
 use super::{Doom, SLICE, Shard, encode, ids};
-use crate::fanout::{Done, Event};
+use crate::fanout::{Done, Event, Own};
 
 /// Memberships noted in one tick, after which it is flushed: a quarter of a second's sends at most.
 const NOTED_MAX: usize = 64 * 1024;
@@ -36,6 +39,7 @@ impl Shard {
 
     fn end_tick(&mut self) {
         self.slots.end_tick();
+        self.noted = 0;
         // Completes the events: their last local member has them sent or queued.
         self.in_tick.clear();
     }
@@ -47,20 +51,38 @@ impl Shard {
     }
 
     fn note_events(&mut self) {
-        let mut noted = 0;
-        while noted < NOTED_MAX && !self.slots.is_arena_full() {
+        while self.noted < NOTED_MAX && !self.slots.is_arena_full() {
             let Some(event) = self.events.pop_front() else { return };
             self.inbox.release(&event);
-            let members = self.note_event(&event);
-            if let Some(done) = &event.done {
-                done.add_delivered(members);
-            }
-            noted += members;
-            self.delivered += members as u64;
-            let event_id = event.done.as_ref().map(Done::id);
-            tracing::trace!(event_id, event = %event.emission.event, target = ?event.emission.target, members, shard = self.index, "noted");
-            self.in_tick.push(event);
+            self.noted += self.note(event);
         }
+    }
+
+    /// Notes what waits already, so that an event of a client's own finds nothing before it; no more than a tick takes.
+    fn catch_up(&mut self) {
+        if self.own.used_bytes() == 0 || self.noted >= NOTED_MAX {
+            return;
+        }
+        while let Some(message) = self.inbox.try_recv() {
+            match message {
+                Message::Event(event) => self.events.push_back(event),
+                other => self.aside.push_back(other),
+            }
+        }
+        self.note_events();
+    }
+
+    /// Notes an event for this tick; for how many members.
+    fn note(&mut self, event: Arc<Event>) -> usize {
+        let members = self.note_event(&event);
+        if let Some(done) = &event.done {
+            done.add_delivered(members);
+        }
+        self.delivered += members as u64;
+        let event_id = event.done.as_ref().map(Done::id);
+        tracing::trace!(event_id, event = %event.emission.event, target = ?event.emission.target, members, shard = self.index, "noted");
+        self.in_tick.push(event);
+        members
     }
 
     /// Notes an event in the slot of each of its members, once; how many they are.
@@ -270,21 +292,17 @@ impl Shard {
     /// Hands an emission of one of our sockets to everyone who is to get it. Returns whether there was room everywhere.
     /// `done` fires when they have it.
     pub(super) fn emit(&mut self, emission: Emission, done: Option<Done>) -> bool {
-        match self.outside.gateway.publisher.try_publish_to_others(emission, done, self.index) {
-            Ok(Some(event)) => {
+        self.catch_up();
+        match self.outside.gateway.publisher.try_publish_from(self.index, emission, done) {
+            Ok(Own::Next(event)) => {
                 // At once, so that it goes to those who are members now, whatever the next command does.
                 if self.slots.is_arena_full() {
                     self.flush_all();
                 }
-                let members = self.note_event(&event);
-                if let Some(done) = &event.done {
-                    done.add_delivered(members);
-                }
-                self.delivered += members as u64;
-                self.in_tick.push(event);
+                self.note(event);
                 true
             }
-            Ok(None) => true,
+            Ok(Own::Waits | Own::Nobody) => true,
             Err(_) => false,
         }
     }

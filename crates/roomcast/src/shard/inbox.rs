@@ -314,13 +314,21 @@ fn event_cost(event: &Event) -> usize {
 }
 
 impl Inbox {
-    /// Puts a message in, whatever waits there already.
+    /// Puts a message in, whatever waits there already. Events come by [`put`](Self::put).
     pub fn send(&self, message: Message) {
-        if let Message::Event(event) = &message {
-            self.room.used.fetch_add(event_cost(event), Ordering::AcqRel);
-        }
         // A shard that is gone means that the process is ending; its messages have no one to go to.
         let _ = self.sender.send(message);
+        self.wake();
+    }
+
+    /// Puts an event in, whatever waits there already; the shard is [woken](Self::wake) afterwards.
+    pub fn put(&self, event: Arc<Event>) {
+        self.room.used.fetch_add(event_cost(&event), Ordering::AcqRel);
+        let _ = self.sender.send(Message::Event(event));
+    }
+
+    /// Wakes the shard, if it sleeps.
+    pub fn wake(&self) {
         self.room.bell.ring();
     }
 
@@ -350,16 +358,11 @@ impl Inbox {
 
     fn hand_over(&self, deed: Deed) {
         let _ = self.deeds.send(deed);
-        self.room.bell.ring();
+        self.wake();
     }
 
-    /// Puts an event in as soon as there is room.
-    pub async fn deliver(&self, event: Arc<Event>) {
-        self.until_room().await;
-        self.send(Message::Event(event));
-    }
-
-    async fn until_room(&self) {
+    /// Waits while the bound is reached.
+    pub async fn until_room(&self) {
         loop {
             let freed = self.room.freed.notified();
             if !self.is_full() {

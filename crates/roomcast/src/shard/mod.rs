@@ -134,8 +134,12 @@ struct Shard {
     latest: Latest,
     /// Sessions by their id.
     sessions: HashMap<ids::SessionId, u32>,
+    /// Messages that were taken out of the inbox to get at the events behind them.
+    aside: VecDeque<Message>,
     /// Events that are not noted yet; their bytes count in the inbox.
     events: VecDeque<Arc<Event>>,
+    /// Memberships noted for them in this tick.
+    noted: usize,
     /// Events of this tick: kept until everything is flushed, as dropping the last one completes it.
     in_tick: Vec<Arc<Event>>,
     /// What came of flushes in the middle of noting; empty outside of it.
@@ -262,7 +266,9 @@ pub fn spawn(
             is_doing: false,
             latest: Latest::default(),
             sessions: HashMap::new(),
+            aside: VecDeque::new(),
             events: VecDeque::new(),
+            noted: 0,
             in_tick: Vec::new(),
             overflow: Vec::new(),
             delivered: 0,
@@ -334,7 +340,7 @@ impl Shard {
         loop {
             self.clock.tick();
             for _ in 0..INBOX_BATCH {
-                match self.inbox.try_recv() {
+                match self.aside.pop_front().or_else(|| self.inbox.try_recv()) {
                     Some(Message::End) => return,
                     Some(message) => self.message(message, &front),
                     None => break,
@@ -390,6 +396,7 @@ impl Shard {
 
     fn has_work(&self) -> bool {
         self.slots.is_dirty()
+            || !self.aside.is_empty()
             || !self.events.is_empty()
             || !self.unread.is_empty()
             || self.more_ready
