@@ -54,6 +54,31 @@ fn an_event_of_no_row_goes_by_the_most_specific_of_its_properties() {
 }
 
 #[test]
+fn an_event_that_names_nobody_is_a_dead_letter() {
+    let stage = marketplace(&[], "{}");
+    for (key, event, expected) in [
+        (
+            "payment.success",
+            r#"{"paymentId":1,"amount":9}"#,
+            "poison: {event.customerId | event.userId | event.orderId} is missing",
+        ),
+        ("payment.success", r#"{"paymentId":1,"customerId":null,"orderId":null}"#, "poison: {event.customerId"),
+        ("stock.changed", r#"{"paymentId":1}"#, "poison: {event.customerId"),
+        ("payment.success", r#"{"userId":null,"orderId":7,"timestamp":1}"#, "order:7 <- payment:update"),
+        ("payment.success", r#"{"customerId":[],"timestamp":1}"#, "poison: what it `needs` is empty"),
+        (
+            "inventory.low_stock",
+            r#"{"productId":1,"quantity":2}"#,
+            "poison: {event.companyId | event.shopId} is missing",
+        ),
+        ("inventory.low_stock", r#"{"productId":1,"quantity":2,"shopId":"s"}"#, "shop:s <- inventory:low_stock_alert"),
+    ] {
+        let sent = stage.route(key, event);
+        assert!(sent.len() == 1 && sent[0].starts_with(expected), "{key} {event}: {sent:?}");
+    }
+}
+
+#[test]
 fn a_user_enters_what_its_claims_give_and_nothing_else_of_these_families() {
     let claims = r#"{"id":"42","role":["support","editor"],"companyId":7,"shopIds":"s1"}"#;
     for (room, expected) in [

@@ -482,6 +482,7 @@ fn routes(root: &Section, kinds: &[Kind], parts: &mut Parts<'_, '_>) -> Vec<Rout
             key: section.text("key").or(fallback.is_none().then_some("#")).map(KeyPattern::parse),
             when: parts.condition_of(section, "when", &base).unwrap_or(Condition::Always),
             fallback,
+            needs: parts.templates(section.list("needs"), &base),
             once: parts.template_of(section, "once", &full),
             locals,
             action,

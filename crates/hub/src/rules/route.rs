@@ -23,6 +23,8 @@ pub(crate) struct Route {
     pub(crate) when: Condition,
     /// What is so of the events that it takes, too, where their key matches no route.
     pub(crate) fallback: Option<Condition>,
+    /// What must be there, so that an event which names nobody is not taken for one that is through.
+    pub(crate) needs: Vec<Template>,
     pub(crate) once: Option<Template>,
     pub(crate) locals: Vec<(Box<str>, Shape)>,
     pub(crate) action: Action,
@@ -173,6 +175,11 @@ impl Route {
             Action::Drop(reason) => return Ok(Outcome::Ignored { reason: reason.to_string() }),
             Action::Emit { emits, payload, shared } => (emits, payload, shared),
         };
+        for needed in &self.needs {
+            if needed.names(&scope)?.is_empty() {
+                return Err(Unmet::Needed("what it `needs` is empty".to_owned()));
+            }
+        }
         let locals = locals(&self.locals, &scope)?;
         let scope = Scope { locals: &locals, ..scope };
         let once = match &self.once {

@@ -7,8 +7,9 @@ import { after, afterEach, before, describe, it } from "node:test";
 
 import { TRANSPORTS, closeClients, connected, plain, rawSocketIo, socketIo } from "./support/clients.mjs";
 import { API_KEY, SHARDS, roomcast, startGateway } from "./support/gateway.mjs";
+import { angularClient, reactClient, vueClient } from "./support/marketplace_clients.mjs";
 import { EventBus, Rabbit } from "./support/rabbit.mjs";
-import { until } from "./support/recorder.mjs";
+import { Recorder, until } from "./support/recorder.mjs";
 import { badTokens, tokenOf } from "./support/token.mjs";
 
 const ISO = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
@@ -68,6 +69,8 @@ const ROWS = [
     event: { paymentId: "pay1", orderId: "o1", customerId: "customer", amount: 9.5, timestamp: AT },
     gets: { customer: ["payment:status_updated"], orderFollower: ["payment:update"] },
   },
+  { row: "order.* otherwise, of nobody that is named, with a null status", key: "order.cancelled", event: { orderId: "o1", status: null, timestamp: AT }, gets: { orderFollower: ["order:update"] }, data: { orderId: "o1", status: "cancelled", message: "Your order #o1 is now cancelled", timestamp: AT } },
+  { row: "payment.* of an order alone", key: "payment.refunded", event: { paymentId: "pay4", orderId: "o1", timestamp: AT }, gets: { orderFollower: ["payment:update"] } },
   { row: "payment.*, by userId, of no order", key: "payment.failed", event: { paymentId: "pay2", userId: "customer", timestamp: AT }, gets: { customer: ["payment:status_updated"] } },
   {
     row: "inventory.updated",
@@ -86,6 +89,7 @@ const ROWS = [
     gets: EVERYONE("inventory:alert"),
     data: { productId: "p1", companyId: "acme", timestamp: AT, severity: "critical" },
   },
+  { row: "inventory.low_stock of a shop alone, without a name", key: "inventory.low_stock", event: { productId: "p1", quantity: 0, shopId: 2, companyId: null, timestamp: AT }, gets: { keeper: ["inventory:low_stock_alert"] }, data: { productId: "p1", quantity: 0, shopId: 2, companyId: null, timestamp: AT, severity: "warning", message: "p1 is running low (0 remaining)" } },
   { row: "transfer.*", key: "transfer.completed", event: { transferId: "t1", orderId: "o1", productId: "p1", quantity: 3, timestamp: AT }, gets: { transferFollower: ["transfer:status_update"] } },
   { row: "notification.* with userId", key: "notification.created", event: { userId: "customer", type: "announcement", content: "hi", timestamp: AT }, gets: { customer: ["notification:new"] } },
   { row: "notification.* with role", key: "notification.created", event: { userId: null, role: "support", content: "hi", timestamp: AT }, gets: { support: ["notification:new"] } },
@@ -123,7 +127,12 @@ const DEAD = [
   ["order.created", { companyId: "acme" }, /orderId/],
   ["order.shipped", { customerId: "customer" }, /orderId/],
   ["order.shipped", { orderId: { a: 1 } }, /orderId/],
+  ["payment.success", { paymentId: "pay3", amount: 9.5 }, /customerId/],
+  ["payment.success", { paymentId: "pay3", customerId: null, orderId: "" }, /orderId/],
+  ["stock.paid", { paymentId: "pay3" }, /customerId/],
+  ["order.shipped", { orderId: "o1", shopId: "s1", status: { a: 1 } }, /status/],
   ["inventory.updated", { companyId: "acme" }, /productId/],
+  ["inventory.low_stock", { productId: "p1", quantity: 1 }, /companyId/],
   ["inventory.low_stock", { productId: "p1", companyId: "acme" }, /quantity/],
   ["transfer.completed", { orderId: "o1" }, /transferId/],
   ["notification.created", { userld: "customer", content: "hi" }, /userId/],
@@ -302,6 +311,16 @@ for (const shards of SHARDS) {
         }
       });
 
+      it("a family's name without an id is refused, and one's own room is not left", async () => {
+        const client = await user("u1");
+        for (const family of ["user:", "company:", "shop:", "role:", "order:", "product:", "transfer:"]) {
+          assert.equal((await client.ask("join_room", family)).code, "forbidden", family);
+        }
+        assert.equal((await client.ask("leave_room", "user:u1")).code, "forbidden");
+        assert.equal((await client.ask("subscribe_order", "x".repeat(250))).code, "bad_field");
+        assert.deepEqual(await client.ask("join_room", "order"), { success: true, room: "order" });
+      });
+
       it("a name shaped like a socket's is refused", async () => {
         const [one, other] = [await user("u1"), await user("u2")];
         assert.equal((await one.ask("join_room", other.socket.id)).code, "forbidden");
@@ -345,33 +364,38 @@ for (const shards of SHARDS) {
     });
 
     describe("the front ends' own clients", () => {
-      afterEach(closeClients);
-
       it("React", async () => {
-        const client = socketIo(gateway.ws, { token: tokenOf("customer"), transports: TRANSPORTS.upgrade, name: "React" });
-        assert.ok((await client.next("connected")).socketId);
+        const told = new Recorder("React");
+        const { rendered, unmount } = reactClient(gateway.ws, tokenOf("customer"), (message) => told.add(message));
+        await until(rendered, ({ connected }) => connected, "React to be connected");
+        const { socket } = rendered();
         await bus.publish("order.shipped", { orderId: "o1", orderNumber: "ORD-12345", customerId: "customer" });
-        assert.equal((await client.next("order:status_updated")).message, "Your order #ORD-12345 is now shipped");
-        client.socket.close();
-        assert.equal(await client.next("disconnect"), "io client disconnect");
+        await told.next((message) => message === "Your order #ORD-12345 is now shipped", "the notification");
+        unmount();
+        await until(rendered, ({ connected }) => !connected, "React to be disconnected");
+        assert.equal(socket.connected, false);
       });
 
       it("Vue", async () => {
-        const client = socketIo(gateway.ws, { token: tokenOf("clerk", { companyId: "acme" }), transports: TRANSPORTS.upgrade, name: "Vue" });
-        assert.equal((await client.next("connected")).userId, "clerk");
+        const told = new Recorder("Vue");
+        const shown = vueClient(gateway.ws, tokenOf("clerk", { companyId: "acme" }), (notice) => told.add(notice));
+        await until(() => shown.connected, Boolean, "Vue to be connected");
         await bus.publish("inventory.low_stock", { productId: "prod_123", productName: "iPhone 15", quantity: 5, threshold: 10, companyId: "acme" });
-        assert.equal((await client.next("inventory:low_stock_alert")).message, "iPhone 15 is running low (5 remaining)");
+        const notice = await told.next(() => true, "the notice");
+        assert.deepEqual(notice, { title: "Low Stock Alert", message: "iPhone 15 is running low (5 remaining)", type: "warning" });
+        shown.beforeDestroy();
       });
 
       it("Angular", async () => {
-        const client = socketIo(gateway.ws, { token: tokenOf("customer"), transports: TRANSPORTS.upgrade, name: "Angular" });
-        const seen = [];
-        client.socket.on("order:status_updated", (data) => seen.push(data.status));
-        await client.next("connected");
+        const seen = new Recorder("Angular");
+        const service = angularClient(gateway.ws);
+        service.connect(tokenOf("customer"));
+        service.onOrderUpdate().subscribe((data) => seen.add(data.status));
+        await until(async () => (await gateway.get("/user-status/customer")).json.data.isConnected, Boolean, "Angular to be connected");
         for (const status of ["confirmed", "shipped", "delivered"]) await bus.publish(`order.${status}`, { orderId: "o1", customerId: "customer" });
-        await client.next("order:status_updated", (data) => data.status === "delivered");
-        assert.deepEqual(seen, ["confirmed", "shipped", "delivered"]);
-        client.socket.close();
+        await seen.next((status) => status === "delivered", "the last update");
+        assert.deepEqual(seen.items, ["confirmed", "shipped", "delivered"]);
+        service.disconnect();
       });
     });
 

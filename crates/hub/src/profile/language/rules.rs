@@ -423,6 +423,13 @@ pub(super) static ROUTE: Table = Table {
             r#"fallback = "has(event.orderId)""#,
         ),
         key(
+            "needs",
+            OneOrMany(&Template),
+            May,
+            "What of the event must be there as an id. One without it is a dead letter, even where each of the emits could do without.",
+            r#"needs = "{event.customerId | event.userId}""#,
+        ),
+        key(
             "once",
             Template,
             May,
