@@ -54,12 +54,12 @@ impl Gateway {
         receiver.await.unwrap_or(0)
     }
 
-    /// Every room of the namespace with its number of members.
-    pub async fn rooms(&self, namespace: NamespaceId) -> BTreeMap<String, usize> {
+    /// Every room of these namespaces with its number of members, those of one name counted together.
+    pub async fn rooms(&self, namespaces: &[NamespaceId]) -> BTreeMap<String, usize> {
         let mut rooms = BTreeMap::new();
         for part in self.ask(Query::Rooms).await {
             for (of, room, members) in part {
-                if of == namespace {
+                if namespaces.contains(&of) {
                     *rooms.entry(room.to_string()).or_default() += members;
                 }
             }

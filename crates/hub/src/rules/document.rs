@@ -114,13 +114,13 @@ impl Page {
         Some(parts)
     }
 
-    /// What it wants fetched. A user's id that is none is not asked for.
+    /// What it wants fetched. Who has an id that no user can have is nobody, and so not online.
     pub(crate) fn fetches(&self, parts: &[String]) -> Vec<(&str, Fetch)> {
         let texts = self.texts(parts);
         let scope = Scope { texts: &texts, ..Scope::default() };
         let fetch = |call: &Call| {
             Some(match call {
-                Call::Online(user) => Fetch::Online(user.name(&scope).ok()?),
+                Call::Online(user) => Fetch::Online(user.name(&scope).unwrap_or_default()),
                 Call::Presence(users) => Fetch::Presence(users.names(&scope).ok()?),
                 Call::Sockets(namespace) => Fetch::Sockets(*namespace),
                 Call::Rooms(kind) => Fetch::Rooms(*kind),

@@ -85,6 +85,11 @@ impl Rules {
         u32::try_from(index).ok().map(NamespaceId)
     }
 
+    /// All namespaces of the profile.
+    pub fn namespace_ids(&self) -> Vec<NamespaceId> {
+        self.namespaces.iter().filter_map(|name| self.namespace(name)).collect()
+    }
+
     /// The name of a namespace of the profile.
     pub fn namespace_name(&self, id: NamespaceId) -> &str {
         &self.namespaces[id.index()]

@@ -29,9 +29,9 @@ pub(crate) struct Options {
     /// The event's name, with --room
     #[arg(long, value_name = "NAME", conflicts_with = "key")]
     event: Option<String>,
-    /// The namespace, with --room
-    #[arg(long, default_value = "/", conflicts_with = "key")]
-    namespace: String,
+    /// The namespace, with --room [default: all of them]
+    #[arg(long, conflicts_with = "key")]
+    namespace: Option<String>,
     #[command(flatten)]
     profile: ProfileChoice,
     /// The exchange, with --key [default: the profile's]
@@ -82,7 +82,8 @@ fn to_broker(options: &Options, key: &str, body: Vec<u8>, environment: &Environm
 struct ToRoom<'a> {
     rooms: [&'a str; 1],
     event: &'a str,
-    namespace: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace: Option<&'a str>,
     data: &'a RawValue,
 }
 
@@ -92,7 +93,7 @@ fn to_room(options: &Options, room: &str, body: &[u8], environment: &Environment
     let request = ToRoom {
         rooms: [room],
         event: options.event.as_deref().unwrap_or_default(),
-        namespace: &options.namespace,
+        namespace: options.namespace.as_deref(),
         data: serde_json::from_slice(body).context("the event is not JSON")?,
     };
     let Asked { url, client } = asked(options.url.as_deref(), &options.profile, environment)?;

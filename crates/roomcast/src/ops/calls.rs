@@ -82,32 +82,41 @@ pub(super) struct Publish {
 
 /// Publishes, and waits until every member on this node has it sent or queued; how many these are.
 pub(super) async fn publish(ops: &Ops, asked: Publish) -> Result<usize, Refused> {
-    let Some(emission) = emission(ops, asked)? else { return Ok(0) };
+    let emissions = emissions(ops, asked)?;
+    let Some(emission) = emissions.first() else { return Ok(0) };
     tracing::trace!(event = %emission.event, target = ?emission.target, bytes = emission.payload.size(), "published by the server API");
-    Ok(ops.gateway.publish(vec![emission]).await)
+    Ok(ops.gateway.publish(emissions).await)
 }
 
-/// What a publish comes to; `None` where it names nobody.
-fn emission(ops: &Ops, asked: Publish) -> Result<Option<Emission>, Refused> {
+/// What a publish comes to, namespace by namespace; nothing where it names nobody.
+fn emissions(ops: &Ops, asked: Publish) -> Result<Vec<Emission>, Refused> {
     let Publish { event, namespace, to, except, data } = asked;
     if RESERVED_EVENTS.contains(&event.as_str()) {
         return Err(Refused::field("event", "is a name that Socket.IO keeps for itself"));
     }
     let event = EventName::parse(&event).map_err(|error| Refused::field("event", &error.to_string()))?;
-    let namespace = self::namespace(ops, namespace.as_deref())?;
+    let namespaces = namespaces(ops, namespace.as_deref())?;
     let except_rooms = room_names("except", &except)?;
     let target = match to {
         To::Everyone => Target::Everyone,
         To::Rooms(names) => match Rooms::new(room_names("rooms", &names)?) {
             Some(rooms) => Target::Rooms(rooms),
-            None => return Ok(None),
+            None => return Ok(Vec::new()),
         },
     };
     // A name of that shape may be a socket's; where it is none, it leaves nobody out.
     let sockets = except.iter().filter_map(|name| SocketId::parse(name)).collect();
     let except = Except { rooms: except_rooms, sockets };
     let payload = Payload::json(data);
-    Ok(Some(Emission { namespace, target, except, event, payload, sending: Sending::default() }))
+    let of = |namespace| Emission {
+        namespace,
+        target: target.clone(),
+        except: except.clone(),
+        event: event.clone(),
+        payload: payload.clone(),
+        sending: Sending::default(),
+    };
+    Ok(namespaces.into_iter().map(of).collect())
 }
 
 fn room_names(field: &str, names: &[String]) -> Result<Vec<RoomName>, Refused> {
@@ -121,29 +130,33 @@ fn room_names(field: &str, names: &[String]) -> Result<Vec<RoomName>, Refused> {
     names.iter().map(parse).collect()
 }
 
-/// The namespace of this name; without one `/`, or the first where there is no `/`.
-fn namespace(ops: &Ops, name: Option<&str>) -> Result<NamespaceId, Refused> {
+/// The namespace of this name; without one all that the profile has: who publishes to a room knows whom it is for, and not which way in they took.
+fn namespaces(ops: &Ops, name: Option<&str>) -> Result<Vec<NamespaceId>, Refused> {
     let rules = &ops.gateway.profile.rules;
     match name {
-        None => Ok(rules.namespace("/").unwrap_or(NamespaceId(0))),
-        Some(name) => rules.namespace(name).ok_or_else(|| {
+        None => Ok(rules.namespace_ids()),
+        Some(name) => rules.namespace(name).map(|namespace| vec![namespace]).ok_or_else(|| {
             let known: Vec<String> = rules.namespaces().iter().map(|known| format!("{known:?}")).collect();
             Refused::field("namespace", &format!("names {name:?}, but there is only {}", known.join(", ")))
         }),
     }
 }
 
-/// Every room of a namespace with the number of its members.
+/// Every room with the number of its members, of one namespace or of all together.
 pub(super) async fn rooms(ops: &Ops, namespace: Option<&str>) -> Result<BTreeMap<String, usize>, Refused> {
-    let namespace = self::namespace(ops, namespace)?;
-    Ok(ops.gateway.rooms(namespace).await)
+    let namespaces = namespaces(ops, namespace)?;
+    Ok(ops.gateway.rooms(&namespaces).await)
 }
 
-/// The members of a room.
+/// The members of a room, in one namespace or in all of them.
 pub(super) async fn room(ops: &Ops, namespace: Option<&str>, name: &str) -> Result<Vec<Member>, Refused> {
-    let namespace = self::namespace(ops, namespace)?;
+    let namespaces = namespaces(ops, namespace)?;
     let room = RoomName::parse(name).map_err(|error| Refused::field("room", &error.to_string()))?;
-    Ok(ops.gateway.room(namespace, &room).await)
+    let mut members = Vec::new();
+    for namespace in namespaces {
+        members.extend(ops.gateway.room(namespace, &room).await);
+    }
+    Ok(members)
 }
 
 /// Where a user is.

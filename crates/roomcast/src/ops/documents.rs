@@ -9,7 +9,6 @@ use axum::response::{Html, IntoResponse, Response};
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use hub::codes::ErrorCode;
-use hub::names::NamespaceId;
 use hub::profile::Page;
 use hub::rules::{Fetch, iso_8601};
 use percent_encoding::percent_decode_str;
@@ -197,6 +196,7 @@ async fn fetch(ops: &Ops, what: Fetch, now_unix_ms: u64) -> Value {
 /// The fields of `{gateway.…}`, as `hub::rules::GATEWAY_FIELDS` lists them; `None` for one that does not exist.
 pub(super) async fn field_of_gateway(ops: &Ops, field: &str) -> Option<Value> {
     let (gateway, health) = (&ops.gateway, &ops.health);
+    let rooms = || async { gateway.rooms(&gateway.profile.rules.namespace_ids()).await };
     Some(match field {
         "status" => Value::from(status(ops)),
         "reasons" => Value::from(health.reasons()),
@@ -209,11 +209,11 @@ pub(super) async fn field_of_gateway(ops: &Ops, field: &str) -> Option<Value> {
         "openConnections" => Value::from(gateway.numbers().await.connections),
         "sockets" => Value::from(gateway.numbers().await.sockets),
         "rooms" => {
-            let rooms = gateway.rooms(NamespaceId(0)).await.into_iter().take(ROOMS_NAMED_MAX);
+            let rooms = rooms().await.into_iter().take(ROOMS_NAMED_MAX);
             rooms.map(|(name, members)| (name, Value::from(members))).collect()
         }
         "totalUsers" => Value::from(gateway.users().await.len()),
-        "totalRooms" => Value::from(gateway.rooms(NamespaceId(0)).await.len()),
+        "totalRooms" => Value::from(rooms().await.len()),
         "users" => {
             let users = gateway.users().await;
             users.iter().map(|user| Value::from(user.as_str())).collect()

@@ -2,6 +2,7 @@
 
 mod body;
 
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -106,19 +107,34 @@ struct Asked {
     namespace: Option<String>,
 }
 
+/// The last part of a path, or why it is none.
+type Named = Result<Path<String>, PathRejection>;
+
+/// What a query asks for, or why it makes no sense.
+type Asking = Result<Query<Asked>, QueryRejection>;
+
+fn name(named: Named) -> Result<String, Refused> {
+    named.map(|Path(name)| name).map_err(|rejection| bad_request(&rejection.body_text()))
+}
+
+fn namespace(asked: Asking) -> Result<Option<String>, Refused> {
+    asked.map(|Query(asked)| asked.namespace).map_err(|rejection| bad_request(&rejection.body_text()))
+}
+
+fn bad_request(message: &str) -> Refused {
+    Refused { status: StatusCode::BAD_REQUEST, code: ErrorCode::BadField, message: message.to_owned() }
+}
+
 /// `GET /api/rooms`.
-async fn rooms(State(ops): State<Ops>, Query(asked): Query<Asked>) -> Result<Json<Value>, Refused> {
-    let rooms = calls::rooms(&ops, asked.namespace.as_deref()).await?;
+async fn rooms(State(ops): State<Ops>, asked: Asking) -> Result<Json<Value>, Refused> {
+    let rooms = calls::rooms(&ops, namespace(asked)?.as_deref()).await?;
     Ok(Json(json!({ "rooms": rooms })))
 }
 
 /// `GET /api/rooms/{room}`.
-async fn room(
-    State(ops): State<Ops>,
-    Path(name): Path<String>,
-    Query(asked): Query<Asked>,
-) -> Result<Json<Value>, Refused> {
-    let members = calls::room(&ops, asked.namespace.as_deref(), &name).await?;
+async fn room(State(ops): State<Ops>, named: Named, asked: Asking) -> Result<Json<Value>, Refused> {
+    let name = name(named)?;
+    let members = calls::room(&ops, namespace(asked)?.as_deref(), &name).await?;
     let sockets: Vec<Value> = members
         .iter()
         .map(|member| {
@@ -130,9 +146,10 @@ async fn room(
 }
 
 /// `GET /api/presence/{userId}`.
-async fn presence(State(ops): State<Ops>, Path(user_id): Path<String>) -> Json<Value> {
+async fn presence(State(ops): State<Ops>, named: Named) -> Result<Json<Value>, Refused> {
+    let user_id = name(named)?;
     let calls::Presence { online, last_seen } = calls::presence(&ops, &user_id);
-    Json(json!({ "userId": user_id, "online": online, "lastSeen": last_seen }))
+    Ok(Json(json!({ "userId": user_id, "online": online, "lastSeen": last_seen })))
 }
 
 /// `POST /api/disconnect`.

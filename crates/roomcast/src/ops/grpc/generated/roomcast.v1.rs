@@ -13,10 +13,10 @@ pub struct PublishRequest {
     /// The event's data as JSON; it is passed on as it is. Empty for an event without data.
     #[prost(string, tag = "4")]
     pub data_json: ::prost::alloc::string::String,
-    /// The namespace; empty for `/`.
+    /// The namespace; empty for all of them.
     #[prost(string, tag = "5")]
     pub namespace: ::prost::alloc::string::String,
-    /// In the place of rooms: everyone in the namespace.
+    /// In the place of rooms: everyone.
     #[prost(bool, tag = "6")]
     pub everyone: bool,
 }
@@ -28,7 +28,7 @@ pub struct PublishResponse {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListRoomsRequest {
-    /// The namespace; empty for `/`.
+    /// The namespace; empty for all of them.
     #[prost(string, tag = "1")]
     pub namespace: ::prost::alloc::string::String,
 }
@@ -43,7 +43,7 @@ pub struct GetRoomRequest {
     /// The room's name.
     #[prost(string, tag = "1")]
     pub room: ::prost::alloc::string::String,
-    /// The namespace; empty for `/`.
+    /// The namespace; empty for all of them.
     #[prost(string, tag = "2")]
     pub namespace: ::prost::alloc::string::String,
 }
