@@ -129,7 +129,10 @@ impl Spec {
         };
         match self {
             Self::Any => kept(true),
-            Self::Id => kept(json::id(raw).is_some()),
+            Self::Id if json::id(raw).is_none() => {
+                Err(format!("{path} must be {}, not {}", self.expected(), json::no_id(raw)))
+            }
+            Self::Id => kept(true),
             Self::Bool => kept(matches!(raw, "true" | "false")),
             Self::Object => kept(raw.starts_with('{')),
             Self::Text(min, max) => match json::text(raw) {
@@ -214,6 +217,11 @@ mod tests {
         check(Spec::Id, "42", Ok("42"));
         check(Spec::Id, r#""a""#, Ok(r#""a""#));
         check(Spec::Id, r#""""#, Err("x must be an id: a text of 1 to 255 bytes, or an integer, not an empty text"));
+        let long = format!("{:?}", "x".repeat(256));
+        let expected = "x must be an id: a text of 1 to 255 bytes, or an integer, not a text of 256 bytes";
+        check(Spec::Id, &long, Err(expected));
+        let expected = "x must be an id: a text of 1 to 255 bytes, or an integer, not a text with control characters";
+        check(Spec::Id, r#""a\nb""#, Err(expected));
         check(Spec::Id, "1.0", Err("x must be an id: a text of 1 to 255 bytes, or an integer, not a number"));
         check(Spec::Text(1, 3), r#""äöü""#, Ok(r#""äöü""#));
         check(Spec::Text(1, 3), r#""abcd""#, Err("x must be a text of 1 to 3 characters, not of 4"));

@@ -7,7 +7,7 @@ use std::fmt;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::names::check_name;
+use crate::names::{NameError, check_name};
 
 /// How deep objects and lists may stand in each other. What comes later, conditions and clients, may walk JSON by recursion.
 pub(crate) const NESTING_MAX: usize = 128;
@@ -175,6 +175,15 @@ pub(crate) fn type_name(raw: &str) -> &'static str {
         Some(_) if is_integer(raw) => "an integer",
         Some(_) => "a number",
         None => "nothing",
+    }
+}
+
+/// What a raw value is that is no id, for messages.
+pub(crate) fn no_id(raw: &str) -> Cow<'static, str> {
+    match text(raw).map(|text| (text.len(), check_name(&text))) {
+        Some((length, Err(NameError::TooLong))) => Cow::Owned(format!("a text of {length} bytes")),
+        Some((_, Err(NameError::Control))) => Cow::Borrowed("a text with control characters"),
+        Some((_, Ok(()) | Err(NameError::Empty))) | None => Cow::Borrowed(type_name(raw)),
     }
 }
 

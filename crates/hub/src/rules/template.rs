@@ -299,7 +299,7 @@ impl Hole {
         Unmet::Needed(format!(
             "{} is {}, not an id (a text of 1 to 255 bytes, or an integer)",
             self.written,
-            json::type_name(raw)
+            json::no_id(raw)
         ))
     }
 }

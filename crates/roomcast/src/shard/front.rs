@@ -440,6 +440,7 @@ impl Front {
             scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
         });
         let token = bearer
+            .filter(|token| !token.is_empty())
             .map(str::to_owned)
             .or_else(|| query.value("token").map(Into::into))
             .filter(|token| !token.is_empty());
