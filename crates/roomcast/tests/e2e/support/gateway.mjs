@@ -45,15 +45,16 @@ export function roomcast(args, { input = "", env = {} } = {}) {
   return { child, output, ended: within(ended, () => `roomcast ${args.join(" ")}: ${output.stderr}`) };
 }
 
-/** Starts a gateway and waits until it listens. `text` is a profile of the test's own. */
-export async function startGateway({ profile = "hometrip", text, shards = 1, port = 0, env = {} } = {}) {
+/** Starts a gateway and waits until it listens. `text` is a profile of the test's own, `dotenv` a `.env` file; `args` are further options. */
+export async function startGateway({ profile = "hometrip", text, dotenv, shards = 1, port = 0, env = {}, args = ["--host", "127.0.0.1"] } = {}) {
   const folder = mkdtempSync(join(tmpdir(), "roomcast-e2e-"));
   let which = ["--profile", profile];
   if (text) {
     writeFileSync(join(folder, "gateway.toml"), text);
     which = ["--config", "gateway.toml"];
   }
-  const child = spawn(BINARY, ["serve", ...which, "--shards", String(shards), "--host", "127.0.0.1"], {
+  if (dotenv) writeFileSync(join(folder, ".env"), dotenv);
+  const child = spawn(BINARY, ["serve", ...which, "--shards", String(shards), ...args], {
     cwd: folder,
     env: { PATH: process.env.PATH, PORT: String(port), JWT_SECRET: SECRET, API_KEY, LOG_LEVEL: "info", LOG_FORMAT: "json", ...env },
     stdio: ["ignore", "pipe", "pipe"],

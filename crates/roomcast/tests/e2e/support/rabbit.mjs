@@ -1,11 +1,12 @@
 // A RabbitMQ of the test's own: Debian's server as a child on private loopback ports, its data in a folder of its own. It can be killed and
 // started again on the same data.
 
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after } from "node:test";
+import { promisify } from "node:util";
 
 import amqp from "amqplib";
 
@@ -89,6 +90,19 @@ export class Rabbit {
       this.ended.then(() => reject(new Error(`RabbitMQ ended while starting:\n${output}`)));
     });
     await within(up, "RabbitMQ to be up", START_DEADLINE_MS);
+  }
+
+  /** Makes a user with a virtual host of its own, whatever their names. */
+  async let(user, password, vhost) {
+    const [who, word, where, by] = [user, password, vhost, "test"].map((text) => `<<${[...Buffer.from(text)].join(",")}>>`);
+    const steps = [
+      `rabbit_auth_backend_internal:add_user(${who}, ${word}, ${by})`,
+      `rabbit_vhost:add(${where}, ${by})`,
+      `rabbit_auth_backend_internal:set_permissions(${who}, ${where}, <<".*">>, <<".*">>, <<".*">>, ${by})`,
+    ];
+    const home = join(this.folder, "home");
+    const env = { PATH: process.env.PATH, HOME: home, LANG: "C.UTF-8", ERL_EPMD_PORT: String(this.mapper), ERL_EPMD_ADDRESS: "127.0.0.1" };
+    await promisify(execFile)(`${SCRIPTS}/rabbitmqctl`, ["--node", `test${this.port}@localhost`, "eval", `${steps.join(", ")}.`], { env });
   }
 
   /** Kills it as a crash would. */

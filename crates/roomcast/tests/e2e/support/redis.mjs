@@ -17,10 +17,11 @@ after(endAll);
 process.on("exit", endAll);
 
 export class Redis {
-  /** A server that is up. */
-  static async start() {
+  /** A server that is up. `settings` gives its own ones, beyond the usual, for its port. */
+  static async start(settings = () => []) {
     if (spawnSync("redis-server", ["--version"]).status !== 0) throw new Error("these tests need Redis 6 or newer: apt-get install redis-server");
     const redis = new Redis();
+    redis.settings = settings;
     redis.port = await freePort();
     redis.url = `redis://127.0.0.1:${redis.port}`;
     redis.env = { REDIS_URL: redis.url };
@@ -29,7 +30,7 @@ export class Redis {
   }
 
   async start() {
-    const settings = ["--port", String(this.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
+    const settings = ["--port", String(this.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", ...this.settings(this.port)];
     this.server = spawn("redis-server", settings, { cwd: tmpdir(), stdio: ["ignore", "pipe", "ignore"] });
     running.add(this.server);
     let output = "";

@@ -4,10 +4,10 @@ import { createHmac } from "node:crypto";
 
 import { SECRET } from "./gateway.mjs";
 
-const encode = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+const encode = (value) => Buffer.from(typeof value === "string" ? value : JSON.stringify(value)).toString("base64url");
 const now = () => Math.floor(Date.now() / 1000);
 
-/** A token with these claims, signed with HS256 unless another header says otherwise. */
+/** A token with these claims (a text is taken as it is), signed with HS256 unless another header says otherwise. */
 export function sign(claims, { secret = SECRET, header = { alg: "HS256", typ: "JWT" } } = {}) {
   const signed = `${encode(header)}.${encode(claims)}`;
   const hash = { HS384: "sha384", HS512: "sha512" }[header.alg] ?? "sha256";
