@@ -97,7 +97,7 @@ fn a_wrong_command_line_ends_with_2_and_says_why() {
     roomcast("demo --shards 0").check(2, &["--shards"]);
     roomcast("demo --port 70000").check(2, &["--port"]);
     roomcast("token").variable("JWT_SECRET", "s").check(2, &["a token must name a user"]);
-    roomcast("token --user a --expires-in soon").check(2, &["no unit `soon`", "30s"]);
+    roomcast("token --user a --expires-in soon").check(2, &["write a number and a unit", "30s"]);
     roomcast("publish").check(2, &["--key", "--room"]);
     roomcast("health").check(2, &["which gateway?"]);
     roomcast("listen --emit").argument("join {room}").check(2, &["the data of `join` is not JSON"]);

@@ -23,6 +23,7 @@ pub use reference::reference_markdown;
 pub use schema::json_schema;
 pub(crate) use section::{Entry, Section, Value, Written};
 pub use settings::*;
+pub use units::time;
 
 use crate::rules::Rules;
 

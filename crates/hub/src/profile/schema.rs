@@ -44,7 +44,9 @@ fn kind(kind_of_key: &Kind) -> Map<String, Value> {
         Kind::Count(min, max) => {
             json!({ "anyOf": [{ "type": "integer", "minimum": min, "maximum": max }, variable()] })
         }
-        Kind::Time => json!({ "anyOf": [{ "type": "string", "pattern": "^[0-9.]+ ?(ms|s|m|min|h|d)$" }, variable()] }),
+        Kind::Time => {
+            json!({ "anyOf": [{ "type": "string", "pattern": "^[0-9.]+ ?(ms|s|m|min|h|d|w|y)$" }, variable()] })
+        }
         Kind::Size => {
             json!({ "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "pattern": "^[0-9]+ ?([kKmM]i?)?[bB]?$" }, variable()] })
         }

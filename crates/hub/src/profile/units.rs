@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
-/// A time: a number with its unit. A bare number is seconds where a variable gives it.
-pub(crate) fn time(text: &str, bare: bool) -> Option<Duration> {
+/// A time: a number with its unit, in the words that Node's `ms` takes, since the variables of existing gateways are written for that. A bare
+/// number is seconds where a variable gives it.
+pub fn time(text: &str, bare: bool) -> Option<Duration> {
     let digits = text.find(|character: char| !character.is_ascii_digit() && character != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let unit_ms = match unit.trim() {
-        "ms" => 1.0,
-        "s" => 1_000.0,
-        "m" | "min" => 60_000.0,
-        "h" => 3_600_000.0,
-        "d" => 86_400_000.0,
+    let unit_ms = match unit.trim().to_ascii_lowercase().as_str() {
+        "ms" | "msec" | "msecs" | "millisecond" | "milliseconds" => 1.0,
+        "s" | "sec" | "secs" | "second" | "seconds" => 1_000.0,
+        "m" | "min" | "mins" | "minute" | "minutes" => 60_000.0,
+        "h" | "hr" | "hrs" | "hour" | "hours" => 3_600_000.0,
+        "d" | "day" | "days" => 86_400_000.0,
+        "w" | "week" | "weeks" => 604_800_000.0,
+        "y" | "yr" | "yrs" | "year" | "years" => 31_557_600_000.0,
         "" if bare => 1_000.0,
         _ => return None,
     };
@@ -50,7 +53,12 @@ mod tests {
             ("5", false, None),
             ("", true, None),
             ("-1s", true, None),
-            ("5 weeks", true, None),
+            ("5 weeks", false, Some(3_024_000_000)),
+            ("24H", false, Some(86_400_000)),
+            ("1y", false, Some(31_557_600_000)),
+            ("10 minutes", false, Some(600_000)),
+            ("3 fortnights", true, None),
+            ("d", true, None),
             ("99999999d", true, None),
         ] {
             assert_eq!(time(text, bare), expected_ms.map(Duration::from_millis), "{text}");

@@ -178,20 +178,10 @@ pub(crate) fn lifetime(text: &str) -> Result<Lifetime, String> {
     if text == "never" { Ok(Lifetime::Forever) } else { duration(text).map(Lifetime::For) }
 }
 
-/// Reads a whole number with one of the units `ms`, `s`, `m`, `h`, `d`, `w`; a bare number is seconds.
+/// Reads a time as profiles and variables have it; a bare number is seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
-    let unit_ms = match text[digits..].trim() {
-        "ms" => 1,
-        "" | "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        "w" => 604_800_000,
-        unit => return Err(format!("no unit `{unit}`: write 500ms, 30s, 15m, 1h or 7d")),
-    };
-    let number: u64 = text[..digits].parse().map_err(|_| "a time is a number and a unit: 30s, 15m, 7d".to_owned())?;
-    number.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(|| "the time is too long".to_owned())
+    hub::profile::time(text, true)
+        .ok_or_else(|| "write a number and a unit, ten years at most: 500ms, 30s, 15m, 1h or 7d".to_owned())
 }
 
 /// Reads `name=value`.
@@ -250,7 +240,7 @@ mod tests {
         check("", None);
         check("d", None);
         check("-1s", None);
-        check("1.5h", None);
+        check("1.5h", Some(5_400_000));
         check("3 fortnights", None);
         check("99999999999999999999s", None);
         check("999999999999999999w", None);

@@ -18,9 +18,10 @@ afterEach(closeClients);
 
 describe("brokers whose names and passwords are odd", () => {
   const [user, password, vhost] = ["a/b@c%d:e", "p/w@r%d#?&:", "v/h@s%t"];
+  const own = certificate();
   let rabbit;
   before(async () => {
-    rabbit = await Rabbit.start();
+    rabbit = await Rabbit.start({ certificate: own });
     await rabbit.let(user, password, vhost);
   });
   after(() => rabbit.end());
@@ -43,6 +44,18 @@ describe("brokers whose names and passwords are odd", () => {
       }
     });
   }
+
+  it("a broker is reached over TLS, where an authority that the machine trusts has signed its certificate", async () => {
+    const secrets = `${encodeURIComponent(user)}:${encodeURIComponent(password)}`;
+    const env = { RABBITMQ_URL: `amqps://${secrets}@localhost:${rabbit.tlsPort}/${encodeURIComponent(vhost)}` };
+    const trusting = await startGateway({ profile: "marketplace", env: { ...env, SSL_CERT_FILE: own.env.TLS_CERT_FILE } });
+    await until(async () => (await trusting.get("/health/ready?strict=1")).status, (status) => status === 200, "the broker to be reached");
+    await trusting.stop();
+    const other = await startGateway({ profile: "marketplace", env });
+    const { json } = await until(() => other.get("/health/ready"), ({ json }) => /certificate/i.test(json.reasons.join()), "the reason");
+    assert.equal(json.status, "degraded");
+    await other.stop();
+  });
 
   it("a broker that is away never stops the start: degraded, and 503 only if asked strictly", async () => {
     const away = await freePort();

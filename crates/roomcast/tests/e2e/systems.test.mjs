@@ -199,7 +199,7 @@ for (const [profile, system] of Object.entries(SYSTEMS)) {
 
     it("PORT and SERVICE_HOST say where it listens, a `.env` file counts, and the environment wins over it", async () => {
       const [own, other] = [await freePort(), await freePort()];
-      const dotenv = `SERVICE_HOST=127.0.0.2\nPORT=${other} # not this one\nAPI_KEY="of the file"\nNODE_ENV=production\nDATABASE_URL=postgres://x\nJWT_REFRESH_EXPIRES_IN=30d\n`;
+      const dotenv = `SERVICE_HOST=127.0.0.2\nPORT=${other} # not this one\nAPI_KEY="of the file"\nNODE_ENV=production\nDATABASE_URL=postgres://x\nJWT_EXPIRES_IN=1y\nJWT_REFRESH_EXPIRES_IN=30d\n`;
       const gateway = await startGateway({ profile, dotenv, port: own, env: { API_KEY: undefined }, args: [] });
       assert.equal(gateway.url, `http://127.0.0.2:${own}`);
       assert.equal((await gateway.get("/api/rooms", { authorization: "Bearer of the file" })).status, 200);

@@ -418,7 +418,7 @@ static RABBITMQ: Table = Table {
             "url",
             Text,
             Default("${RABBITMQ_URL:-}"),
-            "The broker as one URL; it wins over the parts.",
+            "The broker as one URL; it wins over the parts. `amqps://` is TLS, with the machine's authorities or those of the file in `SSL_CERT_FILE`.",
             r#"url = "amqp://guest:guest@localhost:5672/%2f""#,
         ),
         key(

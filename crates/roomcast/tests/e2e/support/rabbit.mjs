@@ -31,14 +31,20 @@ const keepers = new Set();
 after(() => keepers.forEach((keeper) => keeper.stdin.end()));
 
 export class Rabbit {
-  /** A broker that does not run yet. */
-  static async prepare() {
+  /** A broker that does not run yet. With a certificate it speaks TLS, too, on `tlsPort`. */
+  static async prepare({ certificate } = {}) {
     if (!existsSync(`${SCRIPTS}/rabbitmq-server`)) throw new Error("these tests need RabbitMQ: apt-get install rabbitmq-server");
     const rabbit = new Rabbit();
     rabbit.folder = mkdtempSync(join(tmpdir(), "roomcast-rabbit-"));
     for (const part of ["home", "data", "log"]) mkdirSync(join(rabbit.folder, part));
     writeFileSync(join(rabbit.folder, "plugins"), "[].");
     [rabbit.port, rabbit.distribution, rabbit.mapper] = [await freePort(), await freePort(), await freePort()];
+    if (certificate) {
+      rabbit.tlsPort = await freePort();
+      const { TLS_CERT_FILE: chain, TLS_KEY_FILE: key } = certificate.env;
+      const settings = [`listeners.ssl.default = 127.0.0.1:${rabbit.tlsPort}`, `ssl_options.certfile = ${chain}`, `ssl_options.keyfile = ${key}`, "ssl_options.verify = verify_none"];
+      writeFileSync(join(rabbit.folder, "rabbitmq.conf"), settings.join("\n"));
+    }
     rabbit.url = `amqp://guest:guest@127.0.0.1:${rabbit.port}`;
     rabbit.env = { RABBITMQ_HOST: "127.0.0.1", RABBITMQ_PORT: String(rabbit.port), RABBITMQ_USER: "guest", RABBITMQ_PASSWORD: "guest" };
     rabbit.keeper = spawn("sh", ["-c", KEEPER, "keeper", String(rabbit.mapper), rabbit.folder], { stdio: ["pipe", "ignore", "ignore"] });
@@ -47,8 +53,8 @@ export class Rabbit {
   }
 
   /** A broker that is up. */
-  static async start() {
-    const rabbit = await Rabbit.prepare();
+  static async start(options) {
+    const rabbit = await Rabbit.prepare(options);
     await rabbit.start();
     return rabbit;
   }
@@ -75,7 +81,7 @@ export class Rabbit {
         RABBITMQ_LOG_BASE: join(folder, "log"),
         RABBITMQ_ENABLED_PLUGINS_FILE: join(folder, "plugins"),
         RABBITMQ_CONF_ENV_FILE: join(folder, "none"),
-        RABBITMQ_CONFIG_FILE: join(folder, "none"),
+        RABBITMQ_CONFIG_FILE: join(folder, "rabbitmq"),
       },
       stdio: ["ignore", "pipe", "ignore"],
     });
