@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
+import { createServer } from "node:net";
 import { after, afterEach, before, describe, it } from "node:test";
 import { promisify } from "node:util";
 
@@ -71,6 +72,29 @@ describe("brokers whose names and passwords are odd", () => {
       await gateway.stop();
     }
   });
+});
+
+describe("whatever takes connections and says nothing", () => {
+  const hole = createServer((socket) => socket.on("error", () => {}));
+  before(() => new Promise((resolve) => hole.unref().listen(0, "127.0.0.1", resolve)));
+  after(() => hole.close());
+
+  for (const [profile, { broker, ways, enter }] of Object.entries(SYSTEMS)) {
+    it(`${profile}: keeps it neither from its clients nor from its end`, async () => {
+      const at = `127.0.0.1:${hole.address().port}`;
+      const own = broker ? { RABBITMQ_URL: `amqp://${at}` } : { REDIS_URL: `redis://${at}`, LOCATION_SERVICE_URL: at, VENDOR_SERVICE_URL: at };
+      const gateway = await startGateway({ profile, env: { ...own, ORDER_ACCESS_URL: `http://${at}/{orderId}/{userId}` } });
+      for (const way of Object.values(ways)) {
+        const client = come(gateway, way, { token: tokenOf("ann") });
+        await client.entered();
+        assert.equal((await client.command(enter.command, enter.data, enter.confirmed)).success, true);
+        // The access service is being asked when the gateway ends.
+        if (profile === "marketplace") client.say("subscribe_order", "1");
+      }
+      assert.equal((await gateway.get("/health/ready")).json.status, "degraded");
+      assert.equal((await gateway.stop()).code, 0);
+    });
+  }
 });
 
 describe("a Redis with a password", () => {

@@ -70,11 +70,16 @@ for (const [profile, system] of Object.entries(SYSTEMS)) {
         }
       });
 
-      it(`${what}: a token in the header is as good`, async () => {
+      it(`${what}: a token in the header is as good${way.path === undefined ? "" : ", and so is one in the pair of subprotocols"}`, async () => {
         const headers = { authorization: `Bearer ${tokenOf("ann")}` };
         const client = come(gateway, way, way.path === undefined ? { extraHeaders: headers } : { headers });
         await client.entered();
         assert.equal((await enter(client)).success, true);
+        if (way.path === undefined) return;
+        const pair = come(gateway, way, { protocols: ["bearer", tokenOf("bob")] });
+        await pair.entered();
+        assert.equal(pair.socket.protocol, "bearer");
+        assert.equal((await enter(pair)).success, true);
       });
 
       it(`${what}: a token that ends is told of, and its client goes; one that is refreshed in time stays`, async () => {
