@@ -7,7 +7,7 @@ use futures_util::stream;
 use http::uri::PathAndQuery;
 use prost_reflect::prost::Message as _;
 use prost_reflect::prost_types::FileDescriptorProto;
-use prost_reflect::{DescriptorPool, ServiceDescriptor};
+use prost_reflect::{DescriptorError, DescriptorPool, ServiceDescriptor};
 use tonic::client::Grpc;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
@@ -18,6 +18,9 @@ use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse
 
 /// Files that one service may be described by; with more it is taken not to describe itself.
 const FILES_MAX: usize = 256;
+
+/// The package of protobuf's own messages.
+const WELL_KNOWN: &str = "google.protobuf";
 
 const PATHS: [&str; 2] = [
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
@@ -56,30 +59,29 @@ impl Asking {
             return Ok(None);
         }
         // Servers send the files that theirs imports along, but need not.
+        let known = DescriptorPool::global();
         let mut asked = HashSet::new();
-        while let Some(missing) = self.missing(&asked) {
+        while let Some(missing) = self.missing(&known, &asked) {
             if self.files.len() + asked.len() > FILES_MAX {
                 return Ok(None);
             }
             asked.insert(missing.clone());
-            if !self.ask(MessageRequest::FileByFilename(missing.clone())).await?
-                && let Some(known) = DescriptorPool::global().get_file_by_name(&missing)
-            {
-                self.files.insert(missing, known.file_descriptor_proto().clone());
+            self.ask(MessageRequest::FileByFilename(missing)).await?;
+        }
+        match pool(known, self.files) {
+            Ok(pool) => Ok(pool.get_service_by_name(service)),
+            Err(error) => {
+                tracing::warn!(service, %error, "what a server says of its service makes no sense");
+                Ok(None)
             }
         }
-        let mut pool = DescriptorPool::new();
-        if let Err(error) = pool.add_file_descriptor_protos(self.files.into_values()) {
-            tracing::warn!(service, %error, "what a server says of its service makes no sense");
-            return Ok(None);
-        }
-        Ok(pool.get_service_by_name(service))
     }
 
     /// A file that others import, that is not there and was not asked for.
-    fn missing(&self, asked: &HashSet<String>) -> Option<String> {
-        let imports = self.files.values().flat_map(|file| &file.dependency);
-        imports.into_iter().find(|name| !self.files.contains_key(*name) && !asked.contains(*name)).cloned()
+    fn missing(&self, known: &DescriptorPool, asked: &HashSet<String>) -> Option<String> {
+        let is_there = |name: &String| self.files.contains_key(name) || known.get_file_by_name(name).is_some();
+        let mut imports = self.files.values().flat_map(|file| &file.dependency);
+        imports.find(|name| !is_there(name) && !asked.contains(*name)).cloned()
     }
 
     /// Asks one question. Returns whether files came.
@@ -111,4 +113,28 @@ impl Asking {
             }
         }
     }
+}
+
+/// The files of a server beside those that are known. Node's servers send files that import nothing, name them as they like, and send copies of
+/// protobuf's own: so every file sees all others, and what is known already wins.
+fn pool(
+    mut known: DescriptorPool,
+    files: HashMap<String, FileDescriptorProto>,
+) -> Result<DescriptorPool, DescriptorError> {
+    let is_known = |file: &FileDescriptorProto| {
+        let (package, mut messages) = (file.package(), file.message_type.iter());
+        let is_known = |name: &str| known.get_message_by_name(&format!("{package}.{name}")).is_some();
+        package == WELL_KNOWN && messages.all(|message| is_known(message.name()))
+    };
+    let mut files: Vec<FileDescriptorProto> = files.into_values().filter(|file| !is_known(file)).collect();
+    let names = known.files().map(|file| file.name().to_owned());
+    let names: Vec<String> = names.chain(files.iter().map(|file| file.name().to_owned())).collect();
+    for file in &mut files {
+        file.dependency = names.iter().filter(|name| *name != file.name()).cloned().collect();
+        // These point into the list that was there before.
+        file.public_dependency.clear();
+        file.weak_dependency.clear();
+    }
+    known.add_file_descriptor_protos(files)?;
+    Ok(known)
 }

@@ -33,6 +33,9 @@ const MESSAGE_MAX_CHARS: usize = 500;
 /// The part of the time of a call that a service has for saying what it is.
 const DESCRIBING_PART: u32 = 2;
 
+/// How long the files count for a service that could not say what it is.
+const DOUBT: Duration = Duration::from_secs(10);
+
 /// What the statuses begin with that tonic makes of an answer which is no gRPC, or too large.
 const NONSENSE: [&str; 3] =
     ["grpc-status header missing", "protocol error:", "Error, decoded message length too large"];
@@ -45,12 +48,23 @@ pub(super) struct Service {
     /// What the files say.
     pool: Option<DescriptorPool>,
     channel: Mutex<Channel>,
-    /// What the server has said of its services; `None` for one of which it says nothing. Bound: the services that the profile names. Empty
-    /// again after a call that got no sensible answer, since another version may have taken its place.
-    described: tokio::sync::Mutex<HashMap<Box<str>, Option<ServiceDescriptor>>>,
+    /// What the server has said of its services. Bound: the services that the profile names. Empty again after a call that got no sensible
+    /// answer, since another version may have taken its place.
+    described: tokio::sync::Mutex<HashMap<Box<str>, Description>>,
     breaker: Mutex<Breaker>,
     calls: Semaphore,
     metrics: Arc<Metrics>,
+}
+
+/// What a server says of a service.
+#[derive(Debug, Clone)]
+enum Description {
+    /// What it is.
+    Said(ServiceDescriptor),
+    /// Nothing: it has no reflection, or does not know the service.
+    Nothing,
+    /// It could not say, and the files count until it is asked again.
+    AskAgain(Instant),
 }
 
 /// Whether a service answered, as the breaker sees it: what a client can provoke by what it sends must not shut out the others.
@@ -96,7 +110,10 @@ impl Service {
             self.metrics.upstream_calls.inc("spared");
             return Err(Failure::Unavailable(format!("the service `{}` does not answer; try again", self.name)));
         }
+        let begun = Instant::now();
         let answer = match tokio::time::timeout(self.timeout, self.ask(method, message)).await {
+            // The request says how long it may take, too: its stream may be cut in the same moment, and be seen first.
+            Ok(Answer::Nothing(_)) if begun.elapsed() >= self.timeout => Answer::Nothing(self.timed_out()),
             Ok(answer) => answer,
             Err(_) => Answer::Nothing(self.timed_out()),
         };
@@ -172,24 +189,44 @@ impl Service {
     /// What a service is: as it says itself, else as its files do.
     async fn describe(&self, channel: &Channel, service: &str) -> Result<Option<ServiceDescriptor>, Status> {
         let mut described = self.described.lock().await;
-        let reflected = match described.get(service) {
+        let known = described.get(service).filter(|known| match known {
+            Description::Said(_) | Description::Nothing => true,
+            Description::AskAgain(at) => Instant::now() < *at,
+        });
+        let description = match known {
             Some(known) => known.clone(),
             None => {
                 let asking = reflection::describe(channel, service);
-                let found = match tokio::time::timeout(self.timeout / DESCRIBING_PART, asking).await {
-                    Ok(Ok(found)) => found,
+                let description = match tokio::time::timeout(self.timeout / DESCRIBING_PART, asking).await {
+                    Ok(Ok(Some(descriptor))) => Description::Said(descriptor),
+                    Ok(Ok(None)) => Description::Nothing,
                     // With a file to go by, a server that is odd about reflection may still do its work.
-                    Ok(Err(status)) if self.pool.is_some() && status.code() != Code::Unavailable => None,
-                    Err(_) if self.pool.is_some() => None,
+                    Ok(Err(status)) if self.pool.is_some() && status.code() != Code::Unavailable => self.doubt(service),
+                    Err(_) if self.pool.is_some() => self.doubt(service),
                     Ok(Err(status)) => return Err(status),
                     Err(_) => return Err(Status::deadline_exceeded("it does not say what it is")),
                 };
-                tracing::debug!(upstream = self.name, service, reflection = found.is_some(), "asked what it is");
-                described.insert(Box::from(service), found.clone());
-                found
+                let reflection = matches!(description, Description::Said(_));
+                tracing::debug!(upstream = self.name, service, reflection, "asked what it is");
+                described.insert(Box::from(service), description.clone());
+                description
             }
         };
-        Ok(reflected.or_else(|| self.pool.as_ref()?.get_service_by_name(service)))
+        Ok(match description {
+            Description::Said(descriptor) => Some(descriptor),
+            Description::Nothing | Description::AskAgain(_) => {
+                self.pool.as_ref().and_then(|pool| pool.get_service_by_name(service))
+            }
+        })
+    }
+
+    fn doubt(&self, service: &str) -> Description {
+        tracing::warn!(
+            upstream = self.name,
+            service,
+            "it could not say what it is: its files count, until it is asked again"
+        );
+        Description::AskAgain(Instant::now() + DOUBT)
     }
 
     /// What a status means: the service's own words are for the client, unless it is to blame itself.
