@@ -63,6 +63,33 @@ error_codes! {
     Internal = "internal",
 }
 
+impl ErrorCode {
+    /// Whether the client itself is to blame: what it does again and again is abuse then. What others owe it never is, and messages that are
+    /// too many have a bound of their own.
+    pub const fn is_clients_fault(self) -> bool {
+        match self {
+            Self::BadMessage
+            | Self::UnknownCommand
+            | Self::BadField
+            | Self::TooLarge
+            | Self::Unauthenticated
+            | Self::BadToken
+            | Self::Forbidden
+            | Self::NotAMember
+            | Self::TooManyRooms => true,
+            Self::RateLimited
+            | Self::Busy
+            | Self::TryAgain
+            | Self::Unknown
+            | Self::Refused
+            | Self::Unavailable
+            | Self::TimedOut
+            | Self::Replaced
+            | Self::Internal => false,
+        }
+    }
+}
+
 macro_rules! close_codes {
     ($($(#[doc = $doc:literal])+ $variant:ident = $code:literal $reason:literal $back:literal,)+) => {
         /// Why the gateway closes a WebSocket connection.

@@ -136,7 +136,7 @@ impl Shard {
     ) {
         self.outside.gateway.metrics.client_errors.inc(code.as_str());
         let now = self.clock.now_ms();
-        if self.connection(slot).errors.take(ERRORS_PER_MINUTE, now) == Rate::Abuse {
+        if code.is_clients_fault() && self.connection(slot).errors.take(ERRORS_PER_MINUTE, now) == Rate::Abuse {
             // It stays through any number of mistakes, but not if it does nothing else.
             return self.doomed.push((self.slots.key(slot), Doom::Close(CloseCode::PolicyViolation)));
         }

@@ -272,11 +272,33 @@ describe("services that do not answer", () => {
     service.stop();
   });
 
+  it("a service that comes back serves the same connections again, and that it was away is nobody's abuse", async () => {
+    const port = await freePort();
+    const gateway = await startGateway({ text: PROFILE, env: { LOCATION_SERVICE_URL: `127.0.0.1:${port}` } });
+    const [stock, other] = [socketIo(gateway.url), plain(`${gateway.ws}/ws`)];
+    await stock.next("connect");
+    await other.events.next((item) => item.open, "the opening");
+    // More errors than a client may cause itself. One after the other, so that none is refused since others wait.
+    const move = { vendorId: 7, location: HERE };
+    for (let sent = 0, from = 0; sent < 1_200; sent += 1, from = other.events.items.length) {
+      assert.equal((await stock.ask("move", move)).code, "unavailable");
+      other.send({ type: "move", data: move });
+      assert.equal((await other.next("error", () => true, from)).data.code, "unavailable");
+    }
+    const handlers = { LocationService: { UpdateVendorLocation: async () => ({}), GetVendorLocation: async () => ({}) } };
+    const service = await startService(PROTO, handlers, { port });
+    await until(() => stock.ask("move", move), ({ success }) => success, "the service to be found");
+    other.send({ type: "move", data: move });
+    await other.next("stored");
+    assert.equal(stock.names().includes("disconnect"), false);
+    await gateway.stop();
+    service.stop();
+  });
+
   it("a service that describes itself is believed over the files", async () => {
     const folder = mkdtempSync(join(tmpdir(), "roomcast-proto-"));
     const numbered = readFileSync(PROTO, "utf8").replaceAll("= 1;", "= 11;").replaceAll("= 2;", "= 7;");
-    const own = numbered.replace(/import .*/, "message Nothing {}").replace("google.protobuf.Empty", "Nothing");
-    writeFileSync(join(folder, "location.proto"), own);
+    writeFileSync(join(folder, "location.proto"), numbered);
     const stored = [];
     const handlers = {
       LocationService: {
@@ -292,6 +314,8 @@ describe("services that do not answer", () => {
     assert.deepEqual(await client.next("moved"), { vendorId: "7", location: HERE, from: "the service" });
     assert.deepEqual(await client.ask("move", { vendorId: 8, location: HERE }), { success: true });
     assert.deepEqual(stored, [{ vendorId: "8", location: HERE }]);
+    const doubts = gateway.log.items.filter(({ level, message }) => level === "warn" && /makes no sense/.test(message));
+    assert.deepEqual(doubts, []);
     client.close();
     await gateway.stop();
     service.stop();
