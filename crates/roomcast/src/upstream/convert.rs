@@ -5,6 +5,7 @@ use bytes::{Buf as _, BufMut as _, Bytes};
 use prost_reflect::prost::Message as _;
 use prost_reflect::{DeserializeOptions, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, SerializeOptions};
 use serde_json::Value;
+use serde_path_to_error::Track;
 use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
@@ -14,7 +15,7 @@ const WELL_KNOWN: &str = "google.protobuf.";
 /// A message of JSON.
 ///
 /// # Errors
-/// It does not fit; the text says where.
+/// It does not fit; the text names the field.
 pub(super) fn to_message(json: &str, descriptor: &MessageDescriptor) -> Result<DynamicMessage, String> {
     let mut value: Value = serde_json::from_str(json).map_err(|error| error.to_string())?;
     match value {
@@ -22,7 +23,12 @@ pub(super) fn to_message(json: &str, descriptor: &MessageDescriptor) -> Result<D
         _ => fit(&mut value, descriptor),
     }
     let options = DeserializeOptions::new().deny_unknown_fields(false);
-    DynamicMessage::deserialize_with_options(descriptor.clone(), value, &options).map_err(|error| error.to_string())
+    let mut track = Track::new();
+    let value = serde_path_to_error::Deserializer::new(value, &mut track);
+    DynamicMessage::deserialize_with_options(descriptor.clone(), value, &options).map_err(|error| {
+        let path = track.path();
+        if path.iter().next().is_none() { error.to_string() } else { format!("`{path}`: {error}") }
+    })
 }
 
 /// The JSON of a message. Fields that have no presence are there with their defaults: a latitude of 0 is a latitude.
@@ -197,9 +203,12 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_told() {
-        check(r#"{"place":7}"#, Err("expected"));
-        check(r#"{"small":3000000000}"#, Err("out of range"));
-        check(r#"{"vendorId":{"a":1}}"#, Err("string"));
-        check("7", Err("expected"));
+        check(r#"{"place":7}"#, Err("`place`: invalid type: integer `7`"));
+        check(r#"{"place":{"lat":"north"}}"#, Err("`place.lat`: invalid float literal"));
+        check(r#"{"places":[{"lat":1},{"long":[]}]}"#, Err("`places[1].long`: invalid type: sequence"));
+        check(r#"{"notes":{"a":{}}}"#, Err("`notes.a`: invalid type: map, expected a string"));
+        check(r#"{"small":3000000000}"#, Err("`small`: out of range"));
+        check(r#"{"vendorId":{"a":1}}"#, Err("`vendorId`: invalid type: map, expected a string"));
+        check("7", Err("invalid type: integer `7`"));
     }
 }
