@@ -3,19 +3,21 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use axum::extract::{Query, Request, State};
 use axum::response::{Html, IntoResponse, Response};
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, Method, StatusCode, Uri};
+use http::header::{ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use hub::codes::ErrorCode;
-use hub::profile::Page;
+use hub::profile::{Endpoint, Page};
 use hub::rules::{Fetch, iso_8601};
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::api::without_key;
+use super::census::Walk;
 use super::health::{Part, Readiness};
 use super::{Ops, failure, now_unix_ms};
 
@@ -99,7 +101,35 @@ pub(super) async fn fallback(State(ops): State<Ops>, request: Request) -> Respon
     if path == "/health" && matches!(method, Method::GET | Method::HEAD) {
         return own_health(&ops);
     }
+    let is_websocket = ops.gateway.profile.endpoints.iter().any(|endpoint| is_websocket_of(endpoint, &path));
+    // A handshake that comes here is one at the operators' port.
+    if is_websocket && !is_handshake(request.headers()) {
+        return upgrade_needed();
+    }
     nothing_here(&method, request.uri())
+}
+
+fn is_websocket_of(endpoint: &Endpoint, path: &str) -> bool {
+    match endpoint {
+        Endpoint::Json(endpoint) => endpoint.paths.iter().any(|(of, _)| of == path),
+        Endpoint::SocketIo(_) => false,
+    }
+}
+
+fn is_handshake(headers: &HeaderMap) -> bool {
+    let options = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    headers.contains_key(UPGRADE)
+        && options.flat_map(|value| value.split(',')).any(|option| option.trim().eq_ignore_ascii_case("upgrade"))
+}
+
+/// Plain HTTP where a WebSocket is wanted: a proxy that drops the handshake's fields looks the same.
+fn upgrade_needed() -> Response {
+    let message = "this is a WebSocket endpoint, and the request asks for no upgrade: a proxy in between may have dropped `Upgrade` and `Connection`";
+    let mut response = failure(StatusCode::UPGRADE_REQUIRED, ErrorCode::BadMessage, message);
+    // RFC 9110, section 15.5.22.
+    response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    response
 }
 
 /// What stands on the operators' port alone.
@@ -159,7 +189,7 @@ async fn profile_document(ops: &Ops, method: &Method, path: &str, headers: &Head
     let now = now_unix_ms();
     let mut fetched: Vec<(Box<str>, Box<str>)> = Vec::new();
     for (name, what) in rules.document_fetches(document, &parts) {
-        fetched.push((Box::from(name), fetch(ops, what, now).await.to_string().into_boxed_str()));
+        fetched.push((Box::from(name), fetch(ops, what, now).await.into_boxed_str()));
     }
     let asked = RefCell::new(BTreeSet::new());
     rules.write_document(document, &parts, &fetched, now, &|field| {
@@ -169,35 +199,36 @@ async fn profile_document(ops: &Ops, method: &Method, path: &str, headers: &Head
     let mut answers = BTreeMap::new();
     for field in asked.into_inner() {
         if let Some(value) = field_of_gateway(ops, &field).await {
-            answers.insert(field, value.to_string());
+            answers.insert(field, value);
         }
     }
     Some(json_text(rules.write_document(document, &parts, &fetched, now, &|field| answers.get(field).cloned())))
 }
 
-/// What a document's `call` asks for.
-async fn fetch(ops: &Ops, what: Fetch, now_unix_ms: u64) -> Value {
+/// What a document's `call` asks for, as JSON.
+async fn fetch(ops: &Ops, what: Fetch, now_unix_ms: u64) -> String {
     let gateway = &ops.gateway;
+    let count = async |walk| ops.census.ask(gateway, walk, Instant::now()).await.count.to_string();
     match what {
-        Fetch::Online(user) => Value::from(gateway.seen(&user).online),
-        Fetch::Presence(users) => users
-            .into_iter()
-            .map(|user| {
-                let seen = gateway.seen(&user);
-                (user, seen.document(now_unix_ms))
-            })
-            .collect(),
-        Fetch::Sockets(namespace) => Value::from(gateway.sockets_in(namespace).await),
-        Fetch::Rooms(kind) => Value::from(gateway.of_kind(kind).await.0),
-        Fetch::Members(kind) => Value::from(gateway.of_kind(kind).await.1),
+        Fetch::Online(user) => gateway.seen(&user).online.to_string(),
+        Fetch::Presence(users) => {
+            let seen = |user: String| {
+                let document = gateway.seen(&user).document(now_unix_ms);
+                (user, document)
+            };
+            Value::Object(users.into_iter().map(seen).collect()).to_string()
+        }
+        Fetch::Sockets(namespace) => count(Walk::Sockets(namespace)).await,
+        Fetch::Rooms(kind) => count(Walk::RoomsOf(kind)).await,
+        Fetch::Members(kind) => count(Walk::MembersOf(kind)).await,
     }
 }
 
-/// The fields of `{gateway.…}`, as `hub::rules::GATEWAY_FIELDS` lists them; `None` for one that does not exist.
-pub(super) async fn field_of_gateway(ops: &Ops, field: &str) -> Option<Value> {
+/// The fields of `{gateway.…}` as JSON, as `hub::rules::GATEWAY_FIELDS` lists them; `None` for one that does not exist.
+pub(super) async fn field_of_gateway(ops: &Ops, field: &str) -> Option<String> {
     let (gateway, health) = (&ops.gateway, &ops.health);
-    let rooms = || async { gateway.rooms(&gateway.profile.rules.namespace_ids()).await };
-    Some(match field {
+    let walk = async |walk| ops.census.ask(gateway, walk, Instant::now()).await;
+    let value = match field {
         "status" => Value::from(status(ops)),
         "reasons" => Value::from(health.reasons()),
         "rabbitmq" => Value::from(health.state(Part::Rabbitmq).in_short()),
@@ -208,18 +239,13 @@ pub(super) async fn field_of_gateway(ops: &Ops, field: &str) -> Option<Value> {
         "connections" => Value::from(gateway.metrics.connections_opened.get()),
         "openConnections" => Value::from(gateway.numbers().await.connections),
         "sockets" => Value::from(gateway.numbers().await.sockets),
-        "rooms" => {
-            let rooms = rooms().await.into_iter().take(ROOMS_NAMED_MAX);
-            rooms.map(|(name, members)| (name, Value::from(members))).collect()
-        }
-        "totalUsers" => Value::from(gateway.users().await.len()),
-        "totalRooms" => Value::from(rooms().await.len()),
-        "users" => {
-            let users = gateway.users().await;
-            users.iter().map(|user| Value::from(user.as_str())).collect()
-        }
+        "rooms" => return Some(walk(Walk::Rooms).await.all.to_string()),
+        "totalRooms" => Value::from(walk(Walk::Rooms).await.count),
+        "users" => return Some(walk(Walk::Users).await.all.to_string()),
+        "totalUsers" => Value::from(walk(Walk::Users).await.count),
         _ => return None,
-    })
+    };
+    Some(value.to_string())
 }
 
 /// JSON that is already text. Documents tell what is true now, so that nobody should keep them.

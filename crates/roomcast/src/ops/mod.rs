@@ -2,6 +2,7 @@
 
 mod api;
 mod calls;
+mod census;
 mod console;
 mod documents;
 mod grpc;
@@ -20,6 +21,7 @@ use hub::codes::ErrorCode;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
+use self::census::Census;
 pub use self::documents::ROOMS_NAMED_MAX;
 pub use self::health::{Health, Part, Phase, Readiness, State};
 use crate::gateway::Gateway;
@@ -33,6 +35,7 @@ pub struct Ops {
     gateway: Gateway,
     health: Arc<Health>,
     publishing: Arc<Semaphore>,
+    census: Arc<Census>,
 }
 
 impl fmt::Debug for Ops {
@@ -44,7 +47,7 @@ impl fmt::Debug for Ops {
 impl Ops {
     /// The answers of this gateway.
     pub fn new(gateway: Gateway, health: Arc<Health>) -> Self {
-        Self { gateway, health, publishing: Arc::new(Semaphore::new(PUBLISHING_MAX)) }
+        Self { gateway, health, publishing: Arc::new(Semaphore::new(PUBLISHING_MAX)), census: Arc::default() }
     }
 }
 

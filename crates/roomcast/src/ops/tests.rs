@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use http::{Request, Response};
@@ -12,8 +13,10 @@ use hub::profile::{Profile, builtin};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tower::ServiceExt as _;
 
+use super::census::Walk;
 use super::*;
 use crate::fanout::{Interest, Publisher};
 use crate::metrics::Metrics;
@@ -33,6 +36,7 @@ const MEMBERS: [(&str, &str, &str); 3] = [
 ];
 
 struct Node {
+    shards: Vec<JoinHandle<()>>,
     router: Router,
     health: Arc<Health>,
     gateway: Gateway,
@@ -56,10 +60,11 @@ impl Node {
         let interest = Arc::new(Interest::new(profile.rules.namespaces().len()));
         let (inboxes, receivers): (Vec<Inbox>, Vec<Receiver>) = (0..2).map(|_| inbox()).unzip();
         let published = Arc::new(Mutex::new(Vec::new()));
+        let mut shards = Vec::new();
         for (shard, receiver) in receivers.into_iter().enumerate() {
             let members: Vec<Membership> = MEMBERS.into_iter().skip(shard).step_by(2).map(membership).collect();
             members.iter().for_each(|(room, _)| interest.add(NAMESPACE, room, shard));
-            tokio::spawn(serve_shard(receiver, members, profile.clone(), published.clone()));
+            shards.push(tokio::spawn(serve_shard(receiver, members, profile.clone(), published.clone())));
         }
         let presence = Arc::new(Presence::default());
         presence.connected("1");
@@ -74,11 +79,17 @@ impl Node {
             left: Arc::new(Notify::new()),
         };
         let health = Arc::new(Health::new(&gateway.profile, metrics));
-        Self { router: router(&Ops::new(gateway.clone(), health.clone()), Port::Only), health, gateway, published }
+        let router = router(&Ops::new(gateway.clone(), health.clone()), Port::Only);
+        Self { shards, router, health, gateway, published }
     }
 
     fn open() -> Self {
         Self::start(&[("API_KEY", KEY)])
+    }
+
+    /// Ends the shards: who asks them gets no answer.
+    fn end(&self) {
+        self.shards.iter().for_each(JoinHandle::abort);
     }
 
     async fn send(&self, request: Request<Body>) -> Response<Body> {
@@ -390,6 +401,45 @@ async fn an_unknown_path_is_told_as_json() {
     assert_eq!(status, 404);
     let answer: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(answer, json!({ "error": "there is nothing at GET /nothing", "code": "unknown_command" }));
+}
+
+#[tokio::test]
+async fn plain_http_at_a_websocket_is_told_what_is_missing() {
+    let node = Node::with_profile(builtin("venta").expect("it is built in"), &[]);
+    for path in ["/ws/location", "/ws/vendor"] {
+        let response = node.send(Request::get(path).body(Body::empty()).expect("a request")).await;
+        assert_eq!(response.status().as_u16(), 426, "{path}");
+        assert_eq!(response.headers()["upgrade"], "websocket", "{path}");
+    }
+    assert_eq!(node.get("/ws", "*/*").await.0, 404);
+    let handshake =
+        Request::get("/ws/vendor").header("connection", "keep-alive, Upgrade").header("upgrade", "websocket");
+    assert_eq!(
+        node.send(handshake.body(Body::empty()).expect("a request")).await.status().as_u16(),
+        404,
+        "not on this port"
+    );
+}
+
+#[tokio::test]
+async fn what_a_walk_found_is_good_for_a_second_where_there_are_many_to_walk_over() {
+    let (node, start) = (Node::open(), Instant::now());
+    let census = Census::default();
+    let users = async |after_ms: u64| {
+        let now = start + Duration::from_millis(after_ms);
+        census.ask(&node.gateway, Walk::Users, now).await.all.to_string()
+    };
+    node.gateway.metrics.sockets.set(1_000_000);
+    assert_eq!(users(0).await, r#"["1","2"]"#);
+    // Whoever walks from here on finds nobody.
+    node.end();
+    assert_eq!(users(999).await, r#"["1","2"]"#);
+    assert_eq!(users(1_000).await, "[]");
+    let few = Node::open();
+    let rooms = async || census.ask(&few.gateway, Walk::Rooms, start).await.count;
+    assert_eq!(rooms().await, 2);
+    few.end();
+    assert_eq!(rooms().await, 0);
 }
 
 #[tokio::test]
