@@ -81,14 +81,7 @@ impl Shard {
     ) {
         // A plain client whose token is still being looked at is in no namespace yet.
         let Some(key) = self.sockets.find(slot, namespace) else {
-            return self.tell_error(
-                slot,
-                namespace,
-                ack,
-                ErrorCode::Unauthenticated,
-                "not connected yet: wait for the first message",
-                None,
-            );
+            return self.early_command(slot, namespace, name, data);
         };
         if self.outside.gateway.publisher.inboxes().iter().any(|inbox| inbox.is_full()) {
             // Its fan-out would find no room: say so before anything has happened.

@@ -263,6 +263,7 @@ impl Shard {
         self.with_sockets(|sockets, moment, watch, out| sockets.welcome(key, moment, watch, out));
         self.arm(slot);
         self.take_up(key, handshake);
+        self.do_early_commands(slot, namespace);
     }
 
     /// A public id. The clients of Engine.IO 3 know theirs without being told: their session's, behind the namespace's name where that is

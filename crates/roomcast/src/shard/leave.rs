@@ -102,6 +102,7 @@ impl Shard {
         }
         self.queued_bytes -= connection.outbox.as_ref().map_or(0, |outbox| outbox.bytes());
         let key = self.slots.key(slot);
+        self.early.remove(&key);
         self.slots.close(slot);
         crate::memory::connection_ended();
         let mut is_counted = connection.closing_until_ms.is_some();

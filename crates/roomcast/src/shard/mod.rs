@@ -58,6 +58,7 @@ use self::connection::{Connection, Protocol};
 use self::front::Front;
 use self::inbox::{ConnectionKey, Inbox, Message, Next, Receiver};
 use self::latest::Latest;
+use self::plain::Early;
 use self::slots::{Flushed, Slots};
 use self::wheel::Wheel;
 use crate::access::Access;
@@ -132,6 +133,8 @@ struct Shard {
     is_doing: bool,
     /// What is under way of rooms' latest values.
     latest: Latest,
+    /// What plain clients said before it was decided that they get in.
+    early: HashMap<ConnectionKey, Early>,
     /// Sessions by their id.
     sessions: HashMap<ids::SessionId, u32>,
     /// Messages that were taken out of the inbox to get at the events behind them.
@@ -265,6 +268,7 @@ pub fn spawn(
             program_sockets: Vec::new(),
             is_doing: false,
             latest: Latest::default(),
+            early: HashMap::new(),
             sessions: HashMap::new(),
             aside: VecDeque::new(),
             events: VecDeque::new(),

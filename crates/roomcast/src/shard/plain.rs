@@ -10,12 +10,20 @@ use hub::profile::{Endpoint, Heartbeat, JsonEndpoint, SocketIoEndpoint};
 use wire::json::Envelope;
 use wire::ws::{self, Incoming};
 
-use super::connection::{Json, Protocol};
+use super::connection::{Json, Pending, Protocol, Purpose};
 use super::inbox::ConnectionKey;
 use super::poll::Handshake;
 use super::slots::Encoding;
 use super::{Shard, encode};
 use crate::embed;
+
+/// What a client said while it was not decided yet whether it gets in: it knows of nothing that it should wait for.
+#[derive(Debug, Default)]
+pub(super) struct Early {
+    /// Commands with their data. Bound: `limits.commands_waiting` of them and `limits.message_bytes` bytes; then `busy`.
+    commands: Vec<(Box<str>, Option<Box<str>>)>,
+    bytes: usize,
+}
 
 fn wire_envelope(envelope: hub::profile::Envelope) -> Envelope {
     match envelope {
@@ -97,6 +105,37 @@ impl Shard {
         match wire::json::parse(text, wire_envelope(envelope)) {
             Ok(message) => self.command(slot, namespace, &message.event, message.data, None),
             Err(error) => self.tell_error(slot, namespace, None, ErrorCode::BadMessage, &error.to_string(), None),
+        }
+    }
+
+    /// A command of a client that is in no namespace: it waits where the client may yet be let in.
+    pub(super) fn early_command(&mut self, slot: u32, namespace: NamespaceId, name: &str, data: Option<&str>) {
+        let decides = |pending: &Pending| {
+            pending.namespace == namespace && matches!(pending.purpose, Purpose::Enter | Purpose::Admit(_))
+        };
+        if !self.connection(slot).pending.iter().any(decides) {
+            return self.tell_error(slot, namespace, None, ErrorCode::Unauthenticated, "not connected", None);
+        }
+        let limits = &self.outside.gateway.profile.limits;
+        let (commands_max, bytes_max) = (limits.commands_waiting as usize, limits.message_bytes);
+        let early = self.early.entry(self.slots.key(slot)).or_default();
+        let bytes = early.bytes + name.len() + data.map_or(0, str::len);
+        if early.commands.len() >= commands_max || bytes as u64 > bytes_max {
+            return self.tell_error(slot, namespace, None, ErrorCode::Busy, "too many commands wait; try again", None);
+        }
+        early.bytes = bytes;
+        early.commands.push((Box::from(name), data.map(Box::from)));
+    }
+
+    /// A client got in: what it has said already is done now.
+    pub(super) fn do_early_commands(&mut self, slot: u32, namespace: NamespaceId) {
+        let key = self.slots.key(slot);
+        let Some(Early { commands, .. }) = self.early.remove(&key) else { return };
+        for (name, data) in commands {
+            if !self.slots.is_current(key) || self.connection(slot).is_over() {
+                return;
+            }
+            self.command(slot, namespace, &name, data.as_deref(), None);
         }
     }
 
