@@ -2,6 +2,11 @@
 // and Redis channels behind. None of them may notice.
 
 import assert from "node:assert/strict";
+import { generateKeyPairSync, sign } from "node:crypto";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, afterEach, before, describe, it } from "node:test";
 
 import { closeClients, plain, socketIo } from "./support/clients.mjs";
@@ -232,6 +237,7 @@ for (const shards of SHARDS) {
       assert.deepEqual(await stock.next("vendor_updated"), expected);
       await redis.publish("venta:vendor", "no JSON");
       await redis.publish("venta:vendor", { vendor });
+      await redis.publish("venta:vendor", { vendorId: id });
       await redis.publish("venta:vendor", { vendorId: id, vendor: { name: "newer" } });
       const newer = await client.next("vendor_updated", ({ data }) => data.vendor.name === "newer");
       assert.match(newer.data.timestamp, TIMESTAMP);
@@ -328,6 +334,56 @@ describe("Venta's own settings", () => {
     await again.stop();
   });
 
+  it("the team's own proto file, in the folder that it is started in, wins over the one that comes with the gateway", async () => {
+    const own = readFileSync(shipped("venta/location.proto"), "utf8").replaceAll("= 1;", "= 4;").replaceAll("= 2;", "= 9;");
+    const files = { "profiles/venta/location.proto": own };
+    const folder = mkdtempSync(join(tmpdir(), "roomcast-proto-"));
+    writeFileSync(join(folder, "location.proto"), own);
+    const stored = [];
+    const handlers = { LocationService: { UpdateVendorLocation: async (request) => (stored.push(request), {}), GetVendorLocation: async ({ vendorId }) => ({ vendorId, location: HERE }) } };
+    const service = await startService(join(folder, "location.proto"), handlers);
+    const gateway = await startGateway({ profile: "venta", files, env: { JWT_SECRET: "", LOCATION_SERVICE_URL: service.address } });
+    const client = socketIo(gateway.url, { namespace: "/location" });
+    await client.next("connect");
+    assert.deepEqual(await client.ask("subscribe_location", { vendorId: "v" }), { success: true });
+    assert.deepEqual((await client.next("location_updated")).location, HERE);
+    assert.deepEqual(await client.ask("update_location", { vendorId: "v", location: { lat: -1, long: 2 } }), { success: true });
+    assert.deepEqual(stored, [{ vendorId: "v", location: { lat: -1, long: 2 } }]);
+    await gateway.stop();
+    service.stop();
+    rmSync(folder, { recursive: true });
+  });
+
+  it("what clients say before there is a key to judge their tokens by is done in its order once they are let in, and not if they are not", async () => {
+    const [pair, other] = [1, 2].map(() => generateKeyPairSync("ec", { namedCurve: "P-256" }));
+    const held = gate();
+    const keys = createServer(async (_, answer) => {
+      await held.opened;
+      answer.end(JSON.stringify({ keys: [{ ...pair.publicKey.export({ format: "jwk" }), kid: "k", alg: "ES256", use: "sig" }] }));
+    });
+    await new Promise((listening) => keys.listen(0, "127.0.0.1", listening));
+    const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+    const said = `${part({ alg: "ES256", kid: "k" })}.${part({ sub: "v" })}`;
+    const signed = (key) => `${said}.${sign("sha256", said, { key, dsaEncoding: "ieee-p1363" }).toString("base64url")}`;
+    const gateway = await startGateway({ profile: "venta", env: { JWT_SECRET: "", JWKS_URL: `http://127.0.0.1:${keys.address().port}/keys` } });
+    const [one, bad] = [pair, other].map(({ privateKey }) => plain(`${gateway.ws}/ws/location?token=${signed(privateKey)}`));
+    for (const client of [one, bad]) {
+      await client.events.next((item) => item.open, "the opening");
+      client.send({ type: "subscribe_location", data: { vendorId: "v", userId: "v" } });
+      for (let lat = 1; lat <= 40; lat += 1) client.send({ type: "update_location", data: { vendorId: "v", location: { lat, long: 0 } } });
+    }
+    await until(() => gateway.metric("roomcast_messages_received_total"), (count) => count === 82, "all to be there");
+    held.open();
+    await one.next("subscribed");
+    await one.next("location_updated", ({ data }) => data.location.lat === 31);
+    const types = (client) => client.events.items.filter((item) => item.json).map(({ json }) => json.data.code ?? json.data.location?.lat ?? json.type);
+    assert.deepEqual(types(one), [...Array(9).fill("busy"), "subscribed", ...Array.from({ length: 31 }, (_, n) => n + 1)]);
+    assert.equal((await bad.closed()).close, 4401);
+    assert.deepEqual(types(bad), [...Array(9).fill("busy"), "bad_token"]);
+    await gateway.stop();
+    keys.close();
+  });
+
   it("without a key access is open, and the log says so", async () => {
     const gateway = await startGateway({ profile: "venta", env: { JWT_SECRET: "" } });
     assert.ok(gateway.log.items.some(({ level, message }) => level === "warn" && /access is open/.test(message)));
@@ -400,6 +456,19 @@ describe("Venta's own settings", () => {
     other.send({ type: "subscribe_vendor", data: { vendorId: "v" } });
     await other.next("subscribed");
     assert.equal((await gateway.get("/ws/status")).json.maxConnections, 2);
+    await gateway.stop();
+  });
+
+  it("messages over the limit end a connection at ten times the limit and not before, however high it is", async () => {
+    const gateway = await startGateway({ profile: "venta", env: { JWT_SECRET: "", WS_RATE_LIMIT: "300" } });
+    const client = plain(`${gateway.ws}/ws/location`);
+    await client.events.next((item) => item.open, "the opening");
+    const limited = (count) => until(() => client.events.items.filter((item) => item.json?.data?.code === "rate_limited").length, (found) => found >= count, `${count} refusals`);
+    for (let sent = 0; sent < 300 + 2_000; sent += 1) client.send({ type: "pong" });
+    await limited(1_900);
+    assert.equal(client.socket.readyState, client.socket.OPEN);
+    for (let sent = 0; sent < 2_000; sent += 1) client.send({ type: "pong" });
+    assert.equal((await client.closed()).close, 1008);
     await gateway.stop();
   });
 

@@ -1,11 +1,11 @@
 // A gateway of the test's own: the built binary on a free port, in a folder of its own, with none of this process's variables.
 
 import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { after } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -45,9 +45,16 @@ export function roomcast(args, { input = "", env = {} } = {}) {
   return { child, output, ended: within(ended, () => `roomcast ${args.join(" ")}: ${output.stderr}`) };
 }
 
-/** Starts a gateway and waits until it listens. `text` is a profile of the test's own, `dotenv` a `.env` file; `args` are further options. */
-export async function startGateway({ profile = "hometrip", text, dotenv, shards = 1, port = 0, env = {}, args = ["--host", "127.0.0.1"] } = {}) {
+/**
+ * Starts a gateway and waits until it listens. `text` is a profile of the test's own, `dotenv` a `.env` file, `files` are further texts by their
+ * paths in its folder; `args` are further options.
+ */
+export async function startGateway({ profile = "hometrip", text, dotenv, files = {}, shards = 1, port = 0, env = {}, args = ["--host", "127.0.0.1"] } = {}) {
   const folder = mkdtempSync(join(tmpdir(), "roomcast-e2e-"));
+  for (const [path, content] of Object.entries(files)) {
+    mkdirSync(dirname(join(folder, path)), { recursive: true });
+    writeFileSync(join(folder, path), content);
+  }
   let which = ["--profile", profile];
   if (text) {
     writeFileSync(join(folder, "gateway.toml"), text);
