@@ -20,6 +20,11 @@ macro_rules! error_codes {
             pub const fn meaning(self) -> &'static str {
                 match self { $(Self::$variant => concat!($($doc, "\n"),+)),+ }
             }
+
+            /// The code that clients read as this word.
+            pub fn named(word: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|code| code.as_str() == word)
+            }
         }
     };
 }
@@ -150,9 +155,21 @@ close_codes! {
     TooLong = 4410 "message took too long" true,
 }
 
+/// Whether a server may close a WebSocket with this number (RFC 6455, section 7.4, and the registry that it founds).
+pub const fn may_close_with(number: u16) -> bool {
+    matches!(number, 1000..=1003 | 1007..=1014 | 3000..=4999)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_that_stand_for_no_close_frame_are_not_sent() {
+        assert!(CloseCode::ALL.iter().all(|code| may_close_with(code.number())));
+        // 1004 is reserved; 1005, 1006 and 1015 tell a program of a close without a code; what lies beyond is for other protocols.
+        assert!([0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000].into_iter().all(|number| !may_close_with(number)));
+    }
 
     #[test]
     fn codes_are_unique() {

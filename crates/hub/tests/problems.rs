@@ -55,6 +55,34 @@ fn what_an_endpoint_may_have_depends_on_its_protocol() {
 }
 
 #[test]
+fn how_connections_are_ended_is_checked() {
+    check("[user]\nconnections = 2\nsurplus = { close = 'oldest', code = 4900, error = 'forbidden' }", &[]);
+    check(
+        "[user]\nsurplus = { close = 'newest' }",
+        &["p.toml:6:21: `user.surplus.close` must be one of `oldest`, not `newest`"],
+    );
+    check(
+        "[user]\nsurplus = { error = 'replased' }",
+        &["p.toml:6:21: there is no error code `replased`; did you mean `replaced`?"],
+    );
+    check("[user]\nsurplus = { kode = 1 }", &["p.toml:6:13: `user.surplus` has no key `kode`; did you mean `code`?"]);
+    check(
+        "[user]\nsurplus = { code = 1006 }",
+        &[
+            "p.toml:6:20: 1006 is no code that a WebSocket may be closed with; take one from 4000 to 4999, which are for applications",
+        ],
+    );
+    check(
+        "[[endpoint]]\nprotocol = 'json'\nheartbeat = { code = 5000 }",
+        &["p.toml:7:22: `endpoint.heartbeat.code` must be a whole number from 1000 to 4999, not 5000"],
+    );
+    check(
+        "heartbeat = { event = 'ping', code = 4408 }",
+        &["p.toml:5:31: `endpoint.heartbeat.code` is for the protocol `json` alone"],
+    );
+}
+
+#[test]
 fn types_are_checked() {
     check(
         "[service]\nport = 'abc'",
@@ -85,7 +113,7 @@ fn types_are_checked() {
         "[route]\nkey = 'x'",
         &["p.toml:5:1: `route` may stand several times, and its order counts; write `[[route]]`"],
     );
-    check("[user]\nlimits = 5", &["p.toml:6:1: `user` has no key `limits`; there is `connections`"]);
+    check("[user]\nlimits = 5", &["p.toml:6:1: `user` has no key `limits`; there is `connections` or `surplus`"]);
     check(
         "[room.x]\nenter = true",
         &["p.toml:5:1: `room.x` needs a `name`; for example name = \"conversation:{roomId}\""],

@@ -5,6 +5,7 @@ use super::problem::{Findings, did_you_mean};
 use super::section::{Entry, Section, Written};
 use super::settings::*;
 
+use crate::codes::{CloseCode, ErrorCode, may_close_with};
 use crate::names::{EventName, NamespaceId};
 
 /// Every setting of a profile.
@@ -50,7 +51,7 @@ impl Settings {
             service: service(section("service"), findings),
             key_needed: section("auth").text("token") == Some("required") && auth.access == Access::Token,
             auth,
-            user: UserLimits { connections: limit(section("user"), "connections") },
+            user: user(section("user"), findings),
             cors: cors(section("cors"), findings),
             endpoints,
             rabbitmq: section("source").section("rabbitmq").map(rabbitmq),
@@ -75,6 +76,41 @@ impl Settings {
 /// A count of which 0 means any number.
 fn limit(section: &Section, name: &str) -> Option<u32> {
     section.count(name).filter(|count| *count > 0)
+}
+
+fn user(written: &Section, findings: &mut Findings<'_>) -> UserLimits {
+    let nothing = Section::default();
+    let surplus = written.section("surplus").unwrap_or(&nothing);
+    UserLimits {
+        connections: limit(written, "connections"),
+        surplus: Surplus {
+            close_code: close_code(surplus, CloseCode::Replaced, findings),
+            error: error_code(surplus, "error", findings).unwrap_or(ErrorCode::Replaced),
+        },
+    }
+}
+
+/// The close code at the key `code`.
+fn close_code(section: &Section, default: CloseCode, findings: &mut Findings<'_>) -> u16 {
+    let number = section.count("code").unwrap_or(default.number());
+    if !may_close_with(number) {
+        let what = format!("{number} is no code that a WebSocket may be closed with");
+        let instead = "take one from 4000 to 4999, which are for applications".to_owned();
+        findings.problem_with(&section.place("code"), what, Some(instead));
+    }
+    number
+}
+
+/// The error code that a key names; nothing where it is not written, or names none.
+pub(crate) fn error_code(section: &Section, key: &str, findings: &mut Findings<'_>) -> Option<ErrorCode> {
+    let word = section.text(key)?;
+    let code = ErrorCode::named(word);
+    if code.is_none() {
+        let known = ErrorCode::ALL.iter().map(|code| code.as_str());
+        let suggestion = did_you_mean(word, known).or_else(|| Some("see the reference of codes".to_owned()));
+        findings.problem_with(&section.place(key), format!("there is no error code `{word}`"), suggestion);
+    }
+    code
 }
 
 fn service(written: &Section, findings: &mut Findings<'_>) -> Service {
@@ -262,6 +298,7 @@ fn endpoint(written: &Section, namespaces: &mut Vec<Box<str>>, findings: &mut Fi
             heartbeat: Heartbeat {
                 every: heartbeat.time("every"),
                 silent: heartbeat.count("silent").unwrap_or(2),
+                close_code: close_code(heartbeat, CloseCode::Silent, findings),
                 send: heartbeat.find("send").map(plain_json),
             },
         }))
@@ -271,7 +308,7 @@ fn endpoint(written: &Section, namespaces: &mut Vec<Box<str>>, findings: &mut Fi
 /// Each protocol has its own form of a heartbeat.
 fn check_heartbeat(heartbeat: &Section, socket_io: bool, endpoint: &Section, findings: &mut Findings<'_>) {
     let (foreign, other): (&[&str], _) =
-        if socket_io { (&["silent", "send"], "json") } else { (&["event"], "socket.io") };
+        if socket_io { (&["silent", "code", "send"], "json") } else { (&["event"], "socket.io") };
     for entry in
         heartbeat.entries.iter().filter(|entry| foreign.contains(&entry.name.as_str()) && !entry.name_span.is_empty())
     {

@@ -16,7 +16,7 @@ mod variables;
 mod written;
 
 pub use builtin::{builtin, builtin_names, builtin_proto};
-pub(crate) use meaning::namespaces_of;
+pub(crate) use meaning::{error_code, namespaces_of};
 pub(crate) use problem::{Findings, Span, did_you_mean, nearest};
 pub use problem::{Problem, Warning};
 pub use reference::reference_markdown;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::codes::ErrorCode;
 use crate::names::{EventName, NamespaceId};
 use crate::rules::KeyPattern;
 
@@ -116,6 +117,17 @@ pub struct Auth {
 pub struct UserLimits {
     /// How many connections a user may have at a time; `None` for any number.
     pub connections: Option<u32>,
+    /// How the oldest one goes when there is one too many.
+    pub surplus: Surplus,
+}
+
+/// `[user] surplus`: how a connection goes that is one too many of its user's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Surplus {
+    /// The close code of its WebSocket.
+    pub close_code: u16,
+    /// What it is told.
+    pub error: ErrorCode,
 }
 
 /// `[cors]`: the pages that may connect, and what they may send along.
@@ -246,6 +258,8 @@ pub struct Heartbeat {
     pub every: Duration,
     /// After how many intervals without a byte from the client it is closed.
     pub silent: u32,
+    /// The close code then.
+    pub close_code: u16,
     /// A message that goes out beside the protocol ping, as raw JSON.
     pub send: Option<String>,
 }

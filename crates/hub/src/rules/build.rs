@@ -22,7 +22,7 @@ use super::template::Template;
 use super::{ClaimsUsed, KindId, Rules};
 use crate::codes::ErrorCode;
 use crate::names::{EventName, NamespaceId};
-use crate::profile::{Entry, Findings, Section, Written, did_you_mean};
+use crate::profile::{Entry, Findings, Section, Written, did_you_mean, error_code};
 
 /// Names that the protocol or the gateway itself gives a meaning, so that no command can have them.
 const RESERVED_COMMANDS: [&str; 7] =
@@ -426,15 +426,7 @@ fn require(
             return None;
         }
     };
-    let code = match section.text("code") {
-        None => default,
-        Some(text) => ErrorCode::ALL.iter().copied().find(|code| code.as_str() == text).unwrap_or_else(|| {
-            let known = ErrorCode::ALL.iter().map(|code| code.as_str());
-            let suggestion = did_you_mean(text, known).or_else(|| Some("see the reference of codes".to_owned()));
-            parts.findings.problem_with(&section.place("code"), format!("there is no error code `{text}`"), suggestion);
-            default
-        }),
-    };
+    let code = error_code(section, "code", parts.findings).unwrap_or(default);
     Some(Require { test, code, message: parts.template_of(section, "message", vocabulary) })
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use http::HeaderMap;
+use hub::codes::CloseCode;
 use hub::names::NamespaceId;
 use hub::profile::{Endpoint, Envelope, Heartbeat, JsonEndpoint, Origins, Profile, SocketIoEndpoint};
 
@@ -215,7 +216,12 @@ impl Builder {
             paths: vec![(path.to_owned(), NamespaceId(0))],
             deflate: Self::find_socket_io(&mut self.profile).is_some_and(|endpoint| endpoint.deflate),
             envelope: Envelope::Flat,
-            heartbeat: Heartbeat { every: Duration::from_secs(25), silent: 2, send: None },
+            heartbeat: Heartbeat {
+                every: Duration::from_secs(25),
+                silent: 2,
+                close_code: CloseCode::Silent.number(),
+                send: None,
+            },
         };
         self.endpoints.push((Endpoint::Json(endpoint), messages));
         self

@@ -471,19 +471,19 @@ impl Shard {
 
     /// Ends the transport of a connection, whatever it speaks, so that the client comes back elsewhere or later.
     pub(super) fn close(&mut self, slot: u32, code: CloseCode, reason: &'static str) {
+        let is_end_of_node = code == CloseCode::GoingAway;
+        let why = if is_end_of_node { CloseReason::ServerShuttingDown } else { CloseReason::ForcedClose };
+        self.close_with(slot, why, code.number(), reason);
+    }
+
+    /// The same with a number of the profile's.
+    pub(super) fn close_with(&mut self, slot: u32, why: CloseReason, number: u16, reason: &'static str) {
         match self.connection(slot).protocol {
-            Protocol::SocketIo(_) => {
-                let why = if code == CloseCode::GoingAway {
-                    CloseReason::ServerShuttingDown
-                } else {
-                    CloseReason::ForcedClose
-                };
-                self.close_engine(slot, why, Some(code.number()), reason);
-            }
+            Protocol::SocketIo(_) => self.close_engine(slot, why, Some(number), reason),
             Protocol::Json(_) => {
                 self.leave_all(slot, reason);
                 self.count_disconnect(reason);
-                self.close_websocket(slot, Some(code.number()), reason);
+                self.close_websocket(slot, Some(number), reason);
             }
             Protocol::Probe(_) | Protocol::Greeting { .. } => {}
         }

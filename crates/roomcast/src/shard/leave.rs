@@ -1,6 +1,7 @@
 //! How sockets and connections go, and when a connection must be looked at: the one place that frees a slot.
 
-use hub::codes::{CloseCode, ErrorCode};
+use hub::codes::CloseCode;
+use hub::profile::Surplus;
 use hub::rooms::SocketKey;
 use wire::engine::{CloseReason, Phase};
 use wire::socketio::Outbound;
@@ -68,14 +69,15 @@ impl Shard {
 
     /// A newer connection of the same user took the place of this one, which is told so and ended for good.
     pub(super) fn replaced(&mut self, slot: u32) {
+        let Surplus { close_code, error } = self.outside.gateway.profile.user.surplus;
         for key in self.sockets.at(slot).to_vec() {
             let namespace = self.sockets.get(key).namespace;
             let message = "a newer connection of the same user took the place of this one";
-            self.tell_error(slot, namespace, None, ErrorCode::Replaced, message, None);
+            self.tell_error(slot, namespace, None, error, message, None);
             self.send_disconnect(key);
         }
         self.leave_all(slot, "server namespace disconnect");
-        self.close(slot, CloseCode::Replaced, CloseCode::Replaced.reason());
+        self.close_with(slot, CloseReason::ForcedClose, close_code, error.as_str());
     }
 
     pub(super) fn send_disconnect(&mut self, key: SocketKey) {

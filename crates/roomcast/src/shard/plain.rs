@@ -7,6 +7,7 @@ use hub::codes::{CloseCode, ErrorCode};
 use hub::emission::Payload;
 use hub::names::NamespaceId;
 use hub::profile::{Endpoint, Heartbeat, JsonEndpoint, SocketIoEndpoint};
+use wire::engine::CloseReason;
 use wire::json::Envelope;
 use wire::ws::{self, Incoming};
 
@@ -152,12 +153,13 @@ impl Shard {
         let now = self.clock.now_ms();
         let Some(heartbeat) = self.heartbeat(slot) else { return };
         let (every_ms, silent) = (heartbeat.every.as_millis() as u64, u64::from(heartbeat.silent));
+        let close_code = heartbeat.close_code;
         let Protocol::Json(json) = &mut self.connection(slot).protocol else { return };
         if now < json.next_ping_ms {
             return;
         }
         if now - json.heard_ms >= every_ms.saturating_mul(silent) {
-            return self.close(slot, CloseCode::Silent, CloseCode::Silent.reason());
+            return self.close_with(slot, CloseReason::ForcedClose, close_code, CloseCode::Silent.reason());
         }
         json.next_ping_ms = now.saturating_add(every_ms);
         let namespace = json.namespace;

@@ -178,13 +178,32 @@ static ANONYMOUS: Table = Table {
 
 pub(super) static USER: Table = Table {
     about: "",
-    keys: &[key(
-        "connections",
-        Count(0, UNLIMITED),
-        Default("0"),
-        "Connections of one user at a time; 0 for any number. The last one wins: the oldest is told `replaced`, and closed with 4409.",
-        "connections = 1",
-    )],
+    keys: &[
+        key(
+            "connections",
+            Count(0, UNLIMITED),
+            Default("0"),
+            "Connections of one user at a time; 0 for any number. The last one wins: what becomes of the oldest stands in `surplus`.",
+            "connections = 1",
+        ),
+        key("surplus", Kind::Table(&SURPLUS), Always, "How a connection goes that is one too many of its user's.", ""),
+    ],
+};
+
+static SURPLUS: Table = Table {
+    about: "The connection gets an `error` event, and ends for good: those of Socket.IO get a disconnect packet, too, after which stock clients do not \
+            come back.",
+    keys: &[
+        key("close", Choice(&["oldest"]), Default("oldest"), "Which one goes.", r#"close = "oldest""#),
+        key("code", Count(1000, 4999), Default("4409"), "The close code of its WebSocket.", "code = 4409"),
+        key(
+            "error",
+            Text,
+            Default("replaced"),
+            "The error code that it is told, which is the close's reason, too.",
+            r#"error = "replaced""#,
+        ),
+    ],
 };
 
 pub(super) static CORS: Table = Table {
@@ -365,9 +384,10 @@ static HEARTBEAT: Table = Table {
             "silent",
             Count(1, 100),
             Default("2"),
-            "`json` alone: after how many intervals without a byte from the client it is closed, with 4408.",
+            "`json` alone: after how many intervals without a byte from the client it is closed.",
             "silent = 2",
         ),
+        key("code", Count(1000, 4999), Default("4408"), "`json` alone: the close code then.", "code = 4408"),
         key("send", Data, May, "`json` alone: a message that goes out beside the ping.", r#"send = { type = "ping" }"#),
         key(
             "event",
