@@ -9,3 +9,4 @@ pub mod profile;
 pub mod rooms;
 pub mod rules;
 pub mod sockets;
+mod unfinished;

@@ -1,7 +1,7 @@
 //! The sockets of one shard: who each is, which rooms it is in, and its commands, one after the other. Decisions come out as values
 //! for the driver to carry out; knows no transport, no wire format and no other shard.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -12,6 +12,7 @@ use crate::names::{EventName, NamespaceId, RoomName, SocketId, UserId};
 use crate::profile::Profile;
 use crate::rooms::{Join, Rooms, SocketKey, Watch};
 use crate::rules::{CommandId, Effect, Facts, FreshId, NewId, Place, Progress, Reply, Request, Run, User};
+use crate::unfinished::{UNFINISHED_MAX, UNFINISHED_MAX_BYTES, Unfinished, Waiting};
 
 /// What the moment gives to a decision.
 pub struct Moment<'a> {
@@ -50,11 +51,13 @@ struct Commands {
     waiting_bytes: usize,
 }
 
+/// Whose command waits for the world.
 #[derive(Debug)]
-struct Waiting {
-    command: CommandId,
-    data: Option<Box<str>>,
-    ack: Option<u64>,
+enum Asker {
+    /// A socket's.
+    Socket(SocketKey),
+    /// That of one that is gone.
+    Gone(Box<Unfinished>),
 }
 
 /// What the driver is to do, in order.
@@ -96,7 +99,7 @@ pub enum Output {
     /// Ask the world, and give the answer to [`Sockets::resume`].
     Wait {
         /// Whose command waits.
-        key: SocketKey,
+        user: Arc<User>,
         /// To be given back with the answer.
         ticket: u32,
         /// What is asked.
@@ -134,6 +137,8 @@ pub struct Departed {
     pub namespace: NamespaceId,
     /// The rooms that it was in and that presence follows.
     pub followed_rooms: Vec<(NamespaceId, RoomName)>,
+    /// Commands of it that are dropped, since too many others are still to be finished.
+    pub dropped_commands: usize,
 }
 
 /// Why the socket of a key is there.
@@ -149,13 +154,27 @@ pub struct Sockets {
     count: usize,
     /// Tickets are the shard's, so that an answer for a socket that is gone fits none that came in its place.
     last_ticket: u32,
+    /// Who waits, by ticket. Bound: one command of each socket, and [`UNFINISHED_MAX`] of those that are gone.
+    askers: HashMap<u32, Asker>,
+    gone: usize,
+    gone_bytes: usize,
 }
 
 impl Sockets {
     /// No sockets yet.
     pub fn new(profile: Arc<Profile>) -> Self {
         let rooms = Rooms::new(profile.rules.namespaces().len(), profile.limits.rooms_per_connection as usize);
-        Self { profile, rooms, sockets: Vec::new(), by_slot: Vec::new(), count: 0, last_ticket: 0 }
+        Self {
+            profile,
+            rooms,
+            sockets: Vec::new(),
+            by_slot: Vec::new(),
+            count: 0,
+            last_ticket: 0,
+            askers: HashMap::new(),
+            gone: 0,
+            gone_bytes: 0,
+        }
     }
 
     /// The rooms of these sockets.
@@ -245,10 +264,10 @@ impl Sockets {
     ) -> Departed {
         let profile = self.profile.clone();
         let Socket { namespace, user, id, slot, .. } = self.get(key);
-        let (namespace, user, slot) = (*namespace, user.clone(), *slot);
+        let (namespace, user, id, slot) = (*namespace, user.clone(), *id, *slot);
         let new_id = FreshId::new(moment.new_id);
         let facts =
-            Facts { now_unix_ms: moment.now_unix_ms, new_id: NewId::Fresh(&new_id), socket: Some(*id), user: &user };
+            Facts { now_unix_ms: moment.now_unix_ms, new_id: NewId::Fresh(&new_id), socket: Some(id), user: &user };
         let mut followed_rooms = Vec::new();
         let mut told = Vec::new();
         for room in self.rooms.of(key) {
@@ -257,6 +276,8 @@ impl Sockets {
                 followed_rooms.push((namespace, room.clone()));
             }
         }
+        let commands = self.get_mut(key).commands.take();
+        let dropped_commands = commands.map_or(0, |commands| self.leave_behind(key, *commands));
         self.rooms.exit(key, watch);
         self.sockets[key.index()] = None;
         self.by_slot[slot as usize].retain(|other| *other != key);
@@ -266,7 +287,24 @@ impl Sockets {
             Effect::Emit(emission) => Some(Output::Emit(emission)),
             Effect::ToSelf { .. } | Effect::Ack { .. } | Effect::Failed { .. } => None,
         }));
-        Departed { user, namespace, followed_rooms }
+        Departed { user, namespace, followed_rooms, dropped_commands }
+    }
+
+    /// The commands of a socket that goes. Returns how many of them are dropped.
+    fn leave_behind(&mut self, key: SocketKey, commands: Commands) -> usize {
+        let Commands { run, ticket, waiting, waiting_bytes, .. } = commands;
+        let Socket { namespace, user, id, .. } = self.get(key);
+        if self.gone >= UNFINISHED_MAX || self.gone_bytes + waiting_bytes > UNFINISHED_MAX_BYTES {
+            self.askers.remove(&ticket);
+            return waiting.len() + 1;
+        }
+        let (id, namespace, user) = (*id, *namespace, user.clone());
+        let rooms = self.rooms.of(key).cloned().collect();
+        let unfinished = Unfinished { id, namespace, user, rooms, run, waiting, bytes: waiting_bytes };
+        self.askers.insert(ticket, Asker::Gone(Box::new(unfinished)));
+        self.gone += 1;
+        self.gone_bytes += waiting_bytes;
+        0
     }
 
     /// New claims of the same user: rooms that they no longer give are left, new ones joined.
@@ -396,19 +434,21 @@ impl Sockets {
         }
     }
 
-    /// The answer to a [`Output::Wait`]. One that comes for an older ticket is dropped.
+    /// The answer to a [`Output::Wait`]. One that nobody waits for is dropped.
     pub fn resume(
         &mut self,
-        key: SocketKey,
         ticket: u32,
         reply: Reply,
         moment: &Moment<'_>,
         watch: &mut dyn Watch,
         out: &mut Vec<Output>,
     ) {
-        let Some(mut commands) = self.get_mut(key).commands.take_if(|commands| commands.ticket == ticket) else {
-            return;
+        let key = match self.askers.remove(&ticket) {
+            Some(Asker::Socket(key)) => key,
+            Some(Asker::Gone(unfinished)) => return self.finish(unfinished, reply, moment, out),
+            None => return,
         };
+        let Some(mut commands) = self.get_mut(key).commands.take() else { return };
         if let Some(next) = self.advance(key, &mut commands.run, commands.ack, Some(reply), moment, watch, out) {
             commands.ticket = next;
             self.get_mut(key).commands = Some(commands);
@@ -424,6 +464,32 @@ impl Sockets {
                 return;
             }
         }
+    }
+
+    /// Goes on with the commands of a socket that is gone.
+    fn finish(&mut self, mut unfinished: Box<Unfinished>, reply: Reply, moment: &Moment<'_>, out: &mut Vec<Output>) {
+        let mut emissions = Vec::new();
+        let request = unfinished.go_on(&self.profile, Some(reply), moment, &mut emissions);
+        out.extend(emissions.into_iter().map(Output::Emit));
+        match request {
+            Some(request) => {
+                let user = unfinished.user.clone();
+                self.wait(Asker::Gone(unfinished), user, request, out);
+            }
+            None => {
+                self.gone -= 1;
+                self.gone_bytes -= unfinished.bytes;
+            }
+        }
+    }
+
+    /// Has the world asked; the ticket of the question.
+    fn wait(&mut self, asker: Asker, user: Arc<User>, request: Request, out: &mut Vec<Output>) -> u32 {
+        self.last_ticket = self.last_ticket.wrapping_add(1);
+        let ticket = self.last_ticket;
+        self.askers.insert(ticket, asker);
+        out.push(Output::Wait { user, ticket, request });
+        ticket
     }
 
     /// The first of a user's sockets is in the room: what the rules tell about it.
@@ -486,10 +552,8 @@ impl Sockets {
         match progress {
             Progress::Done => None,
             Progress::Wait(request) => {
-                self.last_ticket = self.last_ticket.wrapping_add(1);
-                let ticket = self.last_ticket;
-                out.push(Output::Wait { key, ticket, request });
-                Some(ticket)
+                let user = self.get(key).user.clone();
+                Some(self.wait(Asker::Socket(key), user, request, out))
             }
         }
     }

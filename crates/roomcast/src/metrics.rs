@@ -99,6 +99,7 @@ metrics! {
         bytes_sent: "Bytes written to clients, framing included",
         socket_sends: "System calls that sent to clients' WebSockets: one for each connection and tick, however many events it is due",
         slow_consumers: "Connections cut because they read too slowly",
+        commands_dropped: "Commands of clients that are gone, dropped since too many others were still to be finished",
         rate_limited: "Client messages refused over the rate limit",
         rabbitmq_deliveries: "Messages received from RabbitMQ",
         rabbitmq_redelivered: "Messages that RabbitMQ marked as redelivered: an event may have been sent twice",

@@ -1,10 +1,12 @@
 //! What sockets do: their packets become commands, and what the hub decides about them is carried out. Between the dialects and the hub;
 //! how they come in is `enter`, how they go `leave`.
 
+use std::sync::Arc;
+
 use hub::codes::{CloseCode, ErrorCode};
 use hub::names::NamespaceId;
 use hub::rooms::SocketKey;
-use hub::rules::{Reply, Request};
+use hub::rules::{Reply, Request, User};
 use hub::sockets::Output;
 use wire::engine::{CloseReason, Revision};
 use wire::socketio::{Address, Decoded, Kind, Outbound};
@@ -194,7 +196,7 @@ impl Shard {
                     tracing::warn!("a shard is overloaded: an event of a client was dropped");
                 }
             }
-            Output::Wait { key, ticket, request } => self.ask_world(key, ticket, request),
+            Output::Wait { user, ticket, request } => self.ask_world(user, ticket, request),
             Output::Entered { key, room } => {
                 let (_, namespace) = self.place(key);
                 let user = self.sockets.get(key).user.clone();
@@ -221,10 +223,9 @@ impl Shard {
     }
 
     /// Asks the world for a command that waits; the answer comes back through the inbox, whatever happens.
-    fn ask_world(&mut self, key: SocketKey, ticket: u32, request: Request) {
-        let (slot, namespace) = self.place(key);
-        let (inbox, connection) = (self.own.clone(), self.slots.key(slot));
-        let resume = move |reply| inbox.send(Message::Resume { connection, namespace, ticket, reply });
+    fn ask_world(&mut self, user: Arc<User>, ticket: u32, request: Request) {
+        let inbox = self.own.clone();
+        let resume = move |reply| inbox.send(Message::Resume { ticket, reply });
         match request {
             Request::Presence { user_ids } => resume(Reply::Json(self.presence_of(&user_ids).into())),
             Request::Call { method, message } => {
@@ -243,13 +244,12 @@ impl Shard {
             }
             Request::Ask { url, timeout_ms } => {
                 let access = self.outside.access.clone();
-                let user = self.sockets.get(key).user.id.clone();
                 self.outside.backend.spawn(async move {
                     resume(match access.ask(&url, timeout_ms).await {
                         Answer::Allowed => Reply::Allowed,
                         Answer::Refused => {
                             tracing::warn!(
-                                user = user.as_ref().map(|id| id.as_str()),
+                                user = user.id.as_ref().map(|id| id.as_str()),
                                 url,
                                 "the access service refused a join"
                             );

@@ -72,10 +72,6 @@ pub enum Message {
     },
     /// What a command waited for.
     Resume {
-        /// Whose command.
-        connection: ConnectionKey,
-        /// In which namespace.
-        namespace: NamespaceId,
         /// Which wait it answers; an answer to an older one is dropped.
         ticket: u32,
         /// The answer.

@@ -18,6 +18,13 @@ impl Shard {
         let place = (self.index, self.slots.key(slot));
         let departed = self.with_sockets(|sockets, moment, watch, out| sockets.exit(key, moment, watch, out));
         self.outside.gateway.metrics.sockets.dec();
+        if departed.dropped_commands > 0 {
+            self.outside.gateway.metrics.commands_dropped.inc_by(departed.dropped_commands as u64);
+            tracing::warn!(
+                commands = departed.dropped_commands,
+                "commands of a client that is gone were dropped: too many wait"
+            );
+        }
         if let Some(id) = &departed.user.id {
             let now = self.clock.unix_ms();
             if self.outside.gateway.presence.disconnected(

@@ -434,14 +434,8 @@ impl Shard {
                     self.authenticated(connection.slot, namespace, verdict);
                 }
             }
-            Message::Resume { connection, namespace, ticket, reply } => {
-                if self.slots.is_current(connection)
-                    && let Some(key) = self.sockets.find(connection.slot, namespace)
-                {
-                    self.with_sockets(|sockets, moment, watch, out| {
-                        sockets.resume(key, ticket, reply, moment, watch, out)
-                    });
-                }
+            Message::Resume { ticket, reply } => {
+                self.with_sockets(|sockets, moment, watch, out| sockets.resume(ticket, reply, moment, watch, out));
             }
             Message::Snapshot { namespace, room, ticket, reply } => self.snapshot_came(namespace, room, ticket, reply),
             Message::Admitted { connection, namespace, verdict } => {
