@@ -1,112 +1,16 @@
 // Clan's clients and its services against the gateway that takes their old one's place: flat messages, RabbitMQ both ways, one connection for each user.
 
 import assert from "node:assert/strict";
-import { createServer, connect as dial } from "node:net";
 import { after, afterEach, before, describe, it } from "node:test";
 
-import { closeClients, plain } from "./support/clients.mjs";
+import { clan, enter, open } from "./support/clan.mjs";
+import { closeClients } from "./support/clients.mjs";
 import { SHARDS, roomcast, startGateway } from "./support/gateway.mjs";
 import { EventBus, Rabbit } from "./support/rabbit.mjs";
 import { until } from "./support/recorder.mjs";
 import { badTokens, tokenOf } from "./support/token.mjs";
 
 const ISO = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
-
-const open = (gateway, query = {}, options = {}) => plain(`${gateway.ws}/ws?${new URLSearchParams(query)}`, { name: query.userId ?? "a client", ...options });
-
-/** A client that is in, with what it can say. */
-const enter = async (gateway, userId, { claims, ...options } = {}) => {
-  const client = open(gateway, { token: tokenOf(userId, claims) }, { name: String(userId), ...options });
-  client.greeting = await client.next("connected");
-  return Object.assign(client, {
-    types: () => client.events.items.map((item) => item.json?.type).filter((type) => type && type !== "connected"),
-    /** Sends a message and gives the next one of that type, or the error that came in its place. */
-    async ask(message, type) {
-      const from = client.events.items.length;
-      client.send(message);
-      const item = await client.events.next((item) => [type, "error"].includes(item.json?.type), `\`${type}\``, from);
-      return item.json;
-    },
-    subscribe: (clanId) => client.ask({ type: "subscribe_clan_chat", clanId }, "subscription_confirmed"),
-    say: (clanId, content, more = {}) => client.ask({ type: "chat", content, clanId, ...more }, "message_sent"),
-    lines: () => client.events.items.filter((item) => item.json?.type === "chat").map((item) => item.json),
-  });
-};
-const clan = async (options = {}) => {
-  const gateway = await startGateway({ profile: "clan", ...options });
-  if (options.env?.RABBITMQ_HOST) await gateway.health((health) => health.rabbitmq === "connected", "RabbitMQ");
-  return gateway;
-};
-
-/** The chat service: it keeps every line of the gateway's and says it to the clan again, as `clan.message`, until both are safe with the broker. */
-class ChatService {
-  kept = [];
-  #on = true;
-
-  constructor(rabbit) {
-    this.rabbit = rabbit;
-    this.done = this.#run();
-  }
-
-  static async declare(bus) {
-    await bus.channel.assertQueue("chat.service", { durable: true });
-    await bus.channel.bindQueue("chat.service", "clan_events", "gateway.chat.sent");
-  }
-
-  async #run() {
-    while (this.#on) {
-      try {
-        const bus = await EventBus.connect(this.rabbit, "clan_events");
-        const lost = new Promise((resolve) => bus.connection.once("close", resolve));
-        await ChatService.declare(bus);
-        await bus.channel.consume("chat.service", async (message) => {
-          if (!message) return;
-          this.kept.push(JSON.parse(message.content));
-          await bus.publish("clan.message", message.content).then(() => bus.channel.ack(message), () => {});
-        });
-        this.stop = async () => {
-          this.#on = false;
-          await bus.close();
-          await this.done;
-        };
-        await lost;
-      } catch {
-        await new Promise((resolve) => setTimeout(resolve, 100));
-      }
-    }
-  }
-}
-
-/** A way to the broker that can be stopped: what is sent then arrives nowhere until it goes on. */
-async function startStoppable(port) {
-  const pairs = new Set();
-  let stopped = false;
-  const server = createServer((client) => {
-    const broker = dial(port, "127.0.0.1");
-    const pair = [client, broker];
-    pairs.add(pair);
-    for (const [one, other] of [[client, broker], [broker, client]]) {
-      one.on("error", () => other.destroy());
-      one.on("close", () => {
-        pairs.delete(pair);
-        other.destroy();
-      });
-      one.on("data", (data) => other.write(data));
-      if (stopped) one.pause();
-    }
-  });
-  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const each = (what) => pairs.forEach((pair) => pair.forEach((socket) => socket[what]()));
-  return {
-    port: server.address().port,
-    stop: () => each(((stopped = true), "pause")),
-    goOn: () => each(((stopped = false), "resume")),
-    close: () => {
-      each("destroy");
-      server.close();
-    },
-  };
-}
 
 let rabbit;
 let bus;
@@ -197,6 +101,23 @@ for (const shards of SHARDS) {
       });
     });
 
+    it("a user who comes twenty times at once is there once, and the numbers say so", async () => {
+      const numbers = async () => (await gateway.get("/health/websocket")).json;
+      const { totalConnections } = await until(numbers, ({ activeConnections }) => activeConnections === 0, "nobody to be left");
+      const name = fresh("eager");
+      const comers = Array.from({ length: 20 }, () => open(gateway, { token: tokenOf(name) }));
+      for (const comer of comers) comer.socket.on("open", () => comer.send({ type: "subscribe_notifications" }));
+      const isOver = (comer) => comer.events.items.some((item) => item.close !== undefined);
+      await until(() => comers.filter((comer) => !isOver(comer)).length, (left) => left === 1, "one to be left");
+      for (const comer of comers.filter(isOver)) {
+        assert.equal(comer.events.items.at(-1).close, 4409);
+        assert.equal(comer.events.items.at(-2).json.code, "replaced");
+      }
+      await comers.find((comer) => !isOver(comer)).next("subscription_confirmed");
+      const now = await until(numbers, ({ activeConnections }) => activeConnections === 1, "one connection");
+      assert.deepEqual(now, { totalConnections: totalConnections + 20, activeConnections: 1, connectedUsers: 1, services: { notifications: 1, clan_chat: 0 } });
+    });
+
     describe("notifications", () => {
       const notification = (userId, more = {}) => ({ userId, id: "notif123", title: "New Message", message: "…", type: "CLAN_INVITE", data: { n: 1 }, ...more });
 
@@ -243,7 +164,8 @@ for (const shards of SHARDS) {
       it("what is for no client is ignored, and what cannot be told is a dead letter", async () => {
         await bus.publish("clan.member.joined", { clanId: "c", userId: "u" });
         await bus.publish("notification.digest", { sent: 3 });
-        await until(() => gateway.metric("roomcast_events_ignored_total"), (ignored) => ignored >= 2, "both to be ignored");
+        const ignored = (key) => gateway.metric(`roomcast_events_ignored_total{key="${key}"}`);
+        for (const key of ["clan.member.joined", "notification.digest"]) await until(() => ignored(key), (count) => count >= 1, `${key} to be ignored`);
         for (const [key, body, reason] of [
           ["notification.created", JSON.stringify({ userId: { id: 1 } }), /userId/],
           ["clan.message", JSON.stringify({ userId: "u", content: "for no clan" }), /clanId/],
@@ -252,7 +174,9 @@ for (const shards of SHARDS) {
           await bus.publish(key, body);
           const letter = await bus.take("roomcast.dead_letter");
           assert.equal(letter.content.toString(), body);
-          assert.match(JSON.stringify(letter.properties.headers), reason);
+          const { headers } = letter.properties;
+          assert.deepEqual([headers["x-exchange"], headers["x-routing-key"], headers["x-queue"]], ["clan_events", key, "websocket.gateway"]);
+          assert.match(headers["x-reason"], reason);
         }
       });
     });
@@ -373,68 +297,6 @@ for (const shards of SHARDS) {
       assert.deepEqual([health.status, health.rabbitmq], ["ok", "connected"]);
     });
   });
-
-  describe(`Clan and its broker's life, on ${shards} shard(s)`, () => {
-    afterEach(closeClients);
-
-    it("killed in the middle of the chat: no line that failed is seen, no confirmed one is missing, none comes twice", async () => {
-      const own = await Rabbit.start();
-      const gateway = await clan({ shards, env: own.env });
-      const services = await EventBus.connect(own, "clan_events");
-      await ChatService.declare(services);
-      await services.close();
-      const service = new ChatService(own);
-      const members = await Promise.all(Array.from({ length: 6 }, (_, index) => enter(gateway, `member ${index}`)));
-      for (const member of members) await member.subscribe("war");
-      const told = { sent: new Map(), failed: new Map(), unknown: new Map() };
-      let isOn = true;
-      const talking = members.map(async (member, index) => {
-        for (let n = 1; isOn; n += 1) {
-          const content = `${index}: ${n}`;
-          const answer = await member.say("war", content);
-          if (answer.type === "message_sent") {
-            told.sent.set(answer.messageId, content);
-          } else if (answer.code === "unknown") {
-            assert.equal(typeof answer.messageId, "string", "a retry could name the line");
-            told.unknown.set(answer.messageId, content);
-          } else {
-            assert.equal(answer.code, "try_again");
-            told.failed.set(content, answer);
-          }
-          await new Promise((resolve) => setTimeout(resolve, answer.type === "error" ? 200 : 1));
-        }
-      });
-      const more = (what, count) => until(() => told[what].size, (size) => size >= count, `${count} lines ${what}`, 60_000);
-      await more("sent", 200);
-      await own.kill();
-      await more("failed", 12);
-      await gateway.health((health) => health.status === "degraded" && health.rabbitmq === "disconnected", "RabbitMQ to be away");
-      await own.start();
-      await more("sent", told.sent.size + 200);
-      isOn = false;
-      await Promise.all(talking);
-      const unkept = () => [...told.sent.keys()].filter((id) => !service.kept.some((line) => line.messageId === id));
-      await until(unkept, (ids) => ids.length === 0, "every line at the chat service", 60_000);
-      const bus = await EventBus.connect(own, "clan_events");
-      await until(() => bus.waiting("chat.service"), (waiting) => waiting === 0, "the chat service to be through");
-      await service.stop();
-      await bus.publish("clan.message", { messageId: "the mark", clanId: "war", userId: "system", content: "mark" });
-      for (const [index, member] of members.entries()) {
-        await member.next("chat", (line) => line.messageId === "the mark");
-        const ids = member.lines().map((line) => line.messageId);
-        assert.equal(new Set(ids).size, ids.length, "none comes twice");
-        const seen = new Set(ids);
-        const missing = [...told.sent].filter(([id, content]) => !content.startsWith(`${index}:`) && !seen.has(id));
-        assert.deepEqual(missing, [], `what ${member.events.name} missed`);
-        const failed = member.lines().filter((line) => told.failed.has(line.content));
-        assert.deepEqual(failed, [], `what ${member.events.name} saw though it failed`);
-      }
-      assert.deepEqual(service.kept.filter((line) => told.failed.has(line.content)), [], "what failed was not published either");
-      await bus.close();
-      await gateway.stop();
-      await own.end();
-    });
-  });
 }
 
 describe("Clan's broker and its settings", () => {
@@ -453,29 +315,6 @@ describe("Clan's broker and its settings", () => {
     assert.deepEqual(bob.types(), ["subscription_confirmed", "typing"]);
     await gateway.health((health) => health.status === "degraded", "the broker to be away");
     await gateway.stop();
-  });
-
-  it("no confirm in five seconds: the error `unknown` with the line's id, and nobody gets the line", async () => {
-    const way = await startStoppable(rabbit.port);
-    const gateway = await clan({ env: { ...rabbit.env, RABBITMQ_PORT: String(way.port) } });
-    await bus.channel.assertQueue("late", { durable: true });
-    await bus.channel.bindQueue("late", "clan_events", "gateway.chat.sent");
-    const [ann, bob] = [await enter(gateway, "ann"), await enter(gateway, "bob")];
-    for (const client of [ann, bob]) await client.subscribe("a");
-    way.stop();
-    const { code, messageId } = await ann.say("a", "hello?");
-    assert.equal(code, "unknown");
-    assert.deepEqual(bob.lines(), []);
-    way.goOn();
-    // It arrives after all, and its service says it to the clan: the id is the one that the sender was told.
-    const { content } = await bus.take("late");
-    assert.equal(JSON.parse(content).messageId, messageId);
-    await gateway.health((health) => health.rabbitmq === "connected", "RabbitMQ");
-    await bus.publish("clan.message", content);
-    assert.equal((await bob.next("chat")).messageId, messageId);
-    await gateway.stop();
-    way.close();
-    await bus.channel.deleteQueue("late");
   });
 
   it("no broker set: the chat is told to the members alone", async () => {

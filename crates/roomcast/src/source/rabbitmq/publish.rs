@@ -32,9 +32,9 @@ pub enum Published {
     Confirmed,
     /// No broker is configured.
     NotConfigured,
-    /// It was not sent, or the broker refused it: nobody gets it.
+    /// It was not sent: nobody gets it.
     Unavailable,
-    /// It was sent, but no confirm came: it may or may not arrive.
+    /// It was sent, but no confirm came, or one of several queues did not take it: it may or may not arrive.
     Unconfirmed,
 }
 
@@ -75,9 +75,9 @@ pub(super) enum Said {
     Stored,
     /// It has taken the message, and no queue wanted it.
     Returned,
-    /// It refused, or was not asked.
+    /// It was not asked.
     No,
-    /// Nothing.
+    /// Nothing, or that not every queue took it.
     Nothing,
 }
 
@@ -202,7 +202,8 @@ impl Inner {
                 }
                 Said::Returned
             }
-            Ok(Ok(Confirmation::Nack(_) | Confirmation::NotRequested)) => Said::No,
+            // One of the queues that wanted it did not take it; the others have it.
+            Ok(Ok(Confirmation::Nack(_) | Confirmation::NotRequested)) => Said::Nothing,
             Ok(Err(said)) => said,
             Err(_) => Said::Nothing,
         }

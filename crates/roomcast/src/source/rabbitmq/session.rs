@@ -147,6 +147,10 @@ async fn heed(connection: Arc<Connection>, publisher: Option<Arc<Shared>>) -> an
                 // One channel is gone. Whoever uses it hears of it there, save for the publishers, who get another.
                 if let Some(shared) = &publisher {
                     tracing::warn!(%error, "RabbitMQ has closed the channel for publishing");
+                    if topology::reply_code(&error) == Some(topology::NOT_FOUND) {
+                        // An exchange that is gone would fail every publish from now on, and nothing new would reach the queues.
+                        topology::declare(&connection, &shared.settings, &shared.warned).await?;
+                    }
                     open_publishing(shared, &connection).await?;
                 }
             }

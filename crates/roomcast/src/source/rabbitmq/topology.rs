@@ -14,6 +14,9 @@ use super::settings::Settings;
 /// AMQP's reply code for something that exists with other arguments.
 pub(super) const PRECONDITION_FAILED: u16 = 406;
 
+/// AMQP's reply code for something that is not there.
+pub(super) const NOT_FOUND: u16 = 404;
+
 /// AMQP's reply code for a virtual host that is not there.
 pub(super) const NOT_ALLOWED: u16 = 530;
 

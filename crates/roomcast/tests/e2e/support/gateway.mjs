@@ -116,7 +116,7 @@ export async function startGateway({ profile = "hometrip", text, dotenv, files =
       const answer = await ask(url + path, { method, headers }, body === undefined ? undefined : JSON.stringify(body));
       return { status: answer.status, json: JSON.parse(answer.body) };
     },
-    /** The value of a metric, summed over its labels. */
+    /** The value of a metric, summed over its labels, or of one of its rows: `name{label="value"}`. */
     async metric(name) {
       const { body } = await this.get("/metrics?format=prometheus");
       const lines = body.split("\n").filter((line) => line.startsWith(name) && /[ {]/.test(line[name.length]));

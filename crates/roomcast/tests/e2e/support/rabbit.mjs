@@ -1,12 +1,11 @@
 // A RabbitMQ of the test's own: Debian's server as a child on private loopback ports, its data in a folder of its own. It can be killed and
 // started again on the same data.
 
-import { execFile, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after } from "node:test";
-import { promisify } from "node:util";
 
 import amqp from "amqplib";
 
@@ -61,30 +60,9 @@ export class Rabbit {
 
   /** Starts it, on what it kept, and waits until it is up. */
   async start() {
-    const { folder } = this;
-    this.server = spawn(`${SCRIPTS}/rabbitmq-server`, ["-noinput"], {
-      cwd: folder,
-      env: {
-        PATH: process.env.PATH,
-        LANG: "C.UTF-8",
-        HOME: join(folder, "home"),
-        RABBITMQ_NODENAME: `test${this.port}@localhost`,
-        RABBITMQ_NODE_IP_ADDRESS: "127.0.0.1",
-        RABBITMQ_NODE_PORT: String(this.port),
-        RABBITMQ_DIST_PORT: String(this.distribution),
-        RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: "-kernel inet_dist_use_interface {127,0,0,1}",
-        // The script then becomes the virtual machine, so that its process id is the one to kill.
-        RABBITMQ_ALLOW_INPUT: "1",
-        ERL_EPMD_PORT: String(this.mapper),
-        ERL_EPMD_ADDRESS: "127.0.0.1",
-        RABBITMQ_MNESIA_BASE: join(folder, "data"),
-        RABBITMQ_LOG_BASE: join(folder, "log"),
-        RABBITMQ_ENABLED_PLUGINS_FILE: join(folder, "plugins"),
-        RABBITMQ_CONF_ENV_FILE: join(folder, "none"),
-        RABBITMQ_CONFIG_FILE: join(folder, "rabbitmq"),
-      },
-      stdio: ["ignore", "pipe", "ignore"],
-    });
+    // With input allowed, the script becomes the virtual machine, so that its process id is the one to kill.
+    const env = { ...this.#environment(), RABBITMQ_ALLOW_INPUT: "1" };
+    this.server = spawn(`${SCRIPTS}/rabbitmq-server`, ["-noinput"], { cwd: this.folder, env, stdio: ["ignore", "pipe", "ignore"] });
     this.keeper.stdin.write(`${this.server.pid}\n`);
     let output = "";
     this.ended = new Promise((resolve) => this.server.on("close", resolve));
@@ -106,9 +84,37 @@ export class Rabbit {
       `rabbit_vhost:add(${where}, ${by})`,
       `rabbit_auth_backend_internal:set_permissions(${who}, ${where}, <<".*">>, <<".*">>, <<".*">>, ${by})`,
     ];
-    const home = join(this.folder, "home");
-    const env = { PATH: process.env.PATH, HOME: home, LANG: "C.UTF-8", ERL_EPMD_PORT: String(this.mapper), ERL_EPMD_ADDRESS: "127.0.0.1" };
-    await promisify(execFile)(`${SCRIPTS}/rabbitmqctl`, ["--node", `test${this.port}@localhost`, "eval", `${steps.join(", ")}.`], { env });
+    await this.control("eval", `${steps.join(", ")}.`);
+  }
+
+  /** Runs `rabbitmqctl`. */
+  async control(...args) {
+    const child = spawn(`${SCRIPTS}/rabbitmqctl`, args, { cwd: this.folder, env: this.#environment(), stdio: ["ignore", "ignore", "pipe"] });
+    let errors = "";
+    child.stderr.on("data", (data) => (errors += data));
+    const code = await within(new Promise((resolve) => child.on("close", resolve)), `rabbitmqctl ${args.join(" ")}`, START_DEADLINE_MS);
+    if (code !== 0) throw new Error(`rabbitmqctl ${args.join(" ")}: ${errors}`);
+  }
+
+  #environment() {
+    const { folder } = this;
+    return {
+      PATH: process.env.PATH,
+      LANG: "C.UTF-8",
+      HOME: join(folder, "home"),
+      RABBITMQ_NODENAME: `test${this.port}@localhost`,
+      RABBITMQ_NODE_IP_ADDRESS: "127.0.0.1",
+      RABBITMQ_NODE_PORT: String(this.port),
+      RABBITMQ_DIST_PORT: String(this.distribution),
+      RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: "-kernel inet_dist_use_interface {127,0,0,1}",
+      ERL_EPMD_PORT: String(this.mapper),
+      ERL_EPMD_ADDRESS: "127.0.0.1",
+      RABBITMQ_MNESIA_BASE: join(folder, "data"),
+      RABBITMQ_LOG_BASE: join(folder, "log"),
+      RABBITMQ_ENABLED_PLUGINS_FILE: join(folder, "plugins"),
+      RABBITMQ_CONF_ENV_FILE: join(folder, "none"),
+      RABBITMQ_CONFIG_FILE: join(folder, "rabbitmq"),
+    };
   }
 
   /** Kills it as a crash would. */
