@@ -225,6 +225,9 @@ mod tests {
         check(Spec::Id, "1.0", Err("x must be an id: a text of 1 to 255 bytes, or an integer, not a number"));
         check(Spec::Text(1, 3), r#""äöü""#, Ok(r#""äöü""#));
         check(Spec::Text(1, 3), r#""abcd""#, Err("x must be a text of 1 to 3 characters, not of 4"));
+        let expected = "x must be a text of 1 to 3 characters, not a text with half a character";
+        check(Spec::Text(1, 3), r#""a\ud83e""#, Err(expected));
+        check(Spec::Text(1, 3), r#""\ud83e\udd80""#, Ok(r#""\ud83e\udd80""#));
         check(Spec::Text(1, 3), "7", Err("x must be a text of 1 to 3 characters, not an integer"));
         check(Spec::Number(-90.0, 90.0), "-9.05e1", Err("x must be a number from -90 to 90, not -9.05e1"));
         check(Spec::Number(-90.0, 90.0), "89.50", Ok("89.50"));

@@ -169,6 +169,8 @@ pub(crate) fn type_name(raw: &str) -> &'static str {
         Some(b'{') => "an object",
         Some(b'[') => "a list",
         Some(b'"') if raw == "\"\"" => "an empty text",
+        // JSON can spell what is no text: half of a character that a client has cut in two.
+        Some(b'"') if text(raw).is_none() => "a text with half a character",
         Some(b'"') => "a text",
         Some(b't' | b'f') => "a boolean",
         Some(b'n') => "null",
