@@ -98,9 +98,9 @@ fn types_are_checked() {
         &["p.toml:6:9: `drain.delay` has no unit; write a time such as \"500ms\", \"3s\", \"5m\", \"24h\" or \"7d\""],
     );
     check(
-        "[drain]\ndelay = '5 weeks'",
+        "[drain]\ndelay = '5 moons'",
         &[
-            "p.toml:6:9: `drain.delay` must be a time such as \"500ms\", \"3s\", \"5m\", \"24h\" or \"7d\", not `5 weeks`",
+            "p.toml:6:9: `drain.delay` must be a time such as \"500ms\", \"3s\", \"5m\", \"24h\" or \"7d\", not `5 moons`",
         ],
     );
     check(

@@ -33,8 +33,20 @@ fn without_tests(text: &str) -> &str {
 
 #[test]
 fn wire_and_hub_depend_on_nothing_that_touches_the_world() {
-    let allowed =
-        ["bytes", "simdutf8", "base64", "flate2", "sha1", "rmp", "serde", "serde_json", "smallvec", "slab", "toml", "cel"];
+    let allowed = [
+        "bytes",
+        "simdutf8",
+        "base64",
+        "flate2",
+        "sha1",
+        "rmp",
+        "serde",
+        "serde_json",
+        "smallvec",
+        "slab",
+        "toml",
+        "cel",
+    ];
     for name in ["wire", "hub"] {
         let manifest = fs::read_to_string(root().join(format!("crates/{name}/Cargo.toml"))).expect("a manifest");
         let section =
