@@ -94,11 +94,11 @@ impl Gateway {
         self.metrics.inbox_bytes.set(waiting as i64);
     }
 
-    /// The users that are connected, each once.
+    /// The users that are connected, each once: an id is the same as text and as integer.
     pub async fn users(&self) -> Vec<UserId> {
         let mut users = self.ask(Query::Users).await.concat();
         users.sort();
-        users.dedup();
+        users.dedup_by(|one, other| one.as_str() == other.as_str());
         users
     }
 

@@ -308,7 +308,9 @@ impl Shard {
 
     fn refreshed(&mut self, slot: u32, namespace: NamespaceId, ack: Option<u64>, identity: Identity) {
         let Some(key) = self.sockets.find(slot, namespace) else { return };
-        if self.sockets.get(key).user.id != identity.user.id {
+        // One issuer's integer may be another's text: it is the same user, in the same room.
+        let own = self.sockets.get(key).user.id.as_ref();
+        if own.map(UserId::as_str) != identity.user.id.as_ref().map(UserId::as_str) {
             return self.tell_error(slot, namespace, ack, ErrorCode::Forbidden, "the token is another user's", None);
         }
         let Identity { user, expires_at_unix_secs } = identity;

@@ -414,7 +414,7 @@ for (const shards of SHARDS) {
       });
 
       it("GET /connected-users names everyone who is connected, once", async () => {
-        await Promise.all([user("ann"), user("ann"), user(42)]);
+        await Promise.all([user("ann"), user("ann"), user(42), user("42")]);
         const { success, data } = await until(async () => (await gateway.get("/connected-users")).json, ({ data }) => data.count === 2, "two users");
         assert.equal(success, true);
         assert.deepEqual(data.users.map(String).sort(), ["42", "ann"]);

@@ -97,6 +97,9 @@ for (const [profile, system] of Object.entries(SYSTEMS)) {
         assert.equal(success, true);
         assert.ok(expiresIn > 3_000 && expiresIn <= 3_600, `${expiresIn}`);
         await over.next("token_expired");
+        const numbered = come(gateway, way, { token: sign({ userId: 42, exp: now() + 60 }) });
+        await numbered.entered();
+        assert.equal((await numbered.command("refresh_token", { token: tokenOf("42") }, "token_refreshed")).success, true);
         assert.equal(await over.ended(), way.path === undefined ? "io server disconnect" : 4401);
         assert.equal((await enter(fresh)).success, true);
         assert.ok(!fresh.names().includes("token_expired"));
