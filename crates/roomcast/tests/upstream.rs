@@ -116,6 +116,17 @@ async fn a_service_that_describes_itself_is_believed_over_the_files() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_never_says_what_it_is_goes_by_its_files() {
+    let server = Server::start(SHIPPED, Reflection::Silent, places).await;
+    let get = within("4s", &server.address(), FILE, GET).expect("it starts");
+    let reply = json!({ "vendorId": "9", "location": { "lat": 0.0, "long": 7.25 } });
+    assert_eq!(get.call(&json!({ "vendorId": "9" })).await, Ok(reply));
+    let nobody = within("400ms", &server.address(), "", GET).expect("it starts");
+    let failure = Failure::TimedOut("the service `location` did not answer in time".to_owned());
+    assert_eq!(nobody.call(&json!({ "vendorId": "9" })).await, Err(failure));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_nobody_describes_is_not_called() {
     let server = Server::start(SHIPPED, Reflection::None, places).await;
     let get = called(&server.address(), "", GET).expect("it starts");

@@ -138,3 +138,64 @@ fn pool(
     known.add_file_descriptor_protos(files)?;
     Ok(known)
 }
+
+#[cfg(test)]
+mod tests {
+    use prost_reflect::prost_types::field_descriptor_proto::{Label, Type};
+    use prost_reflect::prost_types::{
+        DescriptorProto, FieldDescriptorProto, MethodDescriptorProto, ServiceDescriptorProto,
+    };
+
+    use super::*;
+
+    /// A file that imports nothing, with one message that has one field of this type.
+    fn file(package: &str, message: &str, of: &str) -> FileDescriptorProto {
+        let field = FieldDescriptorProto {
+            name: Some("it".to_owned()),
+            number: Some(1),
+            label: Some(Label::Optional.into()),
+            r#type: Some(Type::Message.into()),
+            type_name: Some(of.to_owned()),
+            ..FieldDescriptorProto::default()
+        };
+        let message =
+            DescriptorProto { name: Some(message.to_owned()), field: vec![field], ..DescriptorProto::default() };
+        FileDescriptorProto {
+            name: Some(format!("{}.proto", package.replace('.', "_"))),
+            package: Some(package.to_owned()),
+            message_type: vec![message],
+            syntax: Some("proto3".to_owned()),
+            ..FileDescriptorProto::default()
+        }
+    }
+
+    #[test]
+    fn files_that_import_nothing_see_each_other_and_protobuf_s_own() {
+        let method = MethodDescriptorProto {
+            name: Some("Get".to_owned()),
+            input_type: Some(".ask.Ask".to_owned()),
+            output_type: Some(".google.protobuf.Empty".to_owned()),
+            ..MethodDescriptorProto::default()
+        };
+        let service = ServiceDescriptorProto {
+            name: Some("Places".to_owned()),
+            method: vec![method],
+            ..ServiceDescriptorProto::default()
+        };
+        // Node makes one file of each package, so that files may need each other.
+        let places = FileDescriptorProto { service: vec![service], ..file("places", "Place", ".ask.Ask") };
+        let mut own = file("google.protobuf", "Empty", "");
+        own.message_type[0].field.clear();
+        let files = [places, file("ask", "Ask", ".places.Place"), own];
+        let by_name = |files: &[FileDescriptorProto]| {
+            files.iter().map(|file| (file.name().to_owned(), file.clone())).collect::<HashMap<_, _>>()
+        };
+        let pool = pool(DescriptorPool::global(), by_name(&files)).expect("it makes sense");
+        let service = pool.get_service_by_name("places.Places").expect("the service");
+        let method = service.methods().next().expect("a method");
+        assert_eq!(method.output().full_name(), "google.protobuf.Empty");
+        let asked = method.input().get_field_by_name("it").expect("a field").kind();
+        assert_eq!(asked.as_message().map(|message| message.full_name().to_owned()), Some("places.Place".to_owned()));
+        assert!(super::pool(DescriptorPool::global(), by_name(&files[..1])).is_err(), "what is missing stays missing");
+    }
+}

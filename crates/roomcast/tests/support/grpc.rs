@@ -30,6 +30,8 @@ pub(crate) enum Reflection {
     None,
     V1,
     V1Alpha,
+    /// It is asked, and never answers.
+    Silent,
 }
 
 /// A server that runs until it is dropped.
@@ -66,6 +68,7 @@ impl Server {
         match reflection {
             Reflection::None => {}
             Reflection::V1 => router = router.add_service(builder().build_v1().expect("a description")),
+            Reflection::Silent => router = router.add_service(Silent),
             Reflection::V1Alpha => router = router.add_service(builder().build_v1alpha().expect("a description")),
         }
         let (stop, stopped) = oneshot::channel::<()>();
@@ -137,6 +140,27 @@ impl tower::Service<http::Request<Body>> for Service {
         let method = service.methods().find(|method| method.name() == name).expect("a method of the file");
         let handle = Handle { name, output: method.output(), handler: self.handler.clone() };
         Box::pin(async move { Ok(Grpc::new(Dynamic(method.input())).unary(handle, request).await) })
+    }
+}
+
+#[derive(Clone)]
+struct Silent;
+
+impl NamedService for Silent {
+    const NAME: &'static str = "grpc.reflection.v1.ServerReflection";
+}
+
+impl tower::Service<http::Request<Body>> for Silent {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = std::future::Pending<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: http::Request<Body>) -> Self::Future {
+        std::future::pending()
     }
 }
 
