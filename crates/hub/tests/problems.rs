@@ -463,13 +463,13 @@ fn calls_name_methods_of_upstreams() {
     check(
         &format!("{upstream}call = {{ y = {{ call = 'location.Get' }} }}"),
         &[
-            "p.toml:8:23: `location.Get` is no method; write `UPSTREAM.SERVICE/METHOD`, as in `location.LocationService/GetVendorLocation`",
+            "p.toml:8:23: `location.Get` is nothing that a service can be asked for; write `UPSTREAM.SERVICE/METHOD`, as in `location.LocationService/GetVendorLocation`",
         ],
     );
     check(
         "[room.x]\nname = 'x:{id}'\nsnapshot = { call = 'a.S/M', event = 'e', with = { u = '{user.id}' } }",
         &[
-            "p.toml:7:21: there is no upstream `a`",
+            "p.toml:7:21: there is no upstream `a`; describe it in `[upstream.a]`",
             "p.toml:7:57: `{user.id}`: nothing is called `user` here; there is `now`, `room`",
         ],
     );
@@ -485,8 +485,85 @@ fn calls_name_methods_of_upstreams() {
         "[upstream.'a.b']\ngrpc = 'x'",
         &["p.toml:5:11: `a.b` is no name for an upstream: it stands before a `.` in `call`"],
     );
+}
+
+#[test]
+fn services_are_called_as_they_are() {
+    const UPSTREAMS: &str = "[upstream.desk]\nhttp = 'http://desk'\n[upstream.users]\ngrpc = 'users:1'\n";
+    let calls = |call: &str, expected: &[&str]| {
+        check(&format!("{UPSTREAMS}[command.x]\nargs = {{ id = 'id' }}\ncall = {{ c = {{ {call} }} }}"), expected);
+    };
+    calls("call = 'desk GET /a/{args.id}?b={user.id}'", &[]);
+    calls("call = 'desk POST /a', with = '{args}'", &[]);
+    calls("call = 'users.Users/Get', with = '{args}'", &[]);
+    calls("call = 'dsek GET /a'", &["p.toml:11:23: there is no upstream `dsek`; did you mean `desk`?"]);
+    calls(
+        "call = 'orders GET /a'",
+        &["p.toml:11:23: there is no upstream `orders`; describe it in `[upstream.orders]`"],
+    );
+    calls("call = 'desk get /a'", &["p.toml:11:23: `get` is no method of HTTP; did you mean `GET`?"]);
+    calls(
+        "call = 'desk LIST /a'",
+        &["p.toml:11:23: `LIST` is no method of HTTP; there is GET, POST, PUT, PATCH, DELETE"],
+    );
+    calls("call = 'desk GET a'", &["p.toml:11:23: the path `a` does not begin with `/`"]);
+    calls("call = 'desk GET /a b'", &["p.toml:11:23: ` ` has no place in a path; percent-encode it (RFC 3986)"]);
+    calls("call = 'desk GET /a/../b'", &["p.toml:11:23: the path `/a/../b` climbs: `.` and `..` are no steps of it"]);
+    calls(
+        "call = 'desk GET /a/{args.idd}'",
+        &["p.toml:11:36: `{args.idd}`: `args` has no `idd`; there is `id`; did you mean `args.id`?"],
+    );
+    calls(
+        "call = 'desk GET /a', with = '{args}'",
+        &[
+            "p.toml:11:45: no message goes along with a GET; what the service must know stands in the path: `/tickets?of={user.id}`",
+        ],
+    );
+    let form = "write `UPSTREAM GET /PATH`, as in `tickets GET /tickets/{args.ticketId}`";
+    calls(
+        "call = 'desk /a'",
+        &[&format!("p.toml:11:23: `desk /a` is nothing that a service can be asked for; {form}")],
+    );
+    calls("call = 'desk.Desk/Get'", &[&format!("p.toml:11:23: the upstream `desk` is called by HTTP; {form}")]);
+    let form = "write `UPSTREAM.SERVICE/METHOD`, as in `location.LocationService/GetVendorLocation`";
+    calls("call = 'users GET /a'", &[&format!("p.toml:11:23: the upstream `users` is called by gRPC; {form}")]);
+    calls(
+        "call = 'users.Get'",
+        &[&format!("p.toml:11:23: `users.Get` is nothing that a service can be asked for; {form}")],
+    );
+}
+
+#[test]
+fn upstreams_have_one_address() {
     check(
-        "[upstream.a]\nproto = 'x'",
-        &["p.toml:5:1: `upstream.a` needs a `grpc`; for example grpc = \"${LOCATION_SERVICE_URL:-}\""],
+        "[upstream.desk]",
+        &[
+            "p.toml:5:11: the upstream `desk` needs its address: `grpc` or `http`; for example http = \"${TICKETS_URL:-}\"",
+        ],
+    );
+    check(
+        "[upstream.desk]\ngrpc = 'a:1'\nhttp = 'http://a'",
+        &["p.toml:7:8: the upstream `desk` is called by gRPC or by HTTP: keep one of `grpc` and `http`"],
+    );
+    check(
+        "[upstream.desk]\nhttp = 'desk:80'",
+        &[
+            "p.toml:6:8: the address `desk:80` does not begin with `http://` or `https://`; did you mean `http://desk:80`?",
+        ],
+    );
+    check("[upstream.desk]\nhttp = 'http:///a'", &["p.toml:6:8: the address `http:///a` names no host"]);
+    check(
+        "[upstream.desk]\nhttp = 'http://desk/?a=b'",
+        &[
+            "p.toml:6:8: the address `http://desk/?a=b` goes on where the paths of calls begin: leave out what follows `?` or `#`",
+        ],
+    );
+    check(
+        "[upstream.desk]\nhttp = 'http://desk'\nproto = 'desk.proto'",
+        &["p.toml:7:9: `proto` says what a service of gRPC is: one of HTTP takes and gives JSON"],
+    );
+    check(
+        "[upstream.desk]\nhttp = 'http://desk'\nauthorization = 'Bearer sécret'",
+        &["p.toml:7:17: `authorization` cannot be the value of a header: it holds more than printable ASCII"],
     );
 }

@@ -94,7 +94,7 @@ fn a_service_without_an_address_is_skipped_with_a_warning() {
 fn a_snapshot_is_asked_for_by_the_room_and_made_of_the_reply() {
     let rules = places().profile.rules;
     let question = rules.snapshot(MAIN, &room("place:a b"), NOW_UNIX_MS).unwrap().unwrap();
-    assert_eq!((question.method.upstream, question.method.to_string().as_str()), (1, "acme.Places/Get"));
+    assert_eq!((question.callee.upstream(), question.callee.to_string().as_str()), (1, "acme.Places/Get"));
     assert_eq!(question.message, r#"{"vendorId":"a b","kind":"place"}"#);
     assert_eq!(question.event.as_str(), "moved");
     let made = |name: &str, reply: &str| {
@@ -114,7 +114,7 @@ fn a_snapshot_is_asked_for_by_the_room_and_made_of_the_reply() {
     assert!(made("place:7", "no JSON").is_err());
     assert_eq!(made("vendor:7", r#"{"name":"x"}"#).as_deref(), Ok(r#"{"name":"x"}"#), "the reply as it is");
     let question = rules.snapshot(MAIN, &room("vendor:7"), NOW_UNIX_MS).unwrap().unwrap();
-    assert_eq!((question.method.upstream, question.message.as_str()), (0, "{}"));
+    assert_eq!((question.callee.upstream(), question.message.as_str()), (0, "{}"));
     assert_eq!(rules.snapshot(MAIN, &room("plain:7"), NOW_UNIX_MS), Ok(None));
 }
 
@@ -141,4 +141,72 @@ fn every_method_is_named_once() {
         [("acme.Places/Get".to_owned(), "vendorId kind".to_owned())],
         "as far as the profile says them"
     );
+}
+
+const TICKETS: &str = r#"
+[auth]
+token = "ignored"
+
+[[endpoint]]
+protocol = "json"
+
+[upstream.tickets]
+http = "https://tickets.example/api"
+
+[room.ticket]
+name     = "ticket:{id}"
+enter    = true
+snapshot = { call = "tickets GET /tickets/{room.id}", event = "ticket" }
+
+[command.ask]
+args   = { id = "any", of = "text?" }
+call   = { found = { call = "tickets GET /tickets/{args.id}?of={args.of | 'all'}" } }
+answer = { ack = "{found}" }
+
+[command.close]
+args   = { id = "id" }
+call   = { closed = { call = "tickets POST /tickets/{args.id}/close", with = { by = "{user.id}" } } }
+answer = { ack = "{closed.state}" }
+
+[command.reopen]
+args = { id = "id" }
+call = { done = { call = "tickets PUT /tickets/{args.id}/open" } }
+
+[command.forget]
+args = { id = "id" }
+call = { done = { call = "tickets DELETE /tickets/{args.id}" } }
+"#;
+
+#[test]
+fn a_service_of_http_is_asked_by_its_path() {
+    const NO_PATH: &str = "which no path can hold";
+    let replied = || vec![json(r#"{"state":"done"}"#)];
+    for (command, data, expected) in [
+        ("close", r#"{"id":7}"#, vec![r#"call 0 POST /tickets/7/close {"by":"42"}"#, r#"ack "done""#]),
+        ("reopen", r#"{"id":"7"}"#, vec!["call 0 PUT /tickets/7/open {}", r#"ack {"success":true}"#]),
+        ("forget", r#"{"id":"7"}"#, vec!["call 0 DELETE /tickets/7 ", r#"ack {"success":true}"#]),
+        ("ask", r#"{"id":"7"}"#, vec!["call 0 GET /tickets/7?of=all ", r#"ack {"state":"done"}"#]),
+        (
+            "ask",
+            r#"{"id":"../a?b#c","of":""}"#,
+            vec!["call 0 GET /tickets/..%2Fa%3Fb%23c?of= ", r#"ack {"state":"done"}"#],
+        ),
+        (
+            "ask",
+            r#"{"id":"é","of":"a&b=.."}"#,
+            vec!["call 0 GET /tickets/%C3%A9?of=a%26b%3D.. ", r#"ack {"state":"done"}"#],
+        ),
+        ("ask", r#"{"id":".."}"#, vec![&format!("failed bad_field: {{args.id}} is `..`, {NO_PATH}")]),
+        ("ask", r#"{"id":""}"#, vec![&format!("failed bad_field: {{args.id}} is ``, {NO_PATH}")]),
+        ("ask", r#"{"id":null}"#, vec!["failed bad_field: {args.id} is missing"]),
+        ("ask", r#"{"id":[1]}"#, vec!["failed bad_field: {args.id} is a list, not a text"]),
+    ] {
+        let lines = Stage::new(TICKETS, &[]).command(command, data, true, replied());
+        assert_eq!(lines, expected, "{command} {data}");
+    }
+    let rules = Stage::new(TICKETS, &[]).profile.rules;
+    let question = rules.snapshot(MAIN, &room("ticket:a b"), NOW_UNIX_MS).unwrap().unwrap();
+    assert_eq!((question.callee.to_string().as_str(), question.message.as_str()), ("GET /tickets/a%20b", ""));
+    let empty = rules.snapshot_payload(MAIN, &room("ticket:7"), NOW_UNIX_MS, b"null");
+    assert_eq!(empty.err().as_deref(), Some("the reply is empty"), "there is no value");
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use grpc::{Reflection, Server};
 use hub::profile::Profile;
-use hub::rules::Method;
+use hub::rules::Callee;
 use roomcast::metrics::Metrics;
 use roomcast::upstream::{Failure, Files, Upstreams};
 use serde_json::{Value, json};
@@ -60,12 +60,12 @@ fn within(timeout: &str, address: &str, keys: &str, method: &str) -> anyhow::Res
 }
 
 impl Called {
-    fn method(&self) -> &Method {
-        &self.profile.rules.methods()[0]
+    fn callee(&self) -> Callee {
+        Callee::Grpc(self.profile.rules.methods()[0].clone())
     }
 
     async fn call(&self, message: &Value) -> Result<Value, Failure> {
-        let reply: Bytes = self.upstreams.call(self.method(), &message.to_string()).await?;
+        let reply: Bytes = self.upstreams.call(&self.callee(), &message.to_string()).await?;
         Ok(serde_json::from_slice(&reply).expect("JSON"))
     }
 }

@@ -1,7 +1,7 @@
 //! The second stage of reading a profile, for its settings: what was written becomes what it means, and what cannot be meant together is told.
 //! The rules have their own second stage beside their evaluator.
 
-use super::problem::{Findings, did_you_mean};
+use super::problem::{Findings, Span, did_you_mean};
 use super::section::{Entry, Section, Written};
 use super::settings::*;
 
@@ -447,14 +447,65 @@ fn upstream(entry: &Entry, findings: &mut Findings<'_>) -> Option<Upstream> {
         let what = format!("`{}` is no name for an upstream: it stands before a `.` in `call`", entry.name);
         findings.problem(&entry.name_span, what);
     }
-    let grpc = written.text("grpc").map(str::to_owned);
-    if grpc.is_none() {
-        findings.warning(
-            &written.place("grpc"),
+    let (key, protocol) = match (written.find("grpc"), written.find("http")) {
+        (Some(_), None) => ("grpc", UpstreamProtocol::Grpc { proto: written.texts("proto") }),
+        (None, Some(_)) => ("http", UpstreamProtocol::Http),
+        (Some(_), Some(http)) => {
+            let what =
+                format!("the upstream `{}` is called by gRPC or by HTTP: keep one of `grpc` and `http`", entry.name);
+            findings.problem(&http.span, what);
+            return None;
+        }
+        (None, None) => {
+            let what = format!("the upstream `{}` needs its address: `grpc` or `http`", entry.name);
+            findings.problem_with(&entry.name_span, what, Some("for example http = \"${TICKETS_URL:-}\"".to_owned()));
+            return None;
+        }
+    };
+    let address = written.text(key).map(str::to_owned);
+    match &address {
+        Some(address) if key == "http" => check_http_address(address, &written.place(key), findings),
+        Some(_) => {}
+        None => findings.warning(
+            &written.place(key),
             format!("no address is set for the upstream `{}`: calls of it are skipped", entry.name),
-        );
+        ),
     }
-    Some(Upstream { name: entry.name.clone(), grpc, proto: written.texts("proto"), timeout: written.time("timeout") })
+    if let (UpstreamProtocol::Http, Some(proto)) = (&protocol, written.find("proto")) {
+        findings.problem(&proto.span, "`proto` says what a service of gRPC is: one of HTTP takes and gives JSON");
+    }
+    let authorization = written.text("authorization");
+    if authorization.is_some_and(|value| !value.bytes().all(|byte| matches!(byte, b' '..=b'~'))) {
+        // What it is stays out of the message: it is a secret.
+        let what = "`authorization` cannot be the value of a header: it holds more than printable ASCII";
+        findings.problem(&written.place("authorization"), what);
+    }
+    let authorization = authorization.map(Secret::new);
+    Some(Upstream { name: entry.name.clone(), protocol, address, authorization, timeout: written.time("timeout") })
+}
+
+/// Paths are put behind the address of a service, so that it ends where they begin.
+fn check_http_address(address: &str, place: &Span, findings: &mut Findings<'_>) {
+    let host = address.strip_prefix("http://").or_else(|| address.strip_prefix("https://"));
+    match host {
+        None => findings.problem_with(
+            place,
+            format!("the address `{address}` does not begin with `http://` or `https://`"),
+            (!address.contains("://")).then(|| format!("did you mean `http://{address}`?")),
+        ),
+        Some(host) if host.is_empty() || host.starts_with('/') => {
+            findings.problem(place, format!("the address `{address}` names no host"));
+        }
+        Some(_) if address.contains(['?', '#']) => {
+            findings.problem(
+                place,
+                format!(
+                    "the address `{address}` goes on where the paths of calls begin: leave out what follows `?` or `#`"
+                ),
+            );
+        }
+        Some(_) => {}
+    }
 }
 
 fn limits(written: &Section) -> Limits {

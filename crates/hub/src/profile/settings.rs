@@ -373,12 +373,26 @@ pub struct Publishing {
 pub struct Upstream {
     /// Its name in the profile.
     pub name: String,
-    /// Its address for gRPC; `None` where it is not to be called.
-    pub grpc: Option<String>,
-    /// The names of its `.proto` files.
-    pub proto: Vec<String>,
+    /// How it is called.
+    pub protocol: UpstreamProtocol,
+    /// Its address; `None` where it is not to be called.
+    pub address: Option<String>,
+    /// What it is told of who calls, in `authorization`.
+    pub authorization: Option<Secret>,
     /// How long an answer may take.
     pub timeout: Duration,
+}
+
+/// How a service is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpstreamProtocol {
+    /// By gRPC.
+    Grpc {
+        /// The names of its `.proto` files.
+        proto: Vec<String>,
+    },
+    /// By HTTP, with JSON.
+    Http,
 }
 
 /// `[limits]`: how much of everything.

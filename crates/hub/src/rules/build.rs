@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 
 use super::arguments::{self, Field};
+use super::calls::Upstream;
 use super::condition::{Condition, Conditions};
 use super::document::{Call, GATEWAY_FIELDS, Page, Step};
 use super::emit::PayloadRule;
@@ -35,7 +36,7 @@ impl Rules {
             findings,
             namespaces,
             claims: ClaimsUsed::Named(Vec::new()),
-            upstreams: root.named("upstream").iter().map(|entry| entry.name.as_str()).collect(),
+            upstreams: root.named("upstream").iter().map(Upstream::of).collect(),
             methods: Vec::new(),
             messages: Vec::new(),
             kinds_known: true,
@@ -212,11 +213,10 @@ fn keep(section: &Section) -> Option<Keep> {
 }
 
 fn snapshot(section: &Section, vocabulary: &Vocabulary, parts: &mut Parts<'_, '_>) -> Option<Snapshot> {
-    let method = parts.method(section, "call");
-    let with = parts.message(section, method.as_ref(), vocabulary);
+    let call = parts.service_call(section, vocabulary);
     let with_reply = vocabulary.clone().with("reply", Branch::Open);
     let data = parts.shape_of(section, "data", &with_reply);
-    Some(Snapshot { method: method?, with, event: EventName::parse(section.text("event")?).ok()?, data })
+    Some(Snapshot { call: call?, event: EventName::parse(section.text("event")?).ok()?, data })
 }
 
 fn hooks(root: &Section, kinds: &[Kind], parts: &mut Parts<'_, '_>) -> Hooks {
@@ -362,11 +362,7 @@ fn command(entry: &Entry, kinds: &[Kind], parts: &mut Parts<'_, '_>) -> Command 
 fn call(section: &Section, vocabulary: &Vocabulary, parts: &mut Parts<'_, '_>) -> Option<run::Call> {
     match (section.find("presence"), section.find("call")) {
         (Some(_), None) => Some(run::Call::Presence(parts.template_of(section, "presence", vocabulary)?)),
-        (None, Some(_)) => {
-            let method = parts.method(section, "call");
-            let with = parts.message(section, method.as_ref(), vocabulary);
-            Some(run::Call::Service { method: method?, with })
-        }
+        (None, Some(_)) => parts.service_call(section, vocabulary).map(run::Call::Service),
         (Some(_), Some(_)) | (None, None) => {
             parts.findings.problem(&section.span, "a call needs one of `presence` and `call`");
             None

@@ -1,11 +1,9 @@
 //! What who enters a room gets of the past: the last event that the room keeps, else a service's snapshot. Says what to ask and what to make
 //! of the answer; keeps and asks nothing itself.
 
-use std::sync::Arc;
-
 use super::Rules;
 use super::json::Document;
-use super::method::Method;
+use super::method::{Callee, ServiceCall};
 use super::scope::{RoomView, Scope};
 use super::shape::Shape;
 use super::template::Unmet;
@@ -22,8 +20,7 @@ pub(crate) struct Keep {
 /// A service is asked for the latest value.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
-    pub(crate) method: Arc<Method>,
-    pub(crate) with: Shape,
+    pub(crate) call: ServiceCall,
     pub(crate) event: EventName,
     /// `None` for the reply itself.
     pub(crate) data: Option<Shape>,
@@ -33,8 +30,8 @@ pub(crate) struct Snapshot {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
     /// What to call.
-    pub method: Arc<Method>,
-    /// With which message, as JSON.
+    pub callee: Callee,
+    /// With which message, as JSON; empty where none goes along.
     pub message: String,
     /// The event under which the value goes out.
     pub event: EventName,
@@ -86,8 +83,8 @@ impl Rules {
         let parts = kind.parts(&captures);
         let view = RoomView { name: room.as_str(), kind: &kind.name, parts: &parts };
         let scope = Scope { now_unix_ms, room: Some(view), ..Scope::default() };
-        let message = snapshot.with.render(&scope).map_err(told)?;
-        Ok(Some(Question { method: snapshot.method.clone(), message, event: snapshot.event.clone() }))
+        let (callee, message) = snapshot.call.ask(&scope).map_err(told)?;
+        Ok(Some(Question { callee, message, event: snapshot.event.clone() }))
     }
 
     /// What goes out for a service's reply.
@@ -110,6 +107,7 @@ impl Rules {
         let scope = Scope { now_unix_ms, room: Some(view), reply: Some(&reply), ..Scope::default() };
         match &snapshot.data {
             Some(data) => Ok(Payload::json(data.render(&scope).map_err(told)?)),
+            None if reply.raw == "null" => Err("the reply is empty".to_owned()),
             None => Ok(Payload::json(reply.raw.to_owned())),
         }
     }

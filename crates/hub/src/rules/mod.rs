@@ -3,6 +3,7 @@
 
 mod arguments;
 mod build;
+mod calls;
 mod condition;
 mod describe;
 mod document;
@@ -26,7 +27,7 @@ pub use document::{Fetch, GATEWAY_FIELDS};
 pub use facts::{Arrival, Effect, Facts, FreshId, NewId, Origin, Outcome, Presence, Refreshed, User, Welcome};
 pub use json::iso_8601;
 pub use latest::Question;
-pub use method::{Message, Method};
+pub use method::{Callee, HttpRequest, Message, Method, Verb};
 pub(crate) use parts::raw_json;
 pub(crate) use pattern::KeyPattern;
 pub use run::{Join, Place, Progress, Reply, Request, Run};

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::ClaimsUsed;
 use super::arguments::{Field, LIST_MAX, Spec};
+use super::calls::Upstream;
 use super::condition::Condition;
 use super::emit::{Called, Emit, PayloadRule, To};
 use super::json;
 use super::kind::Kind;
-use super::method::{self, Message, Method};
+use super::method::{Message, Method};
 use super::pattern::is_identifier;
 use super::reach::{Entry, room_has_kind};
 use super::scope::Vocabulary;
@@ -23,7 +24,7 @@ pub(crate) struct Parts<'a, 'f> {
     pub(crate) findings: &'a mut Findings<'f>,
     pub(crate) namespaces: &'a [Box<str>],
     pub(crate) claims: ClaimsUsed,
-    pub(crate) upstreams: Vec<&'a str>,
+    pub(crate) upstreams: Vec<Upstream<'a>>,
     /// The methods that were named, each once.
     pub(crate) methods: Vec<Arc<Method>>,
     /// The messages that are made for them.
@@ -143,49 +144,6 @@ impl Parts<'_, '_> {
     /// The shape of a key, if it is written.
     pub(crate) fn shape_of(&mut self, section: &Section, name: &str, vocabulary: &Vocabulary) -> Option<Shape> {
         section.find(name).map(|written| self.shape(written, vocabulary))
-    }
-
-    /// The method of a service that a key names. `None` where a problem was noted.
-    pub(crate) fn method(&mut self, section: &Section, name: &str) -> Option<Arc<Method>> {
-        let text = section.text(name)?;
-        let place = section.place(name);
-        let Some((upstream, service, method)) = method::parts(text) else {
-            self.findings.problem_with(
-                &place,
-                format!("`{text}` is no method"),
-                Some("write `UPSTREAM.SERVICE/METHOD`, as in `location.LocationService/GetVendorLocation`".to_owned()),
-            );
-            return None;
-        };
-        let Some(index) = self.upstreams.iter().position(|own| *own == upstream) else {
-            let suggestion = did_you_mean(upstream, self.upstreams.iter().copied());
-            self.findings.problem_with(&place, format!("there is no upstream `{upstream}`"), suggestion);
-            return None;
-        };
-        let method = Method { upstream: index, service: Box::from(service), name: Box::from(method) };
-        if let Some(known) = self.methods.iter().find(|known| ***known == method) {
-            return Some(known.clone());
-        }
-        let method = Arc::new(method);
-        self.methods.push(method.clone());
-        Some(method)
-    }
-
-    /// The message of a call; an empty one if it is not written.
-    pub(crate) fn message(
-        &mut self,
-        section: &Section,
-        method: Option<&Arc<Method>>,
-        vocabulary: &Vocabulary,
-    ) -> Shape {
-        let Some(shape) = self.shape_of(section, "with", vocabulary) else {
-            return Shape::Constant(Box::from("{}"));
-        };
-        if let (Shape::Object(fields), Some(method)) = (&shape, method) {
-            let fields = fields.iter().filter_map(|(name, _)| Some(json::text(name)?.into_owned())).collect();
-            self.messages.push(Message { method: method.clone(), fields });
-        }
-        shape
     }
 
     /// Named shapes, as in `let` and `add`.

@@ -1,8 +1,6 @@
 //! One command on its way through its phases: args, require, call, let, publish, join and leave, answer, emit.
 //! A phase that fails stops the rest. Does nothing itself: what needs the world is a request to the driver, and comes back as a reply.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use super::arguments::{self, Field};
@@ -11,7 +9,7 @@ use super::emit::Emit;
 use super::facts::{Effect, Facts, NewId};
 use super::json::{self, Document, Malformed};
 use super::kind::{Moment, Verdict};
-use super::method::Method;
+use super::method::{Callee, ServiceCall};
 use super::route::locals;
 use super::scope::{Named, RoomView, Scope};
 use super::shape::Shape;
@@ -44,8 +42,8 @@ pub enum Request {
     /// A call of a service: [`Reply::Json`], [`Reply::NotConfigured`] or [`Reply::Failed`].
     Call {
         /// What is called.
-        method: Arc<Method>,
-        /// The message, as raw JSON.
+        callee: Callee,
+        /// The message, as raw JSON; empty where none goes along.
         message: String,
     },
     /// A question to an access service: [`Reply::Allowed`], [`Reply::Refused`] or [`Reply::Failed`].
@@ -121,8 +119,8 @@ pub(crate) struct Command {
 pub(crate) enum Call {
     /// The presence of these users.
     Presence(Template),
-    /// A service's reply to this message.
-    Service { method: Arc<Method>, with: Shape },
+    /// A service's reply.
+    Service(ServiceCall),
 }
 
 /// Something that must hold.
@@ -274,10 +272,10 @@ impl Run {
                     self.step = Step::Call(0);
                 }
                 Step::Call(index) => match command.calls.get(index) {
-                    Some((_, Call::Service { method, with })) => {
-                        let message = with.render(&self.scope(rules, facts)).map_err(unmet)?;
+                    Some((_, Call::Service(call))) => {
+                        let (callee, message) = call.ask(&self.scope(rules, facts)).map_err(unmet)?;
                         self.step = Step::AwaitingCall(index);
-                        return Ok(Progress::Wait(Request::Call { method: method.clone(), message }));
+                        return Ok(Progress::Wait(Request::Call { callee, message }));
                     }
                     Some((name, Call::Presence(presence))) => {
                         let user_ids = presence.names(&self.scope(rules, facts)).map_err(unmet)?;

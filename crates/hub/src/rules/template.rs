@@ -197,15 +197,45 @@ impl Template {
 
     /// The text with every hole percent-encoded (RFC 3986: all but unreserved characters), for addresses.
     pub(crate) fn address(&self, scope: &Scope<'_>) -> Result<String, Unmet> {
-        self.text(scope, |text| Cow::Owned(percent_encoded(text)))
+        self.text(scope, |_, text, out| {
+            out.push_str(&percent_encoded(text));
+            Ok(())
+        })
+    }
+
+    /// The same for a path with its query, in which no value leads to another path than the one that is written.
+    pub(crate) fn path(&self, scope: &Scope<'_>) -> Result<String, Unmet> {
+        self.text(scope, |hole, text, out| {
+            // Dots climb to another path, encoded or not (RFC 3986, section 5.2.4), and nothing at all is one step less.
+            if matches!(text, "" | "." | "..") && !out.contains('?') {
+                return Err(Unmet::Needed(format!("{} is `{text}`, which no path can hold", hole.written)));
+            }
+            out.push_str(&percent_encoded(text));
+            Ok(())
+        })
     }
 
     /// The plain text, for messages.
     pub(crate) fn plain(&self, scope: &Scope<'_>) -> Result<String, Unmet> {
-        self.text(scope, |text| Cow::Borrowed(text))
+        self.text(scope, |_, text, out| {
+            out.push_str(text);
+            Ok(())
+        })
     }
 
-    fn text(&self, scope: &Scope<'_>, written: impl Fn(&str) -> Cow<'_, str>) -> Result<String, Unmet> {
+    /// The texts between the holes.
+    pub(crate) fn literals(&self) -> impl Iterator<Item = &str> {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Text(text) => Some(&**text),
+            Piece::Hole(_) => None,
+        })
+    }
+
+    fn text(
+        &self,
+        scope: &Scope<'_>,
+        push: impl Fn(&Hole, &str, &mut String) -> Result<(), Unmet>,
+    ) -> Result<String, Unmet> {
         let mut out = String::new();
         for piece in &self.pieces {
             match piece {
@@ -222,7 +252,7 @@ impl Template {
                     let text = text.ok_or_else(|| {
                         Unmet::Needed(format!("{} is {}, not a text", hole.written, json::type_name(&raw)))
                     })?;
-                    out.push_str(&written(&text));
+                    push(hole, &text, &mut out)?;
                 }
             }
         }

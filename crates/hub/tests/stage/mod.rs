@@ -180,7 +180,7 @@ pub(crate) fn emission(sent: &Emission) -> String {
 fn asked(request: &Request) -> String {
     match request {
         Request::Presence { user_ids } => format!("presence of {}", user_ids.join(",")),
-        Request::Call { method, message } => format!("call {} {method} {message}", method.upstream),
+        Request::Call { callee, message } => format!("call {} {callee} {message}", callee.upstream()),
         Request::Ask { url, timeout_ms } => format!("ask {url} within {timeout_ms} ms"),
         Request::Publish { exchange, key, body, message_id } => {
             let exchange = exchange.as_deref().unwrap_or("-");

@@ -228,11 +228,11 @@ impl Shard {
         let resume = move |reply| inbox.send(Message::Resume { ticket, reply });
         match request {
             Request::Presence { user_ids } => resume(Reply::Json(self.presence_of(&user_ids).into())),
-            Request::Call { method, message } => {
+            Request::Call { callee, message } => {
                 let upstreams = self.outside.upstreams.clone();
                 self.outside.backend.spawn(async move {
                     let failed = |code, message| Reply::Failed { code, message };
-                    resume(match upstreams.call(&method, &message).await {
+                    resume(match upstreams.call(&callee, &message).await {
                         Ok(reply) => Reply::Json(reply),
                         Err(Failure::NotConfigured) => Reply::NotConfigured,
                         Err(Failure::Refused(message)) => failed(ErrorCode::Refused, message),

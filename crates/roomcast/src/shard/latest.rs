@@ -144,14 +144,14 @@ impl Shard {
     }
 
     fn ask_service(&mut self, place: Place, question: Question, who: ConnectionKey) {
-        let Question { method, message, event } = question;
+        let Question { callee, message, event } = question;
         let (namespace, room) = place.clone();
         let Some(ticket) = self.latest.ask(place, event, who) else {
             return tracing::debug!(%room, "too many snapshots are asked for");
         };
         let (upstreams, inbox) = (self.outside.upstreams.clone(), self.own.clone());
         self.outside.backend.spawn(async move {
-            let reply = upstreams.call(&method, &message).await;
+            let reply = upstreams.call(&callee, &message).await;
             inbox.send(Message::Snapshot { namespace, room, ticket, reply });
         });
     }

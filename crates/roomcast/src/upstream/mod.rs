@@ -1,10 +1,12 @@
-//! Calls services: gRPC without generated code. What a service is, it says itself (`reflection`), or its `.proto` files do (`schema`);
-//! messages are JSON outside (`convert`). A service that does not answer costs the call and no more (`service`), and is left alone for a while
-//! (`breaker`). Knows neither users nor rooms.
+//! Calls services: by gRPC without generated code (`grpc`), or by HTTP with JSON (`http`). What a service of gRPC is, it says itself (`reflection`),
+//! or its `.proto` files do (`schema`); messages are JSON outside (`convert`). A service that does not answer costs the call and no more
+//! (`service`), and is left alone for a while (`breaker`). Knows neither users nor rooms.
 
 mod breaker;
 mod convert;
 mod files;
+mod grpc;
+mod http;
 mod reflection;
 mod schema;
 mod service;
@@ -16,7 +18,7 @@ use anyhow::Context as _;
 use bytes::Bytes;
 pub use files::Files;
 use hub::profile::{Profile, Upstream};
-use hub::rules::{Message, Method};
+use hub::rules::{Callee, Message, Method};
 use tokio::runtime::Handle;
 
 use self::schema::Schema;
@@ -91,7 +93,7 @@ impl Upstreams {
             for doubt in doubts {
                 tracing::warn!("{}", told(upstream, &doubt));
             }
-            services.push(match &upstream.grpc {
+            services.push(match &upstream.address {
                 Some(address) => Some(
                     Service::new(upstream, address, pool, metrics.clone())
                         .with_context(|| format!("upstream `{}`: it cannot be called at `{address}`", upstream.name))?,
@@ -102,13 +104,13 @@ impl Upstreams {
         Ok(Self(services.into()))
     }
 
-    /// Calls a method with a message of JSON, and gives the reply's.
+    /// Calls a service with a message of JSON, and gives the reply's.
     ///
     /// # Errors
     /// There is no reply.
-    pub async fn call(&self, method: &Method, message: &str) -> Result<Bytes, Failure> {
-        match &self.0[method.upstream] {
-            Some(service) => service.call(method, message).await,
+    pub async fn call(&self, callee: &Callee, message: &str) -> Result<Bytes, Failure> {
+        match &self.0[callee.upstream()] {
+            Some(service) => service.call(callee, message).await,
             None => Err(Failure::NotConfigured),
         }
     }

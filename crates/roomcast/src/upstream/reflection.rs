@@ -9,6 +9,7 @@ use prost_reflect::prost::Message as _;
 use prost_reflect::prost_types::FileDescriptorProto;
 use prost_reflect::{DescriptorError, DescriptorPool, ServiceDescriptor};
 use tonic::client::Grpc;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
@@ -31,9 +32,13 @@ const PATHS: [&str; 2] = [
 ///
 /// # Errors
 /// It did not answer.
-pub(super) async fn describe(channel: &Channel, service: &str) -> Result<Option<ServiceDescriptor>, Status> {
+pub(super) async fn describe(
+    channel: &Channel,
+    service: &str,
+    authorization: Option<&MetadataValue<Ascii>>,
+) -> Result<Option<ServiceDescriptor>, Status> {
     for path in PATHS {
-        match Asking::new(channel, path).describe(service).await {
+        match Asking::new(channel, path, authorization.cloned()).describe(service).await {
             Err(status) if status.code() == Code::Unimplemented => {}
             other => return other,
         }
@@ -44,12 +49,14 @@ pub(super) async fn describe(channel: &Channel, service: &str) -> Result<Option<
 struct Asking {
     client: Grpc<Channel>,
     path: PathAndQuery,
+    authorization: Option<MetadataValue<Ascii>>,
     files: HashMap<String, FileDescriptorProto>,
 }
 
 impl Asking {
-    fn new(channel: &Channel, path: &'static str) -> Self {
-        Self { client: Grpc::new(channel.clone()), path: PathAndQuery::from_static(path), files: HashMap::new() }
+    fn new(channel: &Channel, path: &'static str, authorization: Option<MetadataValue<Ascii>>) -> Self {
+        let (client, path) = (Grpc::new(channel.clone()), PathAndQuery::from_static(path));
+        Self { client, path, authorization, files: HashMap::new() }
     }
 
     async fn describe(mut self, service: &str) -> Result<Option<ServiceDescriptor>, Status> {
@@ -89,7 +96,10 @@ impl Asking {
         self.client.ready().await.map_err(|error| Status::from_error(Box::new(error)))?;
         let request = ServerReflectionRequest { host: String::new(), message_request: Some(question) };
         let codec = ProstCodec::<ServerReflectionRequest, ServerReflectionResponse>::default();
-        let questions = Request::new(stream::iter([request]));
+        let mut questions = Request::new(stream::iter([request]));
+        if let Some(value) = &self.authorization {
+            questions.metadata_mut().insert("authorization", value.clone());
+        }
         let mut answers = self.client.streaming(questions, self.path.clone(), codec).await?.into_inner();
         match answers.message().await?.and_then(|answer| answer.message_response) {
             Some(MessageResponse::FileDescriptorResponse(found)) => {

@@ -1,7 +1,7 @@
 //! What a service's `.proto` files say: compiled at start, without code. Knows files and names; calls nobody.
 
 use anyhow::Context as _;
-use hub::profile::Upstream;
+use hub::profile::{Upstream, UpstreamProtocol};
 use hub::rules::{Message, Method};
 use prost_reflect::{DescriptorPool, MethodDescriptor, ServiceDescriptor};
 use protox::Compiler;
@@ -27,26 +27,27 @@ pub(super) fn compile(
     methods: &[&Method],
     messages: &[&Message],
 ) -> anyhow::Result<Option<Schema>> {
-    if upstream.proto.is_empty() {
-        return Ok(None);
-    }
+    let proto = match &upstream.protocol {
+        UpstreamProtocol::Grpc { proto } if !proto.is_empty() => proto,
+        UpstreamProtocol::Grpc { .. } | UpstreamProtocol::Http => return Ok(None),
+    };
     let mut resolver = ChainFileResolver::new();
     resolver.add(Resolver(files.clone()));
     resolver.add(GoogleFileResolver::new());
     let mut compiler = Compiler::with_file_resolver(resolver);
-    for name in &upstream.proto {
+    for name in proto {
         let (_, from) = files.find(name)?.with_context(|| files.without(name))?;
         compiler.open_file(name).map_err(|error| anyhow::anyhow!("{error:?} (it is {from})"))?;
         tracing::info!(upstream = upstream.name, file = name, from, "read");
     }
     let pool = compiler.descriptor_pool();
     for wanted in methods {
-        method(&service(&pool, upstream, wanted)?, wanted).map_err(anyhow::Error::msg)?;
+        method(&service(&pool, proto, wanted)?, wanted).map_err(anyhow::Error::msg)?;
     }
     let mut doubts = Vec::new();
     for message in messages {
         let input =
-            method(&service(&pool, upstream, &message.method)?, &message.method).map_err(anyhow::Error::msg)?.input();
+            method(&service(&pool, proto, &message.method)?, &message.method).map_err(anyhow::Error::msg)?.input();
         let is_known =
             |name: &str| input.get_field_by_json_name(name).or_else(|| input.get_field_by_name(name)).is_some();
         for unknown in message.fields.iter().filter(|name| !is_known(name)) {
@@ -59,10 +60,10 @@ pub(super) fn compile(
     Ok(Some(Schema { pool, doubts }))
 }
 
-fn service(pool: &DescriptorPool, upstream: &Upstream, wanted: &Method) -> anyhow::Result<ServiceDescriptor> {
+fn service(pool: &DescriptorPool, proto: &[String], wanted: &Method) -> anyhow::Result<ServiceDescriptor> {
     pool.get_service_by_name(&wanted.service).with_context(|| {
         let known: Vec<String> = pool.services().map(|service| format!("`{}`", service.full_name())).collect();
-        let names = upstream.proto.join(", ");
+        let names = proto.join(", ");
         format!("{names}: there is no service `{}`; there is {}", wanted.service, known.join(", "))
     })
 }

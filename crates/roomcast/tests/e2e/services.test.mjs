@@ -340,6 +340,22 @@ describe("services that do not answer", () => {
     service.stop();
   });
 
+  it("what it is told of who calls goes with every call", async () => {
+    const handlers = { LocationService: { UpdateVendorLocation: async () => ({}), GetVendorLocation: async () => ({}) } };
+    const service = await startService(PROTO, handlers, { describes: true });
+    const text = PROFILE.replace("proto ", 'authorization = "${LOCATION_AUTHORIZATION:-}"\nproto ');
+    for (const [authorization, expected] of [["Bearer of-the-gateway", ["Bearer of-the-gateway"]], ["", []]]) {
+      const gateway = await startGateway({ text, env: { LOCATION_SERVICE_URL: service.address, LOCATION_AUTHORIZATION: authorization } });
+      const client = socketIo(gateway.url);
+      await client.next("connect");
+      assert.deepEqual(await client.ask("move", { vendorId: 7, location: HERE }), { success: true });
+      assert.deepEqual(service.calls.items.at(-1).authorization, expected);
+      client.close();
+      await gateway.stop();
+    }
+    service.stop();
+  });
+
   it("without an address its calls are skipped, and the log says so", async () => {
     const gateway = await startGateway({ text: PROFILE });
     assert.ok(gateway.log.items.some((line) => /no address is set for the upstream `location`/.test(line.message)));

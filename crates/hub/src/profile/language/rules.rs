@@ -205,7 +205,7 @@ static SNAPSHOT: Table = Table {
             "call",
             Text,
             Needed,
-            "What is called: `UPSTREAM.SERVICE/METHOD`, the service with its package.",
+            "What is called: `UPSTREAM.SERVICE/METHOD`, the service with its package, or `UPSTREAM VERB /PATH` by HTTP, as in commands.",
             r#"call = "location.LocationService/GetVendorLocation""#,
         ),
         key(
@@ -354,10 +354,16 @@ static CALL: Table = Table {
             "call",
             Text,
             May,
-            "A service's method: `UPSTREAM.SERVICE/METHOD`, the service with its package. The value is its reply; `null` where the upstream has no address.",
+            "What of a service is called: `UPSTREAM.SERVICE/METHOD`, the service with its package, or `UPSTREAM VERB /PATH` by HTTP (GET, POST, PUT, PATCH, DELETE), whose path is a template and filled in percent-encoded. The value is its reply; `null` where the upstream has no address.",
             r#"call = "location.LocationService/UpdateVendorLocation""#,
         ),
-        key("with", Data, May, "The message; an empty one if it is not written.", r#"with = "{args}""#),
+        key(
+            "with",
+            Data,
+            May,
+            "The message; an empty one if it is not written. None goes along with GET and DELETE.",
+            r#"with = "{args}""#,
+        ),
     ],
 };
 

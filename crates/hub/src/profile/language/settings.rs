@@ -564,14 +564,28 @@ pub(super) static PUBLISH: Table = Table {
 };
 
 pub(super) static UPSTREAM: Table = Table {
-    about: "As `[upstream.location]`. The service is asked what its methods and messages are (gRPC server reflection); where it does not say, the `.proto` files count, which are read at start. Messages are JSON to rules, by the mapping of protobuf: names of fields in camelCase, and taken in snake_case, too; whole numbers of 64 bits as texts. A number that stands where the service wants a text becomes one.",
+    about: "As `[upstream.location]`. With `grpc` the service is asked what its methods and messages are (gRPC server reflection); where it does not say, the `.proto` files count, which are read at start. Messages are JSON to rules, by the mapping of protobuf: names of fields in camelCase, and taken in snake_case, too; whole numbers of 64 bits as texts. A number that stands where the service wants a text becomes one. With `http` messages and replies are JSON as they stand; 2xx is a reply (`null` where its body is empty), 4xx a refusal, whose words are the `message`, `error` or `detail` of its JSON, or its plain text; anything else is no answer. Redirects are not followed, and no call is made twice.",
     keys: &[
         key(
             "grpc",
             Text,
-            Needed,
-            "Its address: `host:port`, `http://…` or, for TLS, `https://…`. Empty: it is not called, and its calls are skipped, with a warning at start.",
+            May,
+            "Its address for gRPC: `host:port`, `http://…` or, for TLS, `https://…`. Empty: it is not called, and its calls are skipped, with a warning at start. One of `grpc` and `http` is needed.",
             r#"grpc = "${LOCATION_SERVICE_URL:-}""#,
+        ),
+        key(
+            "http",
+            Text,
+            May,
+            "Its address for HTTP, before the paths of calls: `http://…` or `https://…`. Empty: as for `grpc`.",
+            r#"http = "${TICKETS_URL:-}""#,
+        ),
+        key(
+            "authorization",
+            Text,
+            May,
+            "What every call says in its `authorization` (HTTP's header, gRPC's metadata); nothing if it is empty.",
+            r#"authorization = "${TICKETS_AUTHORIZATION:-}""#,
         ),
         key(
             "proto",
@@ -584,7 +598,7 @@ pub(super) static UPSTREAM: Table = Table {
             "timeout",
             Time,
             Default("2s"),
-            "How long an answer may take. After five calls in a row without one, further calls fail at once for a second, for longer each time, up to half a minute.",
+            "How long an answer may take. After five calls in a row without one, further calls fail at once for a second, for longer each time, up to four seconds.",
             r#"timeout = "2s""#,
         ),
     ],

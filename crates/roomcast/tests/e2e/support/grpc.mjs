@@ -34,8 +34,8 @@ export async function startService(file, handlers, { port = 0, credentials = grp
   for (const [service, methods] of Object.entries(handlers)) {
     const implementation = {};
     for (const [method, handle] of Object.entries(methods)) {
-      implementation[method] = async ({ request }, answer) => {
-        calls.add({ method, request });
+      implementation[method] = async ({ request, metadata }, answer) => {
+        calls.add({ method, request, authorization: metadata.get("authorization") });
         try {
           answer(null, await handle(request));
         } catch (error) {
