@@ -140,6 +140,19 @@ for (const shards of SHARDS) {
         await console_.send();
         await console_.line("error", "not_a_member");
 
+        await console_.command("…");
+        await page.getByLabel("Name", { exact: true }).fill("hello");
+        for (const [typed, plainly] of [
+          ["a text", { type: "hello", data: "a text" }],
+          ['{"type":"x","a":1}', { type: "hello", a: 1 }],
+          ["", { type: "hello" }],
+        ]) {
+          await page.getByLabel("Data", { exact: true }).fill(typed);
+          const shown = JSON.parse(await page.locator("#preview").textContent());
+          const asEvent = typed === "" ? ["hello"] : ["hello", typed === "a text" ? typed : JSON.parse(typed)];
+          assert.deepEqual(shown, name === "json" ? plainly : asEvent, "what goes out is shown as it goes");
+        }
+
         await page.getByRole("button", { name: "Leave lobby" }).click();
         await page.getByText("None yet").waitFor();
         await until(() => page.locator("#total-error").textContent(), (text) => text === "1", "the count of errors");

@@ -2,6 +2,7 @@
 
 import { Chart } from "./charts.js";
 import { Connection } from "./connection.js";
+import { plainMessage } from "./dialects.js";
 import { makeForm, readJson } from "./forms.js";
 import { gatewayPanel } from "./gateway.js";
 import { element, pretty, Stream } from "./stream.js";
@@ -177,7 +178,8 @@ function start(profile) {
   function preview() {
     const { name, data } = composed();
     const way = chosenWay();
-    const message = way.protocol === "socket.io" ? [name, data] : way.envelope === "flat" ? { type: name, ...data } : { type: name, data };
+    const event = data === undefined ? [name] : [name, data];
+    const message = way.protocol === "socket.io" ? event : plainMessage(way, name, data);
     find("#preview").textContent = JSON.stringify(message, null, 2);
   }
 

@@ -49,12 +49,16 @@ function plain(way, base, who, on) {
   return {
     canAnswer: false,
     send(name, data) {
-      const isObject = data !== null && typeof data === "object" && !Array.isArray(data);
-      const message = way.envelope === "flat" && isObject ? { ...data, type: name } : { type: name, data };
-      socket.send(JSON.stringify(message));
+      socket.send(JSON.stringify(plainMessage(way, name, data)));
     },
     close: () => socket.close(1000),
   };
+}
+
+/** What goes out for an event: fields stand beside the type in the flat envelope, and what is no object under `data` in either. */
+export function plainMessage(way, name, data) {
+  const isObject = data !== null && typeof data === "object" && !Array.isArray(data);
+  return way.envelope === "flat" && isObject ? { ...data, type: name } : { type: name, data };
 }
 
 function queryText(query) {
