@@ -25,7 +25,7 @@ fn a_profile_needs_little() {
     assert_eq!(
         problems(""),
         [
-            "p.toml:1:1: `endpoint` is missing",
+            "p.toml:1:1: `endpoint` is missing; write `[[endpoint]]`",
             "p.toml:1:1: the variable JWT_SECRET is not set, nor JWT_PUBLIC_KEY or JWKS_URL, and `auth` needs a key to check tokens",
         ]
     );
@@ -530,6 +530,108 @@ fn services_are_called_as_they_are() {
     calls(
         "call = 'users.Get'",
         &[&format!("p.toml:11:23: `users.Get` is nothing that a service can be asked for; {form}")],
+    );
+}
+
+#[test]
+fn what_a_field_must_be_is_told_to_those_who_know_it_by_another_name() {
+    let args = |args: &str, expected: &[&str]| check(&format!("[command.x]\nargs = {{ a = {args} }}"), expected);
+    for (word, here) in [
+        ("string", "`text`"),
+        ("Int", "`integer`"),
+        ("boolean", "`bool`"),
+        ("uuid", "`id`"),
+        ("array", "`{ list = \"id\" }`"),
+    ] {
+        let expected = format!("p.toml:6:14: `{word}` is nothing that a field can be; here it is {here}");
+        args(&format!("'{word}'"), &[&expected]);
+    }
+    args(
+        "[1, 100]",
+        &["p.toml:6:14: a list of words is texts, at least one; bounds say of what they are: `{ integer = [1, 100] }`"],
+    );
+    args("{ text = 300 }", &["p.toml:6:23: bounds are two numbers, the smaller first: `[1, 4000]`"]);
+    args(
+        "{ is = 'text', max = 300 }",
+        &["p.toml:6:35: `max` of `a` is for lists; other bounds stand in `{ text = [1, 300] }` and the like"],
+    );
+    args("{ is = 'integer', default = 'x' }", &["p.toml:6:42: the default of a must be an integer, not a text"]);
+    args("{ one_of = ['b', 'c'], default = 'd' }", &["p.toml:6:47: the default of a must be one of b, c"]);
+    args(
+        "{ text = [1, 3], default = 'abcd' }",
+        &["p.toml:6:41: the default of a must be a text of 1 to 3 characters, not of 4"],
+    );
+    let text = format!("{OPEN}[command.x]\nargs = {{ ids = ['id'] }}\npublish = {{ key = 'k', body = 1 }}");
+    let (_, warnings) = Profile::read(&text, "p.toml", &|_| None).unwrap();
+    let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            "p.toml:6: `[\"id\"]` is the word `id` and nothing else; a list is `{ list = \"id\" }`",
+            "p.toml:7: nothing is published: the profile has no broker; write `[source.rabbitmq]`, with `queue = []` where nothing comes from it",
+        ]
+    );
+    check("[source.rabbitmq]\nqueue = []\n[command.x]\npublish = { key = 'k', body = 1 }", &[]);
+}
+
+#[test]
+fn slips_from_other_languages_are_told_as_what_they_are() {
+    check(
+        "[on_connect]\njoin = 'x'",
+        &["p.toml:5:2: there is no table or key `on_connect`; did you mean `on.connect`?"],
+    );
+    check(
+        "[command.x]\nanswer = 'ok'",
+        &[
+            "p.toml:6:10: `command.x.answer` must be a table, not `ok`; for example answer = { ack = { success = true, room = \"{room}\" } }",
+        ],
+    );
+    check(
+        &format!("{ROOMS}[command.x]\nargs = {{ id = 'id' }}\njoin = 'conversation:{{id}}'"),
+        &[
+            "p.toml:10:22: `{id}`: nothing is called `id` here; there is `now`, `new`, `socket`, `user`, `args`; did you mean `args.id`?",
+        ],
+    );
+    check(
+        &format!("{ROOMS}[command.x]\nargs = {{ id = 'id' }}\njoin = 'conversation:${{args.id}}'"),
+        &[
+            "p.toml:10:8: `args.id` in `${args.id}` is no name of a variable: letters, digits and `_`, as in `${PORT:-3000}`; what a rule knows is `{args.id}`, without `$`",
+        ],
+    );
+    let enter = |condition: &str| format!("[room.x]\nname = 'x:{{id}}'\nenter = \"{condition}\"");
+    let told = problems(&format!("{OPEN}{}", enter("user.id = id")));
+    assert!(told[0].ends_with("; `==` compares"), "{told:?}");
+    check(
+        &enter("user.clans.includes(id)"),
+        &[
+            "p.toml:7:9: the condition `user.clans.includes(id)`: there is no function `includes`; there is `size`, `startsWith`, `endsWith`, `contains` (in texts) and `matches`; `x in list` asks whether a list holds x",
+        ],
+    );
+}
+
+#[test]
+fn every_path_leads_to_one_endpoint() {
+    let again = "another endpoint has the path `/ws` already; give this one a `path` of its own";
+    let json = "[[endpoint]]\nprotocol = 'json'\n";
+    check(&format!("{json}{json}path = '/ws2'"), &[]);
+    check(&format!("{json}{json}path = '/ws'"), &[&format!("p.toml:9:8: {again}")]);
+    check(&format!("{json}{json}paths = {{ '/ws' = '/' }}"), &[&format!("p.toml:9:9: {again}")]);
+    check(&format!("{json}{json}"), &[&format!("p.toml:7:1: {again}")]);
+}
+
+#[test]
+fn the_rooms_of_exceptions_and_of_the_hooks_of_rooms_exist() {
+    check(
+        "[command.x]\nemit = { to = 'everyone', except = 'me', event = 'x', data = 1 }",
+        &["p.toml:6:36: rooms like `me` are of no kind; describe it in a `[room.KIND]` with this name"],
+    );
+    check(
+        &format!("{ROOMS}on_leave = {{ to = 'conversatoin:{{room.roomId}}', event = 'x', data = 1 }}"),
+        &["p.toml:8:19: rooms like `conversatoin:…` are of no kind; did you mean `conversation:…`?"],
+    );
+    check(
+        "[on.user_offline]\nemit = { to = 'all', event = 'x', data = 1 }",
+        &["p.toml:6:15: rooms like `all` are of no kind; describe it in a `[room.KIND]` with this name"],
     );
 }
 

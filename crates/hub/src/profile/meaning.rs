@@ -36,8 +36,11 @@ impl Settings {
         let nothing = Section::default();
         let section = |name| root.section(name).unwrap_or(&nothing);
         let mut namespaces = Vec::new();
-        let endpoints =
+        let endpoints: Vec<Endpoint> =
             root.sections("endpoint").filter_map(|written| endpoint(written, &mut namespaces, findings)).collect();
+        if endpoints.len() == root.list("endpoint").len() {
+            check_paths(&endpoints, root, findings);
+        }
         if root.find("endpoint").is_some() && namespaces.is_empty() {
             findings.problem(&root.place("endpoint"), "no endpoint can be used");
         }
@@ -302,6 +305,28 @@ fn endpoint(written: &Section, namespaces: &mut Vec<Box<str>>, findings: &mut Fi
                 send: heartbeat.find("send").map(plain_json),
             },
         }))
+    }
+}
+
+/// Every path leads to one endpoint.
+fn check_paths(endpoints: &[Endpoint], root: &Section, findings: &mut Findings<'_>) {
+    let mut taken: Vec<&str> = Vec::new();
+    for (endpoint, written) in endpoints.iter().zip(root.sections("endpoint")) {
+        let paths: Vec<&str> = match endpoint {
+            Endpoint::SocketIo(endpoint) => vec![&endpoint.path],
+            Endpoint::Json(endpoint) => endpoint.paths.iter().map(|(path, _)| path.as_str()).collect(),
+        };
+        for path in paths {
+            if taken.contains(&path) {
+                let key = if written.find("paths").is_some() { "paths" } else { "path" };
+                findings.problem_with(
+                    &written.place(key),
+                    format!("another endpoint has the path `{path}` already"),
+                    Some("give this one a `path` of its own".to_owned()),
+                );
+            }
+            taken.push(path);
+        }
     }
 }
 

@@ -56,8 +56,13 @@ fn parse(inner: &str, environment: &dyn Fn(&str) -> Option<String>) -> Result<Us
         let fits = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         if !fits {
+            let hole = if name.contains('.') {
+                format!("; what a rule knows is `{{{inner}}}`, without `$`")
+            } else {
+                String::new()
+            };
             return Err(format!(
-                "`{name}` in `${{{inner}}}` is no name of a variable: letters, digits and `_`, as in `${{PORT:-3000}}`"
+                "`{name}` in `${{{inner}}}` is no name of a variable: letters, digits and `_`, as in `${{PORT:-3000}}`{hole}"
             ));
         }
     }

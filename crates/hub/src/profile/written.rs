@@ -48,10 +48,12 @@ impl Reader<'_, '_> {
                     format!("`{path}` has no key `{}`", name.get_ref())
                 };
                 let known = table.keys.iter().map(|key| key.name);
-                let suggestion = did_you_mean(name.get_ref(), known.clone()).or_else(|| {
-                    let known: Vec<&str> = known.collect();
-                    Some(format!("there is {}", quoted_list(&known)))
-                });
+                let suggestion = did_you_mean(name.get_ref(), known.clone())
+                    .or_else(|| dotted(table, name.get_ref()))
+                    .or_else(|| {
+                        let known: Vec<&str> = known.collect();
+                        Some(format!("there is {}", quoted_list(&known)))
+                    });
                 self.findings.problem_with(&name.span(), what, suggestion);
                 continue;
             };
@@ -70,11 +72,12 @@ impl Reader<'_, '_> {
                     } else {
                         format!("`{path}` needs a `{}`", key.name)
                     };
-                    self.findings.problem_with(
-                        &place,
-                        what,
-                        (!key.example.is_empty()).then(|| format!("for example {}", key.example)),
-                    );
+                    let suggestion = match key.kind {
+                        _ if !key.example.is_empty() => Some(format!("for example {}", key.example)),
+                        Kind::Tables(_) => Some(format!("write `[[{path_of_key}]]`")),
+                        _ => None,
+                    };
+                    self.findings.problem_with(&place, what, suggestion);
                     None
                 }
                 Presence::Default(text) => self.text(&key.kind, text, &place, &path_of_key, key, true),
@@ -265,11 +268,10 @@ impl Reader<'_, '_> {
             | Kind::Tables(_)
             | Kind::Named(_)
             | Kind::Data
-            | Kind::Arguments => {
-                let suggestion =
-                    matches!(kind, Kind::Switch | Kind::Count(..)).then(|| "leave out the quotes".to_owned());
-                refuse(suggestion)
-            }
+            | Kind::Arguments => refuse(match kind {
+                Kind::Switch | Kind::Count(..) => Some("leave out the quotes".to_owned()),
+                _ => (!key.example.is_empty()).then(|| format!("for example {}", key.example)),
+            }),
         }
     }
 
@@ -396,6 +398,13 @@ fn yes_or_no(text: &str) -> Option<bool> {
         "false" | "0" | "no" | "off" => Some(false),
         _ => None,
     }
+}
+
+/// `on.connect` for `on_connect`: a key of a table, written as one word.
+fn dotted(table: &Table, name: &str) -> Option<String> {
+    let (above, below) = name.split_once(['_', '-'])?;
+    let Kind::Table(inner) = table.key(above)?.kind else { return None };
+    inner.key(below).map(|_| format!("did you mean `{above}.{below}`?"))
 }
 
 fn below(path: &str, name: &str) -> String {

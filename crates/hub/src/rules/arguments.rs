@@ -45,6 +45,11 @@ pub(crate) fn read(fields: &[Field], message: &Document<'_>) -> Result<Named, St
     }
 }
 
+/// Checks the default of a field; the error says what is wrong.
+pub(crate) fn check_default(name: &str, spec: &Spec, default: &str) -> Result<(), String> {
+    spec.read(default, &At::Field(&At::Message, name)).map(drop)
+}
+
 /// What templates may name below the fields.
 pub(crate) fn branches(fields: &[Field]) -> Vec<(String, Branch)> {
     fields.iter().map(|field| (field.name.to_string(), field.spec.branch())).collect()
@@ -166,10 +171,14 @@ impl Spec {
                 if items.len() > *max {
                     return Err(format!("{path} has {} items: at most {max} are let in", items.len()));
                 }
+                // Written anew, since of an object among the items only the declared fields come through.
+                let mut list = String::with_capacity(raw.len());
                 for (index, value) in items.iter().enumerate() {
-                    item.read(value, &At::Item(path, index))?;
+                    list.push(if index == 0 { '[' } else { ',' });
+                    list.push_str(&item.read(value, &At::Item(path, index))?);
                 }
-                Ok(Box::from(raw))
+                list.push_str(if items.is_empty() { "[]" } else { "]" });
+                Ok(list.into_boxed_str())
             }
             Self::Fields(fields) => {
                 let Some(given) = json::fields(raw) else { return kept(false) };
@@ -237,7 +246,14 @@ mod tests {
         check(Spec::List(Box::new(Spec::Id), 2), r#"[1,"b"]"#, Ok(r#"[1,"b"]"#));
         check(Spec::List(Box::new(Spec::Id), 2), "[1,2,3]", Err("x has 3 items: at most 2 are let in"));
         check(Spec::List(Box::new(Spec::Bool), 2), "[1]", Err("x.0 must be true or false, not an integer"));
-        check(Spec::Fields(vec![field("lat", Spec::Bool)]), r#"{"z":1,"lat":true}"#, Ok(r#"{"lat":true}"#));
+        let lat = || Spec::Fields(vec![field("lat", Spec::Bool)]);
+        check(lat(), r#"{"z":1,"lat":true}"#, Ok(r#"{"lat":true}"#));
+        check(
+            Spec::List(Box::new(lat()), 2),
+            r#"[{"z":1,"lat":true}, {"lat":false}]"#,
+            Ok(r#"[{"lat":true},{"lat":false}]"#),
+        );
+        check(Spec::List(Box::new(lat()), 2), "[ ]", Ok("[]"));
         check(Spec::Fields(vec![field("lat", Spec::Bool)]), "{}", Err("x.lat is missing: it must be true or false"));
         check(Spec::Fields(vec![field("lat", Spec::Bool)]), "3", Err("x must be an object, not an integer"));
     }

@@ -39,9 +39,11 @@ impl Rules {
             upstreams: root.named("upstream").iter().map(Upstream::of).collect(),
             methods: Vec::new(),
             messages: Vec::new(),
+            has_broker: root.section("source").is_some_and(|source| source.find("rabbitmq").is_some()),
             kinds_known: true,
         };
         let kinds = kinds(root, &mut parts);
+        check_hooks(root, &kinds, &mut parts);
         let hooks = hooks(root, &kinds, &mut parts);
         let mut commands = Vec::new();
         let mut commands_by_name = HashMap::new();
@@ -235,9 +237,11 @@ fn hooks(root: &Section, kinds: &[Kind], parts: &mut Parts<'_, '_>) -> Hooks {
     let claims = parts.claims.clone();
     if let Some(section) = on.section("user_online") {
         hooks.user_online = parts.emits(section, "emit", Stand::Presence, &vocabulary);
+        check_targets(section, "emit", &hooks.user_online, &[], kinds, parts);
     }
     if let Some(section) = on.section("user_offline") {
         hooks.user_offline = parts.emits(section, "emit", Stand::Presence, &vocabulary);
+        check_targets(section, "emit", &hooks.user_offline, &[], kinds, parts);
         hooks.grace = section.time("grace");
     }
     // What these templates know of the user comes from presence, not from claims.
@@ -278,6 +282,19 @@ fn connect(section: &Section, kinds: &[Kind], parts: &mut Parts<'_, '_>) -> Conn
     Connect { namespaces: parts.namespaces_of(section), join, emit }
 }
 
+/// Checks the rooms that the hooks of rooms name, now that all kinds are known.
+fn check_hooks(root: &Section, kinds: &[Kind], parts: &mut Parts<'_, '_>) {
+    for entry in root.named("room") {
+        let kind = kinds.iter().find(|kind| *kind.name == *entry.name);
+        let Some((section, kind)) = entry.written.section().zip(kind) else { continue };
+        for (key, emits) in
+            [("on_enter", &kind.on_enter), ("on_leave", &kind.on_leave), ("on_user_enter", &kind.on_user_enter)]
+        {
+            check_targets(section, key, emits, &[], kinds, parts);
+        }
+    }
+}
+
 /// Checks that the rooms of emits can exist.
 fn check_targets(
     section: &Section,
@@ -293,6 +310,10 @@ fn check_targets(
     }
     for (written, emit) in section.sections(key).zip(emits) {
         for (template, item) in emit.room_templates().zip(written.list("to")) {
+            parts.check_room(template, item, args, kinds, Door::Rule);
+        }
+        let except = written.list("except").iter().filter(|item| item.text() != Some("self"));
+        for (template, item) in emit.except_rooms.iter().zip(except) {
             parts.check_room(template, item, args, kinds, Door::Rule);
         }
     }
@@ -325,6 +346,10 @@ fn command(entry: &Entry, kinds: &[Kind], parts: &mut Parts<'_, '_>) -> Command 
     parts.local_names(section, "let", &with_calls);
     let locals = parts.shapes(section, "let", &with_calls);
     let full = locals.iter().fold(with_calls, |vocabulary, (name, shape)| vocabulary.with(name, shape_branch(shape)));
+    if let (Some(written), false) = (section.section("publish"), parts.has_broker) {
+        let what = "nothing is published: the profile has no broker; write `[source.rabbitmq]`, with `queue = []` where nothing comes from it";
+        parts.findings.warning(&written.span, what);
+    }
     let publish = section.section("publish").and_then(|written| {
         Some(Publication {
             exchange: written.text("exchange").map(str::to_owned),

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, operators};
+use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, ListExpr, operators};
 use cel::objects::{Key, Value};
-use cel::{Context, Env, Program};
+use cel::{Context, Env, ExecutionError, Program};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::scope::{Path, Scope, Unknown, Vocabulary};
@@ -19,6 +19,8 @@ const SOURCE_MAX_BYTES: usize = 4 * 1024;
 const VALUES_MAX: usize = 1_000;
 /// How much text a condition may be given, in bytes.
 const TEXT_MAX_BYTES: usize = 64 * 1024;
+
+const FUNCTIONS: &str = "there is `size`, `startsWith`, `endsWith`, `contains` (in texts) and `matches`; `x in list` asks whether a list holds x";
 
 const SAME: &str = "@same";
 const AMONG: &str = "@among";
@@ -86,10 +88,10 @@ impl Condition {
         }
         let program = Program::compile(text).map_err(|errors| {
             let messages: Vec<&str> = errors.errors.iter().map(|error| error.msg.as_str()).collect();
-            bad(format!("is no condition: {}", messages.join("; ")))
+            Unknown { what: format!("is no condition: {}", messages.join("; ")), suggestion: in_cel(text) }
         })?;
         let mut tree = program.expression().clone();
-        let mut walk = Walk { vocabulary, bound: Vec::new(), loops: 0, reads: Vec::new() };
+        let mut walk = Walk { vocabulary, tried: None, bound: Vec::new(), loops: 0, reads: Vec::new() };
         walk.check(&tree)?;
         compare_ids(&mut tree);
         Ok(Self::Depends(Box::new(Expression { source: Box::from(text), tree, reads: walk.reads })))
@@ -159,6 +161,8 @@ impl Expression {
 /// A walk over an expression: which names it reads, and that it is bounded.
 struct Walk<'a> {
     vocabulary: &'a Vocabulary,
+    /// For trying functions; there once one is called.
+    tried: Option<Context<'static, 'static>>,
     bound: Vec<String>,
     loops: usize,
     reads: Vec<Read>,
@@ -177,6 +181,7 @@ impl Walk<'_> {
                 if call.func_name == "matches" && !(call.target.is_some() && literal) {
                     return Err(refused("`matches` needs a pattern in quotes: one from outside could take any time"));
                 }
+                self.try_function(call)?;
                 call.target.iter().try_for_each(|target| self.check(target))?;
                 call.args.iter().try_for_each(|argument| self.check(argument))
             }
@@ -196,6 +201,33 @@ impl Walk<'_> {
                 checked
             }
         }
+    }
+
+    /// A function that is none, and a pattern that makes no sense or would be too large, are told when the profile is read: each is tried.
+    fn try_function(&mut self, call: &CallExpr) -> Result<(), Unknown> {
+        let context = self.tried.get_or_insert_with(|| Context::with_env(Arc::new(Env::stdlib())));
+        let tried = |target: Option<&IdedExpr>, args: Vec<IdedExpr>| {
+            let call = CallExpr { func_name: call.func_name.clone(), target: target.cloned().map(Box::new), args };
+            Value::resolve(&IdedExpr { id: 0, expr: Expr::Call(call) }, context)
+        };
+        // An empty list is an argument that needs nothing to be worked out.
+        let anything =
+            IdedExpr { id: 0, expr: Expr::List(ListExpr { elements: Vec::new(), optional_indices: Vec::new() }) };
+        let target = call.target.as_ref().map(|_| &anything);
+        if let Err(ExecutionError::UndeclaredReference(name)) = tried(target, vec![anything.clone(); call.args.len()]) {
+            return Err(Unknown {
+                what: format!("there is no function `{name}`"),
+                suggestion: Some(FUNCTIONS.to_owned()),
+            });
+        }
+        if let ("matches", [pattern]) = (call.func_name.as_str(), call.args.as_slice())
+            && let Err(error) = tried(Some(pattern), vec![pattern.clone()])
+        {
+            let error = error.to_string();
+            let last = error.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            return Err(refused(&format!("the pattern of `matches` makes no sense: {last}")));
+        }
+        Ok(())
     }
 
     fn entry(&mut self, entry: &EntryExpr) -> Result<(), Unknown> {
@@ -245,6 +277,24 @@ impl Walk<'_> {
         }
         Ok(())
     }
+}
+
+/// How CEL writes what those mean who know other languages better.
+fn in_cel(text: &str) -> Option<String> {
+    let mut outside = String::new();
+    // What stands in quotes is no operator.
+    for (index, part) in text.split(['\'', '"']).enumerate() {
+        outside.push_str(if index % 2 == 0 { part } else { " " });
+    }
+    let words: Vec<&str> = outside.split_whitespace().collect();
+    let equals = outside.replace("==", " ").replace("!=", " ").replace("<=", " ").replace(">=", " ").contains('=');
+    let found = [
+        (equals, "`==` compares"),
+        (words.contains(&"and"), "`&&` is and"),
+        (words.contains(&"or"), "`||` is or"),
+        (words.contains(&"not"), "`!` is not"),
+    ];
+    found.iter().find(|(is_there, _)| *is_there).map(|(_, hint)| (*hint).to_owned())
 }
 
 fn refused(what: &str) -> Unknown {
@@ -462,6 +512,23 @@ mod tests {
         ] {
             assert_eq!(Condition::parse(text, &vocabulary()).unwrap_err().what, expected, "{text}");
         }
+        let pattern = Condition::parse("event.a.matches('[a-')", &vocabulary()).unwrap_err().what;
+        assert_eq!(pattern, "the pattern of `matches` makes no sense: unclosed character class");
+        for (text, expected) in [
+            ("event.a = 1", Some("`==` compares")),
+            ("event.a === 1", Some("`==` compares")),
+            ("event.a == 1 and event.b == '='", Some("`&&` is and")),
+            ("event.a or event.b", Some("`||` is or")),
+            ("not event.a", Some("`!` is not")),
+            ("event.a == 'not' 1", None),
+        ] {
+            assert_eq!(Condition::parse(text, &vocabulary()).unwrap_err().suggestion.as_deref(), expected, "{text}");
+        }
+        for function in ["event.a.includes(id)", "len(event.a) > 1"] {
+            let what = Condition::parse(function, &vocabulary()).unwrap_err().what;
+            assert!(what.starts_with("there is no function `"), "{what}");
+        }
+        assert!(Condition::parse("event.a.matches('(\\\\w{1000}){1000}')", &vocabulary()).is_err(), "too large");
         assert!(Condition::parse("event.a ==", &vocabulary()).unwrap_err().what.starts_with("is no condition: "));
         assert!(Condition::parse(&"(".repeat(4_000), &vocabulary()).is_err());
     }

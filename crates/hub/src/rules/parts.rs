@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::ClaimsUsed;
-use super::arguments::{Field, LIST_MAX, Spec};
+use super::arguments::{self, Field, LIST_MAX, Spec};
 use super::calls::Upstream;
 use super::condition::Condition;
 use super::emit::{Called, Emit, PayloadRule, To};
@@ -29,6 +29,8 @@ pub(crate) struct Parts<'a, 'f> {
     pub(crate) methods: Vec<Arc<Method>>,
     /// The messages that are made for them.
     pub(crate) messages: Vec<Message>,
+    /// Whether the profile has a broker that `publish` could go to.
+    pub(crate) has_broker: bool,
     /// Whether every kind of rooms could be built: names can only be checked against all of them.
     pub(crate) kinds_known: bool,
 }
@@ -316,8 +318,11 @@ impl Parts<'_, '_> {
             "number" => Spec::Number(f64::NEG_INFINITY, f64::INFINITY),
             "integer" => Spec::Integer(i64::MIN, i64::MAX),
             other => {
-                let suggestion =
-                    did_you_mean(other, SIMPLE_SPECS).or_else(|| Some(format!("there is {}", SIMPLE_SPECS.join(", "))));
+                let elsewhere = CALLED_ELSEWHERE.iter().find(|(name, _)| name.eq_ignore_ascii_case(other));
+                let suggestion = elsewhere
+                    .map(|(_, here)| format!("here it is {here}"))
+                    .or_else(|| did_you_mean(other, SIMPLE_SPECS))
+                    .or_else(|| Some(format!("there is {}", SIMPLE_SPECS.join(", "))));
                 self.findings.problem_with(span, format!("`{other}` is nothing that a field can be"), suggestion);
                 return None;
             }
@@ -328,8 +333,19 @@ impl Parts<'_, '_> {
         let Value::List(items) = &written.value else { return None };
         let words: Vec<Box<str>> = items.iter().filter_map(Written::text).map(Box::from).collect();
         if words.len() != items.len() || words.is_empty() {
-            self.findings.problem(&written.span, "a list of words is texts, at least one");
+            self.findings.problem_with(
+                &written.span,
+                "a list of words is texts, at least one",
+                Some("bounds say of what they are: `{ integer = [1, 100] }`".to_owned()),
+            );
             return None;
+        }
+        if let [word] = words.as_slice()
+            && SIMPLE_SPECS.contains(&&**word)
+        {
+            let what =
+                format!("`[\"{word}\"]` is the word `{word}` and nothing else; a list is `{{ list = \"{word}\" }}`");
+            self.findings.warning(&written.span, what);
         }
         Some(Spec::Word(words))
     }
@@ -369,6 +385,7 @@ impl Parts<'_, '_> {
                 Some([min, max]) if min <= max => Spec::Number(*min, *max),
                 _ => return self.bad_bounds(span),
             },
+            ("text" | "integer" | "number", _) => return self.bad_bounds(span),
             _ => {
                 self.findings.problem(
                     span,
@@ -377,7 +394,17 @@ impl Parts<'_, '_> {
                 return None;
             }
         };
+        if let (Some(max), false) = (section.find("max"), matches!(spec, Spec::List(..))) {
+            let what =
+                format!("`max` of `{name}` is for lists; other bounds stand in `{{ text = [1, 300] }}` and the like");
+            self.findings.problem(&max.span, what);
+        }
         let default = section.find("default").map(|written| raw_json(written).into_boxed_str());
+        if let (Some(raw), Some(written)) = (&default, section.find("default"))
+            && let Err(what) = arguments::check_default(&name, &spec, raw)
+        {
+            self.findings.problem(&written.span, format!("the default of {what}"));
+        }
         Some(Field { name, spec, optional: section.switch("optional"), default })
     }
 
@@ -398,6 +425,21 @@ impl Parts<'_, '_> {
 }
 
 const SIMPLE_SPECS: [&str; 7] = ["id", "text", "number", "integer", "bool", "object", "any"];
+/// What others call them.
+const CALLED_ELSEWHERE: [(&str, &str); 12] = [
+    ("string", "`text`"),
+    ("str", "`text`"),
+    ("int", "`integer`"),
+    ("float", "`number`"),
+    ("double", "`number`"),
+    ("decimal", "`number`"),
+    ("boolean", "`bool`"),
+    ("uuid", "`id`"),
+    ("array", "`{ list = \"id\" }`"),
+    ("list", "`{ list = \"id\" }`"),
+    ("enum", "a list of words: `[\"a\", \"b\"]`"),
+    ("json", "`object` or `any`"),
+];
 const SPEC_KEYS: [&str; 10] =
     ["is", "text", "number", "integer", "list", "one_of", "fields", "max", "default", "optional"];
 

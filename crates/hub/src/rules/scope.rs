@@ -81,7 +81,11 @@ impl Vocabulary {
                 return Ok(());
             }
             let Some((_, next)) = children.iter().find(|(word, _)| word == step) else {
-                return Err(unknown(step, &walked, children));
+                let mut unknown = unknown(step, &walked, children);
+                if unknown.suggestion.is_none() && walked.is_empty() {
+                    unknown.suggestion = below(step, children);
+                }
+                return Err(unknown);
             };
             walked = if walked.is_empty() { step.to_owned() } else { format!("{walked}.{step}") };
             children = next.children();
@@ -109,6 +113,13 @@ fn unknown(step: &str, walked: &str, children: &[(String, Branch)]) -> Unknown {
         format!("`{walked}` has no `{step}`; {}", listing(walked, children))
     };
     Unknown { what, suggestion }
+}
+
+/// A name that stands one step below, as `{id}` for `{args.id}`: what is known in one place alone comes last, and is meant first.
+fn below(step: &str, children: &[(String, Branch)]) -> Option<String> {
+    let has_it = |branch: &Branch| branch.children().iter().any(|(word, _)| word == step);
+    let (above, _) = children.iter().rev().find(|(_, branch)| has_it(branch))?;
+    Some(format!("did you mean `{above}.{step}`?"))
 }
 
 fn listing(walked: &str, children: &[(String, Branch)]) -> String {

@@ -261,7 +261,7 @@ pub(super) static COMMAND: Table = Table {
             "args",
             Kind::Arguments,
             May,
-            "The fields of the client's message, each with what it must be: `\"id\"`, `\"text\"`, `\"number\"`, `\"integer\"`, `\"bool\"`, `\"object\"`, `\"any\"` (with `?` for one that may be missing), a list of words, `{ text = [min, max] }`, `{ number = [min, max] }`, `{ integer = [min, max] }`, `{ list = \"id\", max = 100 }`, `{ is = \"text\", default = \"x\" }`, `{ one_of = [\"a\", \"b\"], default = \"a\" }`, or a table of fields (`{ fields = { … } }` where all their names are words of this list).",
+            "The fields of the client's message, each with what it must be: `\"id\"`, `\"text\"`, `\"number\"`, `\"integer\"`, `\"bool\"`, `\"object\"`, `\"any\"` (with `?` for one that may be missing), a list of words, `{ text = [min, max] }`, `{ number = [min, max] }`, `{ integer = [min, max] }`, `{ list = \"id\", max = 100 }`, `{ is = \"text\", default = \"x\" }`, `{ one_of = [\"a\", \"b\"], default = \"a\" }`, or a table of fields (`{ fields = { … } }` where all their names are words of this list). A table of these may say `optional = true`.",
             r#"args = { roomType = ["conversation", "notification"], roomId = "id" }"#,
         ),
         key("bare", Name, May, "The field that a bare text or number stands for.", r#"bare = "roomId""#),
