@@ -66,3 +66,78 @@ fn refresh_token() -> Value {
         "answer": null,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROFILE: &str = r##"
+about = "A gateway of the tests"
+
+[auth]
+token     = "with_key"
+anonymous = { query = "userId" }
+
+[[endpoint]]
+protocol   = "socket.io"
+namespaces = ["/", "/places"]
+
+[[endpoint]]
+protocol = "json"
+paths    = { "/ws/places" = "/places" }
+envelope = "data"
+
+[room.place]
+name  = "place:{id}"
+enter = "id != 'the vault'"
+
+[command.enter]
+namespace = "/places"
+bare      = "id"
+args      = { id = "id", at = { lat = { number = [-90, 90] } }, kind = { one_of = ["a", "b"], default = "a" }, note = { text = [1, 300] }, tags = { list = "number", max = 3 } }
+join      = "place:{args.id}"
+answer    = { ack = { success = true }, event = "entered" }
+"##;
+
+    #[test]
+    fn the_description_says_what_clients_may_send_and_nothing_else() {
+        let secret = |name: &str| (name == "JWT_SECRET").then(|| "the secret".to_owned());
+        let (profile, _) = Profile::read(PROFILE, "test.toml", &secret).expect("it is good");
+        let described = profile.public_description();
+        assert_eq!(described["access"], "token");
+        assert_eq!(described["anonymousQuery"], "userId");
+        let expected = json!([
+            { "protocol": "socket.io", "path": "/socket.io/", "namespaces": ["/", "/places"], "websocket": true },
+            { "protocol": "json", "path": "/ws/places", "namespaces": ["/places"], "envelope": "data" },
+        ]);
+        assert_eq!(described["endpoints"], expected);
+        let number = |name: &str| json!({ "name": name, "type": "number", "min": -90.0, "max": 90.0, "optional": false, "expected": "a number from -90 to 90" });
+        let expected = json!([{
+            "name": "enter",
+            "namespaces": ["/places"],
+            "bare": "id",
+            "args": [
+                { "name": "id", "type": "id", "optional": false, "expected": "an id: a text of 1 to 255 bytes, or an integer" },
+                { "name": "at", "type": "fields", "fields": [number("lat")], "optional": false, "expected": "an object" },
+                { "name": "kind", "type": "word", "words": ["a", "b"], "default": "a", "optional": true, "expected": "one of a, b" },
+                { "name": "note", "type": "text", "min": 1, "max": 300, "optional": false, "expected": "a text of 1 to 300 characters" },
+                {
+                    "name": "tags",
+                    "type": "list",
+                    "item": { "type": "number", "expected": "a number" },
+                    "max": 3,
+                    "optional": false,
+                    "expected": "a list of at most 3, each a number",
+                },
+            ],
+            "join": ["place:{args.id}"],
+            "leave": [],
+            "answer": "entered",
+        }]);
+        assert_eq!(described["commands"][0], expected[0]);
+        assert_eq!(described["commands"][1]["name"], "refresh_token");
+        assert_eq!(described["commands"].as_array().map(Vec::len), Some(2));
+        let text = described.to_string();
+        assert!(!text.contains("secret") && !text.contains("vault"), "{text}");
+    }
+}
