@@ -98,6 +98,8 @@ pub struct Sending {
     pub volatile: bool,
     /// The number under which each member is asked for an answer.
     pub ack: Option<u64>,
+    /// It is for members on this node alone: the other nodes of the cluster have it already, or hear of it by themselves.
+    pub local: bool,
 }
 
 #[cfg(test)]

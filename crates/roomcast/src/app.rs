@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use crate::acceptor::Acceptor;
 use crate::access::Access;
 use crate::auth::{Auth, AuthConfig, Pace};
+use crate::cluster::{self, Bus};
 use crate::embed::Program;
 use crate::fanout::{Interest, Publisher};
 use crate::gateway::Gateway;
@@ -33,7 +34,7 @@ use crate::shard::ids::NodeId;
 use crate::shard::inbox::{Inbox, Message, Numbers, inbox};
 use crate::shard::{self, Outside};
 use crate::source::{self, Which};
-use crate::supervisor::Link;
+use crate::supervisor::{Link, Standing};
 use crate::upstream::{Files, Upstreams};
 
 /// Threads of the backend runtime: brokers, the server API and key servers are mostly waiting.
@@ -108,6 +109,7 @@ pub struct Running {
 struct ToEnd {
     acceptor: Acceptor,
     source: source::Running,
+    cluster: Option<cluster::Running>,
     threads: Threads,
     background: Background,
     /// What connections of HTTP/2 follow.
@@ -179,7 +181,9 @@ pub async fn start(
 
     let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..shards).map(|_| inbox()).unzip();
     let interest = Arc::new(Interest::new(profile.rules.namespaces().len()));
-    let publisher = Publisher::new(inboxes.into(), interest).keeping(Kept::of(&profile));
+    let cluster = cluster::Settings::of(&profile)?.map(|settings| (settings, Bus::default()));
+    let bus = cluster.as_ref().map(|(_, bus)| bus.clone());
+    let publisher = Publisher::new(inboxes.into(), interest).keeping(Kept::of(&profile)).in_cluster(bus);
     let gateway = Gateway {
         profile: profile.clone(),
         publisher,
@@ -193,6 +197,11 @@ pub async fn start(
     let health = Arc::new(Health::new(&profile, metrics.clone()));
     let hearing = health.clone();
     let source = source::start(&gateway, move |which, standing| hear_source(&hearing, which, standing))?;
+    let cluster = cluster.map(|(settings, bus)| {
+        let hearing = health.clone();
+        let report = Arc::new(move |standing: &Standing| hear(&hearing, Part::Bus, standing));
+        cluster::start(settings, profile.clone(), bus, gateway.publisher.clone(), metrics.clone(), report)
+    });
     let ops = Ops::new(gateway.clone(), health.clone());
     let life = watch::Sender::new(Life::Serving);
     let answers = |port| {
@@ -244,7 +253,7 @@ pub async fn start(
     health.enter(Phase::Serving);
     let address = acceptor.address;
     tracing::info!(%address, shards, profile = %profile.service.name, "listening");
-    let to_end = Mutex::new(Some(ToEnd { acceptor, source, threads, background, life }));
+    let to_end = Mutex::new(Some(ToEnd { acceptor, source, cluster, threads, background, life }));
     Ok(Running { gateway, health, shared, address, to_end })
 }
 
@@ -263,7 +272,7 @@ impl Running {
     /// Happens once, whoever asks for it.
     pub async fn drain(&self) {
         let to_end = self.to_end.lock().take();
-        let Some(ToEnd { acceptor, source, threads, background, life }) = to_end else { return };
+        let Some(ToEnd { acceptor, source, cluster, threads, background, life }) = to_end else { return };
         let Self { gateway, health, shared, .. } = self;
         let settings = &gateway.profile.drain;
         tracing::info!(delay = ?settings.delay, timeout = ?settings.timeout, "draining");
@@ -288,6 +297,9 @@ impl Running {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         acceptor.stop();
+        if let Some(cluster) = cluster {
+            cluster.end().await;
+        }
         threads.end().await;
         drop(background);
         life.send_replace(Life::Ended);
@@ -337,7 +349,10 @@ async fn tell_gone(gateway: Gateway) {
                 last_seen_unix_ms: gone.last_seen_unix_ms,
                 now_unix_ms: unix_ms(),
             };
-            gateway.publisher.publish(rules.on_user_offline(&facts), None).await;
+            // Who is gone here may be on another node: nobody there is told.
+            let mut emissions = rules.on_user_offline(&facts);
+            emissions.iter_mut().for_each(|emission| emission.sending.local = true);
+            gateway.publisher.publish(emissions, None).await;
         }
         match next_unix_ms {
             Some(at) => tokio::time::sleep(Duration::from_millis(at.saturating_sub(unix_ms()).max(1))).await,
@@ -351,11 +366,15 @@ async fn tell_gone(gateway: Gateway) {
 }
 
 /// Hands what a source says of itself to health.
-fn hear_source(health: &Health, which: Which, standing: &source::Standing) {
+fn hear_source(health: &Health, which: Which, standing: &Standing) {
     let part = match which {
         Which::Rabbitmq => Part::Rabbitmq,
         Which::Redis => Part::Redis,
     };
+    hear(health, part, standing);
+}
+
+fn hear(health: &Health, part: Part, standing: &Standing) {
     health.set_concerns(part, standing.concerns.clone());
     let state = match standing.link.clone() {
         Link::Connecting => State::Connecting,
@@ -400,12 +419,6 @@ fn warn_about(profile: &Profile, auth: &Auth) {
             tracing::warn!("no key is set: every token is refused");
         }
         Entry::Token | Entry::TokenOrAnonymous => {}
-    }
-    if profile.redis.is_some() {
-        let use_of_it = if profile.redis_channels.is_some() { "for events alone" } else { "for nothing" };
-        tracing::warn!(
-            "REDIS_* is set; this version uses Redis {use_of_it}: nodes do not share rooms, each stands alone"
-        );
     }
 }
 

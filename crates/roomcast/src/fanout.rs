@@ -12,6 +12,7 @@ use hub::emission::{Emission, Target};
 use hub::names::{NamespaceId, RoomName};
 use parking_lot::{Mutex, RwLock};
 
+use crate::cluster::Bus;
 use crate::kept::Kept;
 use crate::shard::ids;
 use crate::shard::inbox::{Full, Inbox};
@@ -215,6 +216,8 @@ pub struct Publisher {
     inboxes: Arc<[Inbox]>,
     interest: Arc<Interest>,
     kept: Option<Arc<Kept>>,
+    /// The way to the other nodes, where there may be some.
+    bus: Option<Bus>,
     /// Held while an event is put into several inboxes, so that two of them are in the same order in each.
     order: Arc<Mutex<()>>,
 }
@@ -223,12 +226,27 @@ impl Publisher {
     /// A publisher to these shards.
     pub fn new(inboxes: Arc<[Inbox]>, interest: Arc<Interest>) -> Self {
         assert!(inboxes.len() <= SHARDS_MAX, "at most {SHARDS_MAX} shards");
-        Self { inboxes, interest, kept: None, order: Arc::default() }
+        Self { inboxes, interest, kept: None, bus: None, order: Arc::default() }
     }
 
     /// The same, which keeps what rooms keep.
     pub fn keeping(self, kept: Option<Arc<Kept>>) -> Self {
         Self { kept, ..self }
+    }
+
+    /// The same, which hands everything that is not [local](hub::emission::Sending::local) to the cluster, too.
+    pub fn in_cluster(self, bus: Option<Bus>) -> Self {
+        Self { bus, ..self }
+    }
+
+    /// Whether other nodes hear of what is published here.
+    pub fn is_in_cluster(&self) -> bool {
+        self.bus.is_some()
+    }
+
+    /// Whether a client's own fan-out would find no room.
+    pub fn is_full(&self) -> bool {
+        self.inboxes.iter().any(Inbox::is_full) || self.bus.as_ref().is_some_and(Bus::is_full)
     }
 
     /// The values that rooms keep, where some do.
@@ -267,6 +285,9 @@ impl Publisher {
             for shard in shards.iter() {
                 self.inboxes[shard].until_room().await;
             }
+            if let Some(bus) = self.bus_for(&emission) {
+                bus.until_room().await;
+            }
             self.hand_out(emission, done.clone(), shards, None);
         }
     }
@@ -296,9 +317,13 @@ impl Publisher {
         Ok(self.hand_out(emission, done, shards, Some(own)))
     }
 
-    /// Puts an event into the inboxes. All that are put into more than one are in one order, and that of their kept versions is the same.
+    fn bus_for(&self, emission: &Emission) -> Option<&Bus> {
+        self.bus.as_ref().filter(|_| !emission.sending.local)
+    }
+
+    /// Puts an event into the inboxes, and on the bus. All that are put into more than one are in one order, and that of their kept versions is the same.
     fn hand_out(&self, emission: Emission, done: Option<Done>, shards: ShardSet, own: Option<usize>) -> Own {
-        let order = (shards.is_several() || self.kept.is_some()).then(|| self.order.lock());
+        let order = (shards.is_several() || self.kept.is_some() || self.bus.is_some()).then(|| self.order.lock());
         let version = self.kept.as_ref().and_then(|kept| kept.keep(&emission, Instant::now()));
         // Who joins from here on finds the value kept, so the shards that hold a member are looked up once more.
         let shards = if version.is_some() { self.shards(&emission) } else { shards };
@@ -314,6 +339,9 @@ impl Publisher {
                     outcome = Own::Waits;
                 }
             }
+        }
+        if let Some(bus) = self.bus_for(&event.emission) {
+            bus.publish(&event);
         }
         drop(order);
         // A shard that sleeps is woken by a system call, for which nobody else has to wait.

@@ -25,6 +25,11 @@ impl Labelled {
         self.family.get_or_create(&vec![(self.label, value.to_owned())]).inc();
     }
 
+    /// Counts several for `value`.
+    pub fn add(&self, value: &str, count: u64) {
+        self.family.get_or_create(&vec![(self.label, value.to_owned())]).inc_by(count);
+    }
+
     /// Brings `value` up to a count that is kept elsewhere.
     pub fn raise_to(&self, value: &str, count: u64) {
         // Two who look at once must not both add the difference.
@@ -109,6 +114,9 @@ metrics! {
         rabbitmq_reconnects: "Connections to RabbitMQ that were lost or refused, each followed by another attempt",
         redis_messages: "Messages received from the channels of Redis",
         redis_reconnects: "Connections to Redis that were lost or refused, each followed by another attempt",
+        bus_messages: "Messages received from other nodes of the cluster, those for rooms without a member here included",
+        bus_published: "Events published to the other nodes of the cluster",
+        bus_reconnects: "Connections to the cluster's Redis that were lost or refused, each followed by another attempt",
         dead_letters: "Messages published to the dead-letter queue",
         jwks_fetches: "Fetches of the JSON Web Key Set",
         jwks_failures: "Fetches of the JSON Web Key Set that failed; the old keys stay in use",
@@ -122,6 +130,7 @@ metrics! {
         inbox_bytes: "Bytes waiting in the inboxes of the shards",
         rabbitmq_up: "1 while connected to RabbitMQ and consuming",
         redis_up: "1 while connected to Redis and subscribed to its channels",
+        bus_up: "1 while connected to the other nodes of the cluster",
         ready: "1 while the node is ready",
     }
     labelled {
@@ -130,6 +139,7 @@ metrics! {
         disconnects("reason"): "Connections and sockets ended, by reason",
         events_ignored("key"): "Events that no route asks for, by routing key (the first 1,000 keys; then `other`)",
         redis_dropped("reason"): "Messages of Redis that reached nobody: they could not be handled, were over the size limit, or came faster than the shards took them",
+        bus_dropped("reason"): "Events that missed members: the bus was `away` for too long, or what came from it was `unreadable`, `too_large`, or found the queue `full`",
         condition_errors("condition"): "Conditions that could not be evaluated, each of which counted as a no, and emits of hooks that could not be made",
         upstream_calls("outcome"): "Calls of services: `answered`, `refused`, `unavailable`, `timed_out`, or `spared` while one is left alone since it does not answer",
     }
@@ -162,6 +172,7 @@ mod tests {
             &metrics.disconnects,
             &metrics.events_ignored,
             &metrics.redis_dropped,
+            &metrics.bus_dropped,
             &metrics.condition_errors,
             &metrics.upstream_calls,
         ];

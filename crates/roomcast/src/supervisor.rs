@@ -2,8 +2,10 @@
 //! that returns on the first lost connection.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 
 /// How the connection of an edge stands.
@@ -24,6 +26,18 @@ pub enum Link {
         reason: String,
     },
 }
+
+/// How an edge stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The connection.
+    pub link: Link,
+    /// What is wrong though it is connected, a sentence each.
+    pub concerns: Vec<String>,
+}
+
+/// Hears each change of a [`Standing`], from a thread of the backend runtime; must not block.
+pub type Report = Arc<dyn Fn(&Standing) + Send + Sync>;
 
 /// Why an edge ended, where the supervisor does not treat it as a lost connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,6 +194,25 @@ fn chance() -> f64 {
     // Without randomness the pause is only less spread.
     let _ = getrandom::fill(&mut bytes);
     f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
+}
+
+/// Tells how an edge stands, at once and after each change.
+pub async fn tell(
+    mut link: watch::Receiver<Link>,
+    mut concerns: watch::Receiver<Vec<String>>,
+    up: Gauge,
+    report: Report,
+) {
+    loop {
+        let standing =
+            Standing { link: link.borrow_and_update().clone(), concerns: concerns.borrow_and_update().clone() };
+        up.set(i64::from(standing.link == Link::Connected));
+        report(&standing);
+        tokio::select! {
+            changed = link.changed() => if changed.is_err() { return },
+            changed = concerns.changed() => if changed.is_err() { return },
+        }
+    }
 }
 
 #[cfg(test)]

@@ -97,7 +97,7 @@ fn unsafe_code_stands_in_one_place() {
 
 #[test]
 fn edges_do_not_import_edges() {
-    let edges = ["source", "auth", "access", "upstream", "ops"];
+    let edges = ["source", "cluster", "auth", "access", "upstream", "ops"];
     for edge in edges {
         let files = sources("crates/roomcast/src").into_iter().filter(|(path, _)| {
             let rest = path.strip_prefix("crates/roomcast/src/").unwrap_or(path);

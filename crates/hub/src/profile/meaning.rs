@@ -20,6 +20,7 @@ pub(crate) struct Settings {
     pub(crate) rabbitmq: Option<Rabbitmq>,
     pub(crate) redis_channels: Option<RedisChannels>,
     pub(crate) redis: Option<RedisAddress>,
+    pub(crate) redis_key: Option<String>,
     pub(crate) publishing: Publishing,
     pub(crate) upstreams: Vec<Upstream>,
     pub(crate) limits: Limits,
@@ -62,6 +63,7 @@ impl Settings {
                 .section("redis")
                 .map(|written| RedisChannels { channels: written.texts("channels") }),
             redis: redis(section("redis")),
+            redis_key: section("redis").text("key").filter(|key| *key != "none").map(str::to_owned),
             publishing: Publishing {
                 exchange: publish.text("exchange").map(str::to_owned),
                 confirm_timeout: publish.time("confirm_timeout"),

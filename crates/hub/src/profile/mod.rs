@@ -48,6 +48,8 @@ pub struct Profile {
     pub redis_channels: Option<RedisChannels>,
     /// `[redis]`; `None` where no variable names one.
     pub redis: Option<RedisAddress>,
+    /// What the names of the cluster's channels begin with; `None` where the node is in none.
+    pub redis_key: Option<String>,
     /// `[publish]`.
     pub publishing: Publishing,
     /// `[upstream.NAME]`, in the order of the file.
@@ -118,6 +120,7 @@ impl Profile {
             rabbitmq: settings.rabbitmq,
             redis_channels: settings.redis_channels,
             redis: settings.redis,
+            redis_key: settings.redis_key,
             publishing: settings.publishing,
             upstreams: settings.upstreams,
             limits: settings.limits,

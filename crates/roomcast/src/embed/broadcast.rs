@@ -71,7 +71,7 @@ impl Broadcast {
     /// # Errors
     /// A name or the arguments are no good; the gateway is overloaded, and nobody gets it.
     pub fn emit(&self, event: &str, args: impl IntoArgs) -> Result<(), Error> {
-        let sending = Sending { volatile: self.volatile, ack: None };
+        let sending = Sending { volatile: self.volatile, ..Sending::default() };
         match self.emission(event, payload(args)?, sending)? {
             Some(emission) => self.send(emission, None),
             None => Ok(()),
@@ -84,7 +84,7 @@ impl Broadcast {
     /// # Errors
     /// A name or the arguments are no good.
     pub async fn deliver(&self, event: &str, args: impl IntoArgs) -> Result<usize, Error> {
-        let sending = Sending { volatile: self.volatile, ack: None };
+        let sending = Sending { volatile: self.volatile, ..Sending::default() };
         let payload = payload(args)?;
         self.settled().await;
         match self.emission(event, payload, sending)? {
@@ -101,7 +101,7 @@ impl Broadcast {
         let acks = self.gateway().acks.clone();
         let mut question = acks.ask();
         let number = question.number();
-        let sending = Sending { volatile: self.volatile, ack: Some(number) };
+        let sending = Sending { volatile: self.volatile, ack: Some(number), local: true };
         let Some(emission) = self.emission(event, payload(args)?, sending)? else { return Ok(Replies::default()) };
         self.send(emission, Some(Done::new(move |_| acks.all_asked(number))))?;
         // In time or not: what was answered is what there is.

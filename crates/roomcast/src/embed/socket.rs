@@ -133,7 +133,7 @@ impl Socket {
     /// # Errors
     /// As for [`emit`](Self::emit).
     pub fn emit_volatile(&self, event: &str, args: impl IntoArgs) -> Result<(), Error> {
-        self.send(event, args, Sending { volatile: true, ack: None })
+        self.send(event, args, Sending { volatile: true, ..Sending::default() })
     }
 
     /// Sends an event and waits for the client's answer.
@@ -153,7 +153,7 @@ impl Socket {
 
     fn ask(&self, event: &str, args: impl IntoArgs) -> Result<Question, Error> {
         let question = self.0.gateway.acks.ask();
-        self.send(event, args, Sending { volatile: false, ack: Some(question.number()) })?;
+        self.send(event, args, Sending { ack: Some(question.number()), ..Sending::default() })?;
         Ok(question)
     }
 

@@ -151,7 +151,7 @@ fn own_health(ops: &Ops) -> Response {
             "service": ops.gateway.profile.service.name,
             "version": version(ops),
             "rabbitmq": part(Part::Rabbitmq),
-            "redis": part(Part::Redis),
+            "redis": ops.health.redis(),
             "uptime": ops.health.uptime_secs(),
             "timestamp": iso_8601(now_unix_ms()),
         })
@@ -232,7 +232,7 @@ pub(super) async fn field_of_gateway(ops: &Ops, field: &str) -> Option<String> {
         "status" => Value::from(status(ops)),
         "reasons" => Value::from(health.reasons()),
         "rabbitmq" => Value::from(health.state(Part::Rabbitmq).in_short()),
-        "redis" => Value::from(health.state(Part::Redis).in_short()),
+        "redis" => Value::from(health.redis()),
         "uptime" => Value::from(health.uptime_secs()),
         "service" => Value::from(gateway.profile.service.name.as_str()),
         "version" => Value::from(version(ops)),

@@ -41,17 +41,20 @@ pub enum Part {
     Rabbitmq,
     /// Channels that events come by.
     Redis,
+    /// The other nodes of the cluster.
+    Bus,
 }
 
 impl Part {
     /// Every part, in the order in which they are listed.
-    pub const ALL: [Self; 2] = [Self::Rabbitmq, Self::Redis];
+    pub const ALL: [Self; 3] = [Self::Rabbitmq, Self::Redis, Self::Bus];
 
     /// Its name in documents.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Rabbitmq => "rabbitmq",
             Self::Redis => "redis",
+            Self::Bus => "bus",
         }
     }
 }
@@ -137,12 +140,15 @@ impl Health {
         if profile.redis.is_some() && profile.redis_channels.is_some() {
             health.set_state(Part::Redis, State::Connecting);
         }
+        if profile.redis.is_some() && profile.redis_key.is_some() {
+            health.set_state(Part::Bus, State::Connecting);
+        }
         health
     }
 
     fn without_parts(metrics: Arc<Metrics>) -> Self {
         let report = Report { state: State::Disabled, since_unix_ms: now_unix_ms(), concerns: Vec::new() };
-        let state = Mutex::new((Phase::Starting, [report.clone(), report]));
+        let state = Mutex::new((Phase::Starting, std::array::from_fn(|_| report.clone())));
         Self { started: Instant::now(), metrics, readiness: watch::Sender::new(Readiness::NotReady), state }
     }
 
@@ -185,6 +191,13 @@ impl Health {
     /// The state of a part.
     pub fn state(&self, part: Part) -> State {
         self.state.lock().1[part as usize].state.clone()
+    }
+
+    /// The state of Redis for whatever it is used, in short: `connected` where all of it is.
+    pub fn redis(&self) -> &'static str {
+        let states = [self.state(Part::Redis), self.state(Part::Bus)].map(|state| state.in_short());
+        let says = |what| states.contains(&what).then_some(what);
+        says("disconnected").or_else(|| says("connected")).unwrap_or("disabled")
     }
 
     /// The node's phase.

@@ -85,7 +85,7 @@ impl Shard {
         let Some(key) = self.sockets.find(slot, namespace) else {
             return self.early_command(slot, namespace, name, data);
         };
-        if self.outside.gateway.publisher.inboxes().iter().any(|inbox| inbox.is_full()) {
+        if self.outside.gateway.publisher.is_full() {
             // Its fan-out would find no room: say so before anything has happened.
             return self.tell_error(
                 slot,

@@ -4,7 +4,6 @@
 pub mod rabbitmq;
 mod recent;
 pub mod redis;
-mod sampled;
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,8 +11,6 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use hub::rules::{Arrival, Outcome};
-use prometheus_client::metrics::gauge::Gauge;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub use rabbitmq::publish::{Published, Publishing};
@@ -21,7 +18,7 @@ pub use rabbitmq::publish::{Published, Publishing};
 use crate::fanout::Publisher;
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
-use crate::supervisor::{Link, Stopper};
+use crate::supervisor::{Report, Standing, Stopper};
 
 /// Which source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,18 +28,6 @@ pub enum Which {
     /// Channels of Redis.
     Redis,
 }
-
-/// How a source stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
-    /// The connection.
-    pub link: Link,
-    /// What is wrong though it is connected, a sentence each.
-    pub concerns: Vec<String>,
-}
-
-/// Hears each change of a [`Standing`], from a thread of the backend runtime; must not block.
-pub type Report = Arc<dyn Fn(&Standing) + Send + Sync>;
 
 /// Says what becomes of an event.
 pub type Route = dyn Fn(&Arrival<'_>) -> Outcome + Send + Sync;
@@ -127,20 +112,6 @@ pub fn start(gateway: &Gateway, report: impl Fn(Which, &Standing) + Send + Sync 
         running.tasks.push(redis::start(settings, wiring, report_of(Which::Redis)));
     }
     Ok(running)
-}
-
-/// Tells how a source stands, at once and after each change.
-async fn tell(mut link: watch::Receiver<Link>, mut concerns: watch::Receiver<Vec<String>>, up: Gauge, report: Report) {
-    loop {
-        let standing =
-            Standing { link: link.borrow_and_update().clone(), concerns: concerns.borrow_and_update().clone() };
-        up.set(i64::from(standing.link == Link::Connected));
-        report(&standing);
-        tokio::select! {
-            changed = link.changed() => if changed.is_err() { return },
-            changed = concerns.changed() => if changed.is_err() { return },
-        }
-    }
 }
 
 /// An id that nobody else has: 15 random bytes in 20 characters.

@@ -189,7 +189,13 @@ pub(super) fn read_options(reader: &mut Reader<'_>) -> Result<Options, Malformed
     Ok(options)
 }
 
-/// Whether a channel that matches the prefix is for those in a room alone, and which; decided without a look at the message.
+/// Whether a channel is one of the namespace's.
+pub fn is_of(channel: &str, prefix: &str, namespace: &str) -> bool {
+    let rest = channel.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('#'));
+    rest.and_then(|rest| rest.strip_prefix(namespace)).is_some_and(|rest| rest.starts_with('#'))
+}
+
+/// The room that a channel of the namespace is for, where it is for one alone; told without a look at the message.
 pub fn room_of<'a>(channel: &'a str, prefix: &str, namespace: &str) -> Option<&'a str> {
     let rest = channel.strip_prefix(prefix)?.strip_prefix('#')?.strip_prefix(namespace)?.strip_prefix('#')?;
     rest.strip_suffix('#')

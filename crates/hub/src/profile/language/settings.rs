@@ -546,6 +546,13 @@ pub(super) static REDIS: Table = Table {
             r#"password = "${REDIS_PASSWORD}""#,
         ),
         key("database", Count(0, 1_000_000), Default("${REDIS_DB:-0}"), "The database's number.", "database = 1"),
+        key(
+            "key",
+            Text,
+            Default("${REDIS_ADAPTER_KEY:-socket.io}"),
+            "What the names of the cluster's channels begin with: the `key` of Node's Redis adapter. Nodes with another one are another cluster; `none`: this node is in none.",
+            r#"key = "chat""#,
+        ),
     ],
 };
 

@@ -25,9 +25,9 @@ use self::consume::Receipt;
 use self::publish::Publishing;
 pub use super::Wiring;
 use super::recent::Recent;
-use super::sampled::Sampled;
-use super::{Report, Running, Task, tell, unix_ms};
-use crate::supervisor::{Link, Pace, stop, supervise};
+use super::{Running, Task, unix_ms};
+use crate::sampled::Sampled;
+use crate::supervisor::{Link, Pace, Report, stop, supervise, tell};
 
 /// Routing keys that are counted one by one; those that come after are counted as `other`.
 const IGNORED_KEYS_MAX: usize = 1_000;

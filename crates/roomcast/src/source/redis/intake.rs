@@ -13,8 +13,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::Shared;
 use crate::metrics::Metrics;
+use crate::sampled::Sampled;
 use crate::source::recent::{Identity, Seen};
-use crate::source::sampled::Sampled;
 use crate::source::{new_id, unix_ms};
 
 /// Messages that may wait.
@@ -133,13 +133,15 @@ async fn hand_over(shared: &Shared, channel: &str, body: &Bytes) {
         new_id: NewId::Fresh(&FreshId::new(&new_id)),
     });
     match outcome {
-        Outcome::Sent { emissions, once } => {
+        Outcome::Sent { mut emissions, once } => {
             let identity = once.map(|id| Identity::Once(id.into()));
             if let Some(identity) = &identity
                 && shared.recent.begin(identity, (), Instant::now()) != Seen::New(())
             {
                 return tracing::debug!(channel, "a repeat: it was sent lately");
             }
+            // Every node of a cluster listens to the channels.
+            emissions.iter_mut().for_each(|emission| emission.sending.local = true);
             wiring.publisher.publish(emissions, None).await;
             if let Some(identity) = &identity {
                 shared.recent.through(identity);

@@ -12,8 +12,8 @@ use tokio::sync::watch as channel;
 pub use settings::Settings;
 
 use super::recent::Recent;
-use super::{Report, Task, Wiring, tell};
-use crate::supervisor::{Link, Pace, stop, supervise};
+use super::{Task, Wiring};
+use crate::supervisor::{Link, Pace, Report, stop, supervise, tell};
 
 /// What outlives the single connection.
 struct Shared {

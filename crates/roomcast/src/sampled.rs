@@ -9,15 +9,15 @@ use tokio::time::Instant;
 const EVERY: Duration = Duration::from_secs(10);
 
 /// Counts what was not logged.
-pub(super) struct Sampled(Mutex<(Option<Instant>, u64)>);
+pub(crate) struct Sampled(Mutex<(Option<Instant>, u64)>);
 
 impl Sampled {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self(Mutex::new((None, 0)))
     }
 
     /// Counts one; how many there were since the last line, if one is due.
-    pub(super) fn due(&self) -> Option<u64> {
+    pub(crate) fn due(&self) -> Option<u64> {
         let mut state = self.0.lock();
         state.1 += 1;
         let now = Instant::now();

@@ -1,0 +1,174 @@
+//! What other members of the cluster publish: from the connection into a bounded queue, and from there to the shards. Redis cuts subscribers that
+//! do not keep up: so the connection is always read, and what finds the queue full is dropped and counted. What is for a room without a member here is
+//! not even read.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::bail;
+use bytes::Bytes;
+use hub::emission::{Emission, Except, Payload, Rooms, Sending, Target};
+use hub::names::{EventName, NamespaceId, RoomName, SocketId};
+use redis::{PushInfo, PushKind, Value};
+use tokio::sync::{mpsc, watch};
+use wire::bus::broadcast::{self, Incoming};
+
+use super::Shared;
+use crate::sampled::Sampled;
+use crate::shard::ids;
+
+/// Messages that may wait.
+const WAITING_MAX: usize = 16_384;
+
+/// Their bytes together.
+const WAITING_MAX_BYTES: usize = 32 * 1024 * 1024;
+
+/// How often something was dropped, for the log.
+static DROPPED: Sampled = Sampled::new();
+
+/// A message of a namespace's channels.
+struct Message {
+    namespace: NamespaceId,
+    body: Bytes,
+}
+
+/// The connection's side: must not block.
+pub(super) struct Inlet {
+    shared: Arc<Shared>,
+    own_channel: String,
+    heard: watch::Sender<u64>,
+    queue: mpsc::Sender<Message>,
+    waiting_bytes: Arc<AtomicUsize>,
+}
+
+/// What waits; ends with the connection.
+pub(super) struct Queue {
+    messages: mpsc::Receiver<Message>,
+    waiting_bytes: Arc<AtomicUsize>,
+}
+
+/// Both sides for one connection, and the canary that came last.
+pub(super) fn intake(shared: &Arc<Shared>, own_channel: String) -> (Inlet, Queue, watch::Receiver<u64>) {
+    let (queue, messages) = mpsc::channel(WAITING_MAX);
+    let (tell, heard) = watch::channel(0);
+    let waiting_bytes = Arc::new(AtomicUsize::new(0));
+    let inlet = Inlet { shared: shared.clone(), own_channel, heard: tell, queue, waiting_bytes: waiting_bytes.clone() };
+    (inlet, Queue { messages, waiting_bytes }, heard)
+}
+
+impl Inlet {
+    /// Takes what the connection brings by itself; only messages mean something here.
+    pub(super) fn take(&self, push: PushInfo) {
+        match push.kind {
+            PushKind::Message => {
+                let Ok([Value::BulkString(channel), Value::BulkString(body)]) = <[Value; 2]>::try_from(push.data)
+                else {
+                    return;
+                };
+                if channel == self.own_channel.as_bytes()
+                    && let Some(number) = std::str::from_utf8(&body).ok().and_then(|text| text.parse().ok())
+                {
+                    self.heard.send_replace(number);
+                }
+            }
+            PushKind::PMessage => {
+                let Ok([_, Value::BulkString(channel), Value::BulkString(body)]) = <[Value; 3]>::try_from(push.data)
+                else {
+                    return;
+                };
+                if let Ok(channel) = std::str::from_utf8(&channel) {
+                    self.event(channel, body.into());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn event(&self, channel: &str, body: Bytes) {
+        let Shared { settings, profile, metrics, publisher, .. } = &*self.shared;
+        let rules = &profile.rules;
+        let prefix = &settings.prefix;
+        let here = |id: &NamespaceId| broadcast::is_of(channel, prefix, rules.namespace_name(*id));
+        let Some(namespace) = rules.namespace_ids().into_iter().find(here) else { return };
+        metrics.bus_messages.inc();
+        if let Some(room) = broadcast::room_of(channel, prefix, rules.namespace_name(namespace)) {
+            let Ok(room) = RoomName::parse(room) else { return };
+            let is_somebody_here = ids::place_of(room.as_str()).is_some()
+                || !publisher.interest().shards(namespace, std::slice::from_ref(&room)).is_empty();
+            if !is_somebody_here {
+                return;
+            }
+        }
+        let size = body.len();
+        if size as u64 > settings.message_max_bytes {
+            return self.dropped("too_large", &format!("{size} bytes are more than the limit"));
+        }
+        let before = self.waiting_bytes.fetch_add(size, Ordering::AcqRel);
+        if before + size > WAITING_MAX_BYTES || self.queue.try_send(Message { namespace, body }).is_err() {
+            self.waiting_bytes.fetch_sub(size, Ordering::AcqRel);
+            self.dropped("full", "the shards do not keep up");
+        }
+    }
+
+    fn dropped(&self, why: &str, reason: &str) {
+        dropped(&self.shared, why, reason);
+    }
+}
+
+impl Queue {
+    /// Hands what comes to the shards, until the connection ends.
+    ///
+    /// # Errors
+    /// It has.
+    pub(super) async fn run(mut self, shared: Arc<Shared>) -> anyhow::Result<()> {
+        while let Some(Message { namespace, body }) = self.messages.recv().await {
+            let size = body.len();
+            match broadcast::read(&body, &shared.uid) {
+                Ok(Some(incoming)) => {
+                    if let Some(emission) = emission(&shared, namespace, incoming) {
+                        shared.publisher.publish(vec![emission], None).await;
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => dropped(&shared, "unreadable", &error.to_string()),
+            }
+            self.waiting_bytes.fetch_sub(size, Ordering::AcqRel);
+        }
+        bail!("the connection to Redis was lost")
+    }
+}
+
+/// What a message comes to on this node; `None` where it is for nobody here.
+fn emission(shared: &Shared, namespace: NamespaceId, incoming: Incoming) -> Option<Emission> {
+    let Incoming { namespace: name, event, arguments, scope, volatile, .. } = incoming;
+    if name != shared.profile.rules.namespace_name(namespace) {
+        return None;
+    }
+    let names = |names: &[String]| names.iter().filter_map(|name| RoomName::parse(name).ok()).collect::<Vec<_>>();
+    let target = if scope.rooms.is_empty() {
+        Target::Everyone
+    } else {
+        // Names that no room here can have are nobody's: they make it no event for everyone.
+        Target::Rooms(Rooms::new(names(&scope.rooms))?)
+    };
+    let sockets = scope.except.iter().filter_map(|name| SocketId::parse(name)).collect();
+    let Ok(event) = EventName::parse(&event) else {
+        dropped(shared, "unreadable", "an event whose name is empty, too long, or has control characters");
+        return None;
+    };
+    Some(Emission {
+        namespace,
+        target,
+        except: Except { rooms: names(&scope.except), sockets },
+        event,
+        payload: Payload { json: arguments.json.into(), attachments: arguments.attachments.into() },
+        sending: Sending { volatile, ack: None, local: true },
+    })
+}
+
+fn dropped(shared: &Shared, why: &str, reason: &str) {
+    shared.metrics.bus_dropped.inc(why);
+    if let Some(times) = DROPPED.due() {
+        tracing::warn!(reason, times, "an event of another node was dropped");
+    }
+}

@@ -1,0 +1,131 @@
+//! The cluster: what is published on one node reaches the members on all others, Node's Socket.IO servers and emitters among them, over channels of Redis
+//! in the format of `@socket.io/redis-adapter`. Knows neither connections nor rules; this file wires the parts together.
+
+mod incoming;
+mod outgoing;
+mod session;
+
+use std::fmt;
+use std::sync::Arc;
+
+use hub::profile::Profile;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+pub use outgoing::Bus;
+
+use crate::fanout::Publisher;
+use crate::metrics::Metrics;
+use crate::redis_link::Server;
+use crate::supervisor::{Link, Pace, Report, Stop, Stopper, stop, supervise, tell};
+
+/// Characters of a member's id, as Node's adapter has them.
+const UID_CHARACTERS: usize = 6;
+
+/// The settings of a cluster.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    server: Server,
+    /// The channels' common beginning.
+    prefix: String,
+    message_max_bytes: u64,
+}
+
+impl Settings {
+    /// Those of a profile; `None` where no variable names a Redis, or nodes are to stand alone.
+    ///
+    /// # Errors
+    /// The address is none.
+    pub fn of(profile: &Profile) -> anyhow::Result<Option<Self>> {
+        let (Some(address), Some(prefix)) = (&profile.redis, &profile.redis_key) else { return Ok(None) };
+        let message_max_bytes = profile.limits.event_bytes;
+        Ok(Some(Self { server: Server::of(address)?, prefix: prefix.clone(), message_max_bytes }))
+    }
+}
+
+/// What outlives the single connection.
+struct Shared {
+    settings: Settings,
+    profile: Arc<Profile>,
+    uid: String,
+    bus: Bus,
+    publisher: Publisher,
+    metrics: Arc<Metrics>,
+    link: watch::Sender<Link>,
+    concerns: watch::Sender<Vec<String>>,
+}
+
+/// A node's part in a cluster, until it is ended.
+pub struct Running {
+    stopper: Stopper,
+    task: JoinHandle<()>,
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").finish_non_exhaustive()
+    }
+}
+
+impl Running {
+    /// Leaves the cluster.
+    pub async fn end(self) {
+        self.stopper.stop(std::time::Instant::now());
+        // It has nothing to finish: what had to be published is with Redis, since whoever published it waited for that.
+        let _ = self.task.await;
+    }
+}
+
+/// Joins the cluster. Must be called on a tokio runtime; returns at once, whether Redis is there or not. `bus` is what the publisher publishes to.
+pub fn start(
+    settings: Settings,
+    profile: Arc<Profile>,
+    bus: Bus,
+    publisher: Publisher,
+    metrics: Arc<Metrics>,
+    report: Report,
+) -> Running {
+    let shared = Arc::new(Shared {
+        settings,
+        profile,
+        uid: new_uid(),
+        bus,
+        publisher,
+        metrics,
+        link: watch::Sender::new(Link::Connecting),
+        concerns: watch::Sender::new(Vec::new()),
+    });
+    tracing::debug!(uid = shared.uid, "joining the cluster");
+    let (stopper, stop) = stop();
+    Running { stopper, task: tokio::spawn(run(shared, stop, report)) }
+}
+
+async fn run(shared: Arc<Shared>, stop: Stop, report: Report) {
+    let metrics = shared.metrics.clone();
+    let telling = tell(shared.link.subscribe(), shared.concerns.subscribe(), metrics.bus_up.clone(), report);
+    let waiting = shared.bus.clone().wait_while_away(shared.link.subscribe(), metrics.clone());
+    let edge = || {
+        let (shared, stop) = (shared.clone(), stop.clone());
+        async move {
+            let result = session::run(&shared, stop.clone()).await;
+            if !stop.is_requested() {
+                shared.metrics.bus_reconnects.inc();
+            }
+            result
+        }
+    };
+    let supervised = supervise("the cluster's bus", Pace::default(), &shared.link, stop.clone(), edge);
+    tokio::select! {
+        () = supervised => {}
+        () = telling => {}
+        () = waiting => {}
+    }
+    shared.bus.close();
+}
+
+fn new_uid() -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut bytes = [0; UID_CHARACTERS];
+    getrandom::fill(&mut bytes).expect("the operating system had randomness at the start");
+    bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 64)])).collect()
+}

@@ -1,0 +1,199 @@
+// Nodes that are one: gateways and Node's Socket.IO servers on one Redis, under clients of either.
+
+import assert from "node:assert/strict";
+import { after, afterEach, before, describe, it } from "node:test";
+
+import { closeClients, connected, plain } from "./support/clients.mjs";
+import { startGateway } from "./support/gateway.mjs";
+import { startEmitter, startPeer } from "./support/peer.mjs";
+import { until } from "./support/recorder.mjs";
+import { Redis } from "./support/redis.mjs";
+
+const inCluster = (gateway) => gateway.ready(({ parts }) => parts.bus.state === "connected", "the bus");
+
+async function startNode(redis, options = {}) {
+  const gateway = await startGateway({ profile: "demo", shards: 2, ...options, env: { ...redis.env, ...options.env } });
+  gateway.ready = (accept, what) => until(async () => (await gateway.get("/health/ready")).json, accept, what);
+  await inCluster(gateway);
+  return gateway;
+}
+
+async function member(url, room = "r") {
+  const client = await connected(url);
+  assert.deepEqual(await client.ask("join", { room }), { success: true, room });
+  return client;
+}
+
+async function plainMember(gateway, room = "r") {
+  const client = plain(`${gateway.ws}/ws`);
+  await client.next("connected");
+  client.send({ type: "join", room });
+  await client.next("joined");
+  return client;
+}
+
+/** Everything of this event that came, in order, once the last of it is there. */
+async function heard(client, last, event = "message") {
+  await client.next(event, ({ data }) => data === last);
+  return client.events.items.filter((item) => item.event === event).map((item) => item.args[0].data);
+}
+
+describe("nodes on one Redis", () => {
+  let redis;
+  let nodes;
+  before(async () => {
+    redis = await Redis.start();
+    nodes = await Promise.all([startNode(redis), startNode(redis), startNode(redis)]);
+  });
+  after(async () => {
+    await Promise.all(nodes.map((node) => node.stop()));
+    await redis.kill();
+  });
+  afterEach(closeClients);
+
+  it("share rooms: what is said on one is heard by the members on all, once and in order, and by nobody else", async () => {
+    const members = await Promise.all(nodes.map((node) => member(node.url)));
+    const outsider = await member(nodes[1].url, "other");
+    const flat = await plainMember(nodes[2]);
+    for (let index = 0; index < 300; index += 1) members[0].socket.emit("say", { room: "r", data: index });
+    members[0].socket.emit("say", { room: "r", data: "last" });
+    const all = [...Array(300).keys(), "last"];
+    for (const client of members) assert.deepEqual(await heard(client, "last"), all);
+    await flat.next("message", ({ data }) => data === "last");
+    assert.deepEqual(flat.events.items.filter(({ json }) => json?.type === "message").map(({ json }) => json.data), all);
+    outsider.socket.emit("say", { room: "other", data: "end" });
+    assert.deepEqual(await heard(outsider, "end"), ["end"]);
+  });
+
+  it("keep values as they are, whatever they are", async () => {
+    const [one, other] = [await member(nodes[0].url), await member(nodes[1].url)];
+    const values = [null, true, -1, 127, 128, 65_536, 2 ** 32, -(2 ** 40), 2 ** 53 - 1, 1.5, -0.1, 1e21, 5e-324, "", "é\u001e\u2028\"", [], {}, { a: [{ b: { c: [[]] } }] }, "x".repeat(70_000), Array(20).fill(0), Object.fromEntries(Array.from({ length: 20 }, (_, index) => [`k${index}`, index]))];
+    for (const value of values) {
+      one.socket.emit("say", { room: "r", data: { value } });
+      assert.deepEqual(await other.next("message", ({ data }) => JSON.stringify(data.value) === JSON.stringify(value)), { room: "r", from: one.greeting.userId, data: { value } });
+    }
+  });
+
+  it("carry what the server API publishes to rooms, to everyone, and past those who are left out", async () => {
+    const members = await Promise.all(nodes.map((node) => member(node.url)));
+    const except = members[1].greeting.socketId;
+    const publish = (body) => nodes[0].api("POST", "/api/publish", { event: "news", ...body });
+    assert.equal((await publish({ rooms: ["r"], except: [except], data: { data: 1 } })).json.delivered, 1);
+    await publish({ rooms: ["nobody"], data: { data: 0 } });
+    await publish({ data: { data: 2 } });
+    for (const [index, client] of members.entries()) assert.deepEqual(await heard(client, 2, "news"), index === 1 ? [2] : [1, 2]);
+    const byId = { rooms: [members[2].greeting.socketId], data: { data: 3 } };
+    await publish(byId);
+    await publish({ data: { data: 4 } });
+    for (const [index, client] of members.entries()) assert.deepEqual((await heard(client, 4, "news")).slice(-2), index === 2 ? [3, 4] : [2, 4]);
+  });
+
+  it("come back by themselves when Redis does; meanwhile each serves its own members", async () => {
+    const [one, same, other] = [await member(nodes[0].url), await member(nodes[0].url), await member(nodes[1].url)];
+    await redis.kill();
+    await nodes[0].ready(({ status, parts }) => status === "degraded" && parts.bus.state === "disconnected", "the loss");
+    one.socket.emit("say", { room: "r", data: "alone" });
+    await same.next("message", ({ data }) => data === "alone");
+    await redis.start();
+    await Promise.all(nodes.map(inCluster));
+    one.socket.emit("say", { room: "r", data: "together" });
+    await other.next("message", ({ data }) => data === "together");
+  });
+});
+
+for (const adapter of [8, 6]) {
+  describe(`a Node server with ${adapter === 8 ? "@socket.io/redis-adapter 8" : "socket.io-redis 6"} in the cluster`, () => {
+    let redis;
+    let node;
+    let peer;
+    before(async () => {
+      redis = await Redis.start();
+      [node, peer] = await Promise.all([startNode(redis), startPeer(redis, { adapter })]);
+    });
+    after(async () => {
+      await Promise.all([node.stop(), peer.close()]);
+      await redis.kill();
+    });
+    afterEach(closeClients);
+
+    it("shares rooms with the gateway both ways, once and in order", async () => {
+      const [here, there] = [await member(node.url), await member(peer.url)];
+      const flat = await plainMember(node);
+      // The peer's subscription may still be on its way.
+      await until(async () => {
+        here.socket.emit("say", { room: "r", data: "there?" });
+        return there.events.items.some(({ event }) => event === "message");
+      }, Boolean, "the peer to hear");
+      for (let index = 0; index < 100; index += 1) {
+        here.socket.emit("say", { room: "r", data: `g${index}` });
+        there.socket.emit("say", { room: "r", data: `n${index}` });
+      }
+      here.socket.emit("say", { room: "r", data: "g-last" });
+      there.socket.emit("say", { room: "r", data: "n-last" });
+      for (const client of [here, there]) {
+        await heard(client, "g-last");
+        const all = await heard(client, "n-last");
+        for (const of of ["g", "n"]) {
+          const expected = [...Array.from({ length: 100 }, (_, index) => `${of}${index}`), `${of}-last`];
+          assert.deepEqual(all.filter((data) => data.startsWith(of)), expected);
+        }
+      }
+      await flat.next("message", ({ data }) => data === "n-last");
+    });
+
+    it("reaches the gateway's clients with everything that a server can say", async () => {
+      const [one, two] = [await member(node.url, "a"), await member(node.url, "b")];
+      peer.io.to("a").emit("e", { data: "to a" });
+      peer.io.to(["a", "b"]).emit("e", { data: "to both" });
+      peer.io.except("b").emit("e", { data: "not b" });
+      peer.io.to("nobody").emit("e", { data: "to nobody" });
+      peer.io.to(two.greeting.socketId).emit("e", { data: "by id" });
+      peer.io.volatile.emit("e", { data: "volatile" });
+      peer.io.emit("many", 1, "two", Buffer.from([1, 2, 3]), { deep: [Buffer.from("x")] }, new Date(0), undefined);
+      peer.io.emit("e", { data: "end" });
+      assert.deepEqual(await heard(one, "end", "e"), ["to a", "to both", "not b", "volatile", "end"]);
+      assert.deepEqual(await heard(two, "end", "e"), ["to both", "by id", "volatile", "end"]);
+      const { args } = two.events.items.find(({ event }) => event === "many");
+      assert.deepEqual(args, [1, "two", Buffer.from([1, 2, 3]), { deep: [Buffer.from("x")] }, "1970-01-01T00:00:00.000Z", null]);
+    });
+  });
+}
+
+describe("an emitter without a server", () => {
+  let redis;
+  let node;
+  before(async () => {
+    redis = await Redis.start();
+    node = await startNode(redis);
+  });
+  after(async () => {
+    await node.stop();
+    await redis.kill();
+  });
+  afterEach(closeClients);
+
+  it("reaches rooms, everyone, and not those who are left out", async () => {
+    const { emitter, close } = startEmitter(redis);
+    const [one, two] = [await member(node.url, "a"), await member(node.url, "b")];
+    emitter.to("a").emit("e", { data: "to a" });
+    emitter.except("a").emit("e", { data: "not a" });
+    emitter.emit("e", { data: Buffer.from([7]) });
+    emitter.emit("e", { data: "end" });
+    assert.deepEqual(await heard(one, "end", "e"), ["to a", Buffer.from([7]), "end"]);
+    assert.deepEqual(await heard(two, "end", "e"), ["not a", Buffer.from([7]), "end"]);
+    await close();
+  });
+
+  it("is heard by a gateway of its key alone", async () => {
+    const apart = await startNode(redis, { env: { REDIS_ADAPTER_KEY: "chat" } });
+    const [here, there] = [await member(node.url), await member(apart.url)];
+    const { emitter, close } = startEmitter(redis);
+    emitter.emit("e", { data: "mine" });
+    await here.next("e");
+    there.socket.emit("say", { room: "r", data: "end" });
+    await there.next("message");
+    assert.ok(!there.events.items.some(({ event }) => event === "e"));
+    await close();
+    await apart.stop();
+  });
+});

@@ -1,0 +1,55 @@
+// A Socket.IO server on Node, in one cluster with the gateway: the stock server with a Redis adapter.
+
+import { createServer } from "node:http";
+import { createRequire } from "node:module";
+import { after } from "node:test";
+
+import { createAdapter } from "@socket.io/redis-adapter";
+import { Emitter } from "@socket.io/redis-emitter";
+import { Redis as Client } from "ioredis";
+import { Server } from "socket.io";
+
+const require = createRequire(import.meta.url);
+const open = new Set();
+after(() => Promise.all([...open].map((close) => close())));
+
+const client = (url) => new Client(url, { lazyConnect: false, maxRetriesPerRequest: null });
+
+/** A server whose clients enter the rooms that they name; `adapter` is `8` (`@socket.io/redis-adapter`) or `6` (`socket.io-redis`). */
+export async function startPeer(redis, { adapter = 8, namespaces = ["/"], key } = {}) {
+  const [pub, sub] = [client(redis.url), client(redis.url)];
+  const options = { key };
+  const factory = adapter === 8 ? createAdapter(pub, sub, options) : require("socket.io-redis").createAdapter({ pubClient: pub, subClient: sub, ...options });
+  const http = createServer();
+  const io = new Server(http, { adapter: factory });
+  for (const namespace of namespaces) {
+    io.of(namespace).on("connection", (socket) => {
+      socket.on("join", async ({ room }, done) => {
+        await socket.join(room);
+        done({ success: true, room });
+      });
+      socket.on("say", ({ room, data }) => io.of(namespace).to(room).emit("message", { room, from: "node", data }));
+      socket.emit("connected", { socketId: socket.id });
+    });
+  }
+  await new Promise((resolve) => http.listen(0, "127.0.0.1", resolve));
+  const close = async () => {
+    open.delete(close);
+    await new Promise((resolve) => io.close(resolve));
+    pub.disconnect();
+    sub.disconnect();
+  };
+  open.add(close);
+  return { io, url: `http://127.0.0.1:${http.address().port}`, close };
+}
+
+/** What backend services without a server publish with. */
+export function startEmitter(redis) {
+  const connection = client(redis.url);
+  const close = async () => {
+    open.delete(close);
+    connection.disconnect();
+  };
+  open.add(close);
+  return { emitter: new Emitter(connection), close };
+}
