@@ -2,7 +2,6 @@
 //! Binary goes to the attachments and leaves placeholders. Knows no message of the bus.
 
 use std::fmt;
-use std::io::Write;
 
 use bytes::Bytes;
 use rmp::Marker;
@@ -309,7 +308,7 @@ impl<'a> Reader<'a> {
 }
 
 fn write(out: &mut Decoded, what: impl fmt::Display) -> Result<(), Malformed> {
-    write!(out.json, "{what}").expect("a buffer in memory takes everything");
+    out.json.extend_from_slice(what.to_string().as_bytes());
     Ok(())
 }
 
