@@ -1,11 +1,15 @@
 //! The language of profiles: every table and key, once, with its kind, its default and what it is for. From here come the checks of what was
-//! written, the JSON Schema and the reference page. The tables of settings and those of rules have a file each. Reads nothing itself.
+//! written, the JSON Schema and the reference page. The tables of each matter have a file. Reads nothing itself.
 
+mod backends;
+mod endpoints;
 mod rules;
 mod settings;
 
+use backends::{PUBLISH, REDIS, SOURCE, UPSTREAM};
+use endpoints::ENDPOINT;
 use rules::{COMMAND, HTTP, ON, ROOM, ROUTE};
-use settings::{API, AUTH, CORS, DRAIN, ENDPOINT, LIMITS, LOG, PUBLISH, REDIS, SERVICE, SOURCE, UPSTREAM, USER};
+use settings::{API, AUTH, CORS, DRAIN, LIMITS, LOG, SERVICE, USER};
 
 /// A table of the language.
 #[derive(Debug)]
