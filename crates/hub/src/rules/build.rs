@@ -6,6 +6,7 @@ use std::sync::Mutex;
 
 use super::arguments::{self, Field};
 use super::calls::Upstream;
+use super::command::{self, Answer, Command, Publication, Require, Test};
 use super::condition::{Condition, Conditions};
 use super::document::{Call, GATEWAY_FIELDS, Page, Step};
 use super::emit::PayloadRule;
@@ -16,7 +17,6 @@ use super::parts::{Parts, Stand};
 use super::pattern::{KeyPattern, RoomPattern};
 use super::reach::{self, Entry as Door};
 use super::route::{Action, Input, Route};
-use super::run::{self, Answer, Command, Publication, Require, Test};
 use super::scope::{Branch, Vocabulary};
 use super::shape::Shape;
 use super::template::Template;
@@ -384,10 +384,10 @@ fn command(entry: &Entry, kinds: &[Kind], parts: &mut Parts<'_, '_>) -> Command 
     }
 }
 
-fn call(section: &Section, vocabulary: &Vocabulary, parts: &mut Parts<'_, '_>) -> Option<run::Call> {
+fn call(section: &Section, vocabulary: &Vocabulary, parts: &mut Parts<'_, '_>) -> Option<command::Call> {
     match (section.find("presence"), section.find("call")) {
-        (Some(_), None) => Some(run::Call::Presence(parts.template_of(section, "presence", vocabulary)?)),
-        (None, Some(_)) => parts.service_call(section, vocabulary).map(run::Call::Service),
+        (Some(_), None) => Some(command::Call::Presence(parts.template_of(section, "presence", vocabulary)?)),
+        (None, Some(_)) => parts.service_call(section, vocabulary).map(command::Call::Service),
         (Some(_), Some(_)) | (None, None) => {
             parts.findings.problem(&section.span, "a call needs one of `presence` and `call`");
             None

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::Rules;
 use super::arguments::{Field, Spec};
-use super::run::Command;
+use super::command::Command;
 use super::template::Template;
 
 impl Rules {

@@ -4,6 +4,7 @@
 mod arguments;
 mod build;
 mod calls;
+mod command;
 mod condition;
 mod describe;
 mod document;
@@ -65,7 +66,7 @@ pub struct Rules {
     /// The most specific first.
     kinds: Vec<kind::Kind>,
     hooks: hook::Hooks,
-    commands: Vec<run::Command>,
+    commands: Vec<command::Command>,
     commands_by_name: HashMap<Box<str>, u32>,
     routes: Vec<route::Route>,
     pages: Vec<document::Page>,

@@ -1,23 +1,22 @@
-//! One command on its way through its phases: args, require, call, let, publish, join and leave, answer, emit.
+//! One command on its way through its phases: args, require, call, let, publish, join and leave, answer, emit. What it is stands in `command`.
 //! A phase that fails stops the rest. Does nothing itself: what needs the world is a request to the driver, and comes back as a reply.
 
 use bytes::Bytes;
 
-use super::arguments::{self, Field};
-use super::condition::Condition;
-use super::emit::Emit;
+use super::arguments;
+use super::command::{Answer, Call, Command, Publication, Test};
 use super::facts::{Effect, Facts, NewId};
 use super::json::{self, Document, Malformed};
 use super::kind::{Moment, Verdict};
-use super::method::{Callee, ServiceCall};
+use super::method::Callee;
 use super::route::locals;
 use super::scope::{Named, RoomView, Scope};
 use super::shape::Shape;
-use super::template::{Template, Unmet};
+use super::template::Unmet;
 use super::{CommandId, Rules};
 use crate::codes::ErrorCode;
 use crate::emission::Payload;
-use crate::names::{EventName, NamespaceId, RoomName};
+use crate::names::{NamespaceId, RoomName};
 
 /// Where the acting socket is; implemented by who keeps the rooms.
 pub trait Place {
@@ -97,60 +96,6 @@ pub enum Progress {
     Wait(Request),
 }
 
-/// A command of the profile, compiled.
-#[derive(Debug)]
-pub(crate) struct Command {
-    pub(crate) name: Box<str>,
-    pub(crate) namespaces: Option<Vec<NamespaceId>>,
-    pub(crate) args: Vec<Field>,
-    pub(crate) bare: Option<Box<str>>,
-    pub(crate) require: Vec<Require>,
-    pub(crate) calls: Vec<(Box<str>, Call)>,
-    pub(crate) locals: Vec<(Box<str>, Shape)>,
-    pub(crate) publish: Option<Publication>,
-    pub(crate) join: Vec<Template>,
-    pub(crate) leave: Vec<Template>,
-    pub(crate) answer: Answer,
-    pub(crate) emit: Vec<Emit>,
-}
-
-/// A value that is fetched.
-#[derive(Debug)]
-pub(crate) enum Call {
-    /// The presence of these users.
-    Presence(Template),
-    /// A service's reply.
-    Service(ServiceCall),
-}
-
-/// Something that must hold.
-#[derive(Debug)]
-pub(crate) struct Require {
-    pub(crate) test: Test,
-    pub(crate) code: ErrorCode,
-    pub(crate) message: Option<Template>,
-}
-
-#[derive(Debug)]
-pub(crate) enum Test {
-    Member(Template),
-    That(Condition),
-}
-
-#[derive(Debug)]
-pub(crate) struct Publication {
-    pub(crate) exchange: Option<String>,
-    pub(crate) key: Template,
-    pub(crate) body: Shape,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Answer {
-    pub(crate) ack: Option<Shape>,
-    pub(crate) event: Option<EventName>,
-    pub(crate) data: Option<Shape>,
-}
-
 /// A command under way. Owns what it needs, so that it can wait.
 #[derive(Debug)]
 pub struct Run {
@@ -197,21 +142,6 @@ impl Failure {
 }
 
 impl Rules {
-    /// The command of this name in the namespace.
-    pub fn command(&self, namespace: NamespaceId, name: &str) -> Option<CommandId> {
-        let index = *self.commands_by_name.get(name)?;
-        let command = &self.commands[index as usize];
-        if !self.governs(namespace) {
-            return None;
-        }
-        command.namespaces.as_ref().is_none_or(|own| own.contains(&namespace)).then_some(CommandId(index))
-    }
-
-    /// The name of a command.
-    pub fn command_name(&self, command: CommandId) -> &str {
-        &self.commands[command.0 as usize].name
-    }
-
     /// Starts a command. `data` is the raw JSON of the client's first argument; `wants_ack` says whether the client asked for an answer.
     pub fn start(&self, namespace: NamespaceId, command: CommandId, data: Option<&str>, wants_ack: bool) -> Run {
         Run {
