@@ -1,33 +1,29 @@
 //! The second stage of reading a profile, for its rules: what was written becomes what the evaluator runs.
-//! Checks that every name means something; what can never happen is for `reach` to find.
+//! Checks that every name means something; what can never happen is for `reach` to find. Rooms and commands have a file each.
+
+mod commands;
+mod kinds;
 
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use super::arguments::{self, Field};
+use super::arguments::Field;
 use super::calls::Upstream;
-use super::command::{self, Answer, Command, Publication, Require, Test};
 use super::condition::{Condition, Conditions};
 use super::document::{Call, GATEWAY_FIELDS, Page, Step};
 use super::emit::PayloadRule;
 use super::hook::{Connect, Hooks};
-use super::kind::{Ask, Kind};
-use super::latest::{Keep, Snapshot};
+use super::kind::Kind;
 use super::parts::{Parts, Stand};
-use super::pattern::{KeyPattern, RoomPattern};
+use super::pattern::KeyPattern;
 use super::reach::{self, Entry as Door};
 use super::route::{Action, Input, Route};
 use super::scope::{Branch, Vocabulary};
 use super::shape::Shape;
 use super::template::Template;
 use super::{ClaimsUsed, KindId, Rules};
-use crate::codes::ErrorCode;
-use crate::names::{EventName, NamespaceId};
-use crate::profile::{Entry, Findings, Section, Written, did_you_mean, error_code};
-
-/// Names that the protocol or the gateway itself gives a meaning, so that no command can have them.
-const RESERVED_COMMANDS: [&str; 7] =
-    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener", "refresh_token"];
+use crate::names::NamespaceId;
+use crate::profile::{Findings, Section, Written, did_you_mean};
 
 impl Rules {
     /// Builds the rules of a profile's root table.
@@ -42,13 +38,13 @@ impl Rules {
             has_broker: root.section("source").is_some_and(|source| source.find("rabbitmq").is_some()),
             kinds_known: true,
         };
-        let kinds = kinds(root, &mut parts);
+        let kinds = kinds::build(root, &mut parts);
         check_hooks(root, &kinds, &mut parts);
         let hooks = hooks(root, &kinds, &mut parts);
         let mut commands = Vec::new();
         let mut commands_by_name = HashMap::new();
         for (entry, index) in root.named("command").iter().zip(0..) {
-            commands.push(command(entry, &kinds, &mut parts));
+            commands.push(commands::build(entry, &kinds, &mut parts));
             commands_by_name.insert(Box::from(entry.name.as_str()), index);
         }
         let routes = routes(root, &kinds, &mut parts);
@@ -74,151 +70,6 @@ impl Rules {
             errors: Mutex::default(),
         }
     }
-}
-
-/// What a room is in templates: its name, its kind, and the parts of the pattern.
-fn room_branch<'k>(parts: impl Iterator<Item = &'k str>) -> Branch {
-    let mut below = vec![("kind".to_owned(), Branch::Value)];
-    for part in parts {
-        if !below.iter().any(|(name, _)| name == part) {
-            below.push((part.to_owned(), Branch::Value));
-        }
-    }
-    Branch::ValueWith(below)
-}
-
-fn kinds(root: &Section, parts: &mut Parts<'_, '_>) -> Vec<Kind> {
-    let mut kinds = Vec::new();
-    for entry in root.named("room") {
-        let Some(section) = entry.written.section() else { continue };
-        let Some(kind) = kind(&entry.name, section, parts) else {
-            parts.kinds_known = false;
-            continue;
-        };
-        if let Some(other) =
-            kinds.iter().find(|other: &&Kind| other.pattern.same_names(&kind.pattern) && overlap(other, &kind))
-        {
-            let what =
-                format!("the rooms of kind `{}` have the same names as those of kind `{}`", kind.name, other.name);
-            parts.findings.problem(&section.place("name"), what);
-        }
-        kinds.push(kind);
-    }
-    let user = RoomPattern::parse("user:{id}").expect("the pattern is well formed");
-    match kinds.iter().find(|kind| &*kind.name == "user") {
-        Some(own) if !own.pattern.same_names(&user) => {
-            let place = root.section("room").map_or(0..0, |rooms| rooms.place("user"));
-            parts.findings.problem_with(
-                &place,
-                "rooms of kind `user` have names of their own, since every user's sockets are in one",
-                Some("write `name = \"user:{id}\"`, or take another name for this kind".to_owned()),
-            );
-        }
-        Some(_) => {}
-        None => kinds.push(Kind {
-            name: Box::from("user"),
-            pattern: user,
-            namespaces: None,
-            enter: Condition::Never,
-            ask: None,
-            keep: None,
-            snapshot: None,
-            on_enter: Vec::new(),
-            on_leave: Vec::new(),
-            on_user_enter: Vec::new(),
-        }),
-    }
-    // By name where they are equally specific, so that the order of the file never counts.
-    kinds.sort_by(|one, other| (one.pattern.rank(), &one.name).cmp(&(other.pattern.rank(), &other.name)));
-    kinds
-}
-
-fn overlap(one: &Kind, other: &Kind) -> bool {
-    match (&one.namespaces, &other.namespaces) {
-        (Some(one), Some(other)) => one.iter().any(|namespace| other.contains(namespace)),
-        (None, _) | (_, None) => true,
-    }
-}
-
-fn kind(name: &str, section: &Section, parts: &mut Parts<'_, '_>) -> Option<Kind> {
-    let pattern = match RoomPattern::parse(section.text("name")?) {
-        Ok(pattern) => pattern,
-        Err(what) => {
-            parts.findings.problem(
-                &section.place("name"),
-                format!("the name pattern `{}`: {what}", section.text_or_empty("name")),
-            );
-            return None;
-        }
-    };
-    let room = room_branch(pattern.parts());
-    let room_alone = Vocabulary::default().with("now", Branch::Value).with("room", room.clone());
-    let vocabulary = Vocabulary::of_socket().with("room", room);
-    let for_condition =
-        pattern.parts().fold(vocabulary.clone(), |vocabulary, part| vocabulary.with(part, Branch::Value));
-    let enter = parts.condition_of(section, "enter", &for_condition).unwrap_or(Condition::Never);
-    let ask = section.section("ask").and_then(|written| ask(name, written, &vocabulary, parts));
-    let keep = section.section("keep").and_then(keep);
-    let snapshot = section.section("snapshot").and_then(|written| snapshot(written, &room_alone, parts));
-    if let (Some(keep), Some(snapshot)) = (&keep, &snapshot)
-        && keep.event != snapshot.event
-    {
-        let what = format!(
-            "`keep` and `snapshot` are about one value, so their events have one name, and not `{}` and `{}`",
-            keep.event, snapshot.event
-        );
-        parts.findings.problem(&section.place("snapshot"), what);
-    }
-    Some(Kind {
-        name: Box::from(name),
-        namespaces: parts.namespaces_of(section),
-        enter,
-        ask,
-        keep,
-        snapshot,
-        on_enter: parts.emits(section, "on_enter", Stand::Room, &vocabulary),
-        on_leave: parts.emits(section, "on_leave", Stand::Room, &vocabulary),
-        on_user_enter: parts.emits(section, "on_user_enter", Stand::Room, &vocabulary),
-        pattern,
-    })
-}
-
-fn ask(kind: &str, section: &Section, vocabulary: &Vocabulary, parts: &mut Parts<'_, '_>) -> Option<Ask> {
-    let with: Vec<(Box<str>, Template)> = section
-        .named("with")
-        .iter()
-        .filter_map(|entry| {
-            let template = parts.template(entry.written.text()?, &entry.written.span, vocabulary)?;
-            Some((Box::from(entry.name.as_str()), template))
-        })
-        .collect();
-    let Some(address) = section.text("get") else {
-        let what = format!(
-            "no access service is set for rooms of kind `{kind}`: everyone whom `enter` lets in may enter them"
-        );
-        parts.findings.warning(&section.place("get"), what);
-        return None;
-    };
-    let names = with.iter().fold(Vocabulary::default(), |vocabulary, (name, _)| vocabulary.with(name, Branch::Value));
-    let get = parts.template(address, &section.place("get"), &names)?;
-    if !(address.starts_with("http://") || address.starts_with("https://")) {
-        let what = format!("the access service's address `{address}` does not begin with `http://` or `https://`");
-        parts.findings.problem(&section.place("get"), what);
-    }
-    let timeout_ms = u64::try_from(section.time("timeout").as_millis()).unwrap_or(u64::MAX);
-    Some(Ask { get, with, timeout_ms })
-}
-
-fn keep(section: &Section) -> Option<Keep> {
-    let event = EventName::parse(section.text("event")?).ok()?;
-    Some(Keep { event, for_ms: u64::try_from(section.time("for").as_millis()).unwrap_or(u64::MAX) })
-}
-
-fn snapshot(section: &Section, vocabulary: &Vocabulary, parts: &mut Parts<'_, '_>) -> Option<Snapshot> {
-    let call = parts.service_call(section, vocabulary);
-    let with_reply = vocabulary.clone().with("reply", Branch::Open);
-    let data = parts.shape_of(section, "data", &with_reply);
-    Some(Snapshot { call: call?, event: EventName::parse(section.text("event")?).ok()?, data })
 }
 
 fn hooks(root: &Section, kinds: &[Kind], parts: &mut Parts<'_, '_>) -> Hooks {
@@ -319,82 +170,6 @@ fn check_targets(
     }
 }
 
-fn command(entry: &Entry, kinds: &[Kind], parts: &mut Parts<'_, '_>) -> Command {
-    if RESERVED_COMMANDS.contains(&entry.name.as_str()) {
-        let what = format!("`{}` has a meaning of its own, so that no command can be called so", entry.name);
-        parts.findings.problem(&entry.name_span, what);
-    }
-    let nothing = Section::default();
-    let section = entry.written.section().unwrap_or(&nothing);
-    let args = section.section("args").map(|written| parts.fields(written)).unwrap_or_default();
-    let base = Vocabulary::of_socket().with("args", Branch::ValueWith(arguments::branches(&args)));
-    let bare = section.text("bare").map(Box::from);
-    if let Some(name) = section.text("bare").filter(|name| !args.iter().any(|field| *field.name == **name)) {
-        let suggestion = did_you_mean(name, args.iter().map(|field| &*field.name));
-        parts.findings.problem_with(&section.place("bare"), format!("`args` has no field `{name}`"), suggestion);
-    }
-    let require =
-        section.sections("require").filter_map(|written| require(written, &args, kinds, &base, parts)).collect();
-    parts.local_names(section, "call", &base);
-    let mut calls = Vec::new();
-    let mut with_calls = base.clone();
-    for call in section.named("call") {
-        let built = call.written.section().and_then(|written| self::call(written, &base, parts));
-        calls.extend(built.map(|built| (Box::from(call.name.as_str()), built)));
-        with_calls = with_calls.with(&call.name, Branch::Open);
-    }
-    parts.local_names(section, "let", &with_calls);
-    let locals = parts.shapes(section, "let", &with_calls);
-    let full = locals.iter().fold(with_calls, |vocabulary, (name, shape)| vocabulary.with(name, shape_branch(shape)));
-    if let (Some(written), false) = (section.section("publish"), parts.has_broker) {
-        let what = "nothing is published: the profile has no broker; write `[source.rabbitmq]`, with `queue = []` where nothing comes from it";
-        parts.findings.warning(&written.span, what);
-    }
-    let publish = section.section("publish").and_then(|written| {
-        Some(Publication {
-            exchange: written.text("exchange").map(str::to_owned),
-            key: parts.template_of(written, "key", &full)?,
-            body: parts.shape_of(written, "body", &full)?,
-        })
-    });
-    let join = doors(section, "join", &args, kinds, &full, parts);
-    let leave = doors(section, "leave", &args, kinds, &full, parts);
-    let after = if section.find("join").is_some() || section.find("leave").is_some() {
-        full.with("room", room_branch(kinds.iter().flat_map(|kind| kind.pattern.parts())))
-    } else {
-        full
-    };
-    let answer = section.section("answer").map(|written| answer(written, &after, parts)).unwrap_or_default();
-    let emit = parts.emits(section, "emit", Stand::Socket, &after);
-    check_targets(section, "emit", &emit, &args, kinds, parts);
-    let namespaces = parts.namespaces_of(section);
-    Command {
-        name: Box::from(entry.name.as_str()),
-        namespaces,
-        args,
-        bare,
-        require,
-        calls,
-        locals,
-        publish,
-        join,
-        leave,
-        answer,
-        emit,
-    }
-}
-
-fn call(section: &Section, vocabulary: &Vocabulary, parts: &mut Parts<'_, '_>) -> Option<command::Call> {
-    match (section.find("presence"), section.find("call")) {
-        (Some(_), None) => Some(command::Call::Presence(parts.template_of(section, "presence", vocabulary)?)),
-        (None, Some(_)) => parts.service_call(section, vocabulary).map(command::Call::Service),
-        (Some(_), Some(_)) | (None, None) => {
-            parts.findings.problem(&section.span, "a call needs one of `presence` and `call`");
-            None
-        }
-    }
-}
-
 /// What stands below a value that a rule made.
 fn shape_branch(shape: &Shape) -> Branch {
     match shape {
@@ -407,60 +182,6 @@ fn shape_branch(shape: &Shape) -> Branch {
                 .collect(),
         ),
     }
-}
-
-/// The rooms that clients enter or leave by a command.
-fn doors(
-    section: &Section,
-    key: &str,
-    args: &[Field],
-    kinds: &[Kind],
-    vocabulary: &Vocabulary,
-    parts: &mut Parts<'_, '_>,
-) -> Vec<Template> {
-    let mut templates = Vec::new();
-    for written in section.list(key) {
-        if let Some(template) = written.text().and_then(|text| parts.template(text, &written.span, vocabulary)) {
-            parts.check_room(&template, written, args, kinds, Door::Client);
-            templates.push(template);
-        }
-    }
-    templates
-}
-
-fn require(
-    section: &Section,
-    args: &[Field],
-    kinds: &[Kind],
-    vocabulary: &Vocabulary,
-    parts: &mut Parts<'_, '_>,
-) -> Option<Require> {
-    let (test, default) = match (section.find("member"), section.find("that")) {
-        (Some(written), None) => {
-            let template = parts.template(written.text()?, &written.span, vocabulary)?;
-            parts.check_room(&template, written, args, kinds, Door::Rule);
-            (Test::Member(template), ErrorCode::NotAMember)
-        }
-        (None, Some(written)) => (Test::That(parts.condition(written, vocabulary)), ErrorCode::Forbidden),
-        (Some(_), Some(_)) | (None, None) => {
-            parts.findings.problem(&section.span, "`require` needs one of `member` and `that`; several are a list");
-            return None;
-        }
-    };
-    let code = error_code(section, "code", parts.findings).unwrap_or(default);
-    Some(Require { test, code, message: parts.template_of(section, "message", vocabulary) })
-}
-
-fn answer(section: &Section, vocabulary: &Vocabulary, parts: &mut Parts<'_, '_>) -> Answer {
-    let event = section.text("event").and_then(|name| EventName::parse(name).ok());
-    if event.is_none() && section.find("data").is_some() {
-        parts.findings.problem_with(
-            &section.place("data"),
-            "`data` is the payload of an event, and no `event` is named",
-            Some("write `ack`".to_owned()),
-        );
-    }
-    Answer { ack: parts.shape_of(section, "ack", vocabulary), event, data: parts.shape_of(section, "data", vocabulary) }
 }
 
 fn routes(root: &Section, kinds: &[Kind], parts: &mut Parts<'_, '_>) -> Vec<Route> {
