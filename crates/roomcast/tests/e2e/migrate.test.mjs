@@ -15,7 +15,7 @@ const DOCUMENTS = fileURLToPath(new URL("../../../../docs/migrate", import.meta.
 /** Each gateway as its document has it: what is set beside the old one, its queues, who listens, and what they get of an event. */
 const GATEWAYS = {
   hometrip: {
-    beside: { RABBITMQ_QUEUE_PREFIX: "beside" },
+    beside: { RABBITMQ_QUEUE_PREFIX: "beside", REDIS_ADAPTER_KEY: "none" },
     exchange: "hometrip_events",
     queues: { "websocket.message.sent": "beside.message.sent" },
     listen: ["--emit", 'join_room {"roomType":"conversation","roomId":"42"}'],
@@ -24,7 +24,7 @@ const GATEWAYS = {
     heard: "new_message",
   },
   marketplace: {
-    beside: { RABBITMQ_QUEUE: "beside.events" },
+    beside: { RABBITMQ_QUEUE: "beside.events", REDIS_ADAPTER_KEY: "none" },
     exchange: "events",
     queues: { "websocket.events": "beside.events" },
     listen: ["--emit", 'subscribe_transfer "t1"'],
@@ -33,7 +33,7 @@ const GATEWAYS = {
     heard: "transfer:status_update",
   },
   clan: {
-    beside: { RABBITMQ_QUEUE: "beside.gateway" },
+    beside: { RABBITMQ_QUEUE: "beside.gateway", REDIS_ADAPTER_KEY: "none" },
     exchange: "clan_events",
     queues: { "websocket.gateway": "beside.gateway" },
     listen: ["--protocol", "json", "--emit", "subscribe_notifications", "--emit", 'subscribe_clan_chat {"clanId":"clan123"}'],
