@@ -1,35 +1,20 @@
-//! Channels of Redis as a source, against a real server. The shards are the test itself: it holds the inbox.
+//! Channels of Redis as a source, against a real server.
 
 mod support;
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use hub::emission::{Emission, Except, Payload, Sending, Target};
-use hub::names::{EventName, NamespaceId};
 use hub::profile::{RedisAddress, RedisChannels, Secret};
 use hub::rules::{Arrival, Origin, Outcome};
 use redis::aio::MultiplexedConnection;
-use roomcast::fanout::{Interest, Publisher};
-use roomcast::metrics::Metrics;
-use roomcast::shard::inbox::{Message, Next, Receiver, inbox};
+use roomcast::source::Task;
 use roomcast::source::redis::{Settings, start};
-use roomcast::source::{Task, Wiring};
 use roomcast::supervisor::{Link, Standing};
+use support::gateway::{Gateway, PATIENCE, soon, to_everyone};
 use support::redis::Redis;
-use tokio::sync::watch;
-use tokio::time::timeout;
-
-/// How long anything may take before the test gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The largest event.
 const EVENT_MAX_BYTES: u64 = 2_000_000;
-
-/// Fails the test, by name, where something does not come.
-async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what} did not come within {PATIENCE:?}"))
-}
 
 /// The rules of these tests: what comes by `once` has its body as identity; what is no JSON is poison, and `null` is not asked for.
 fn route(arrival: &Arrival<'_>) -> Outcome {
@@ -39,65 +24,24 @@ fn route(arrival: &Arrival<'_>) -> Outcome {
         Ok(serde_json::Value::Null) => return Outcome::Ignored { reason: "not asked for".to_owned() },
         Ok(_) => {}
     }
-    let emission = Emission {
-        namespace: NamespaceId(0),
-        target: Target::Everyone,
-        except: Except::default(),
-        event: EventName::parse(arrival.key).expect("a name"),
-        payload: Payload::json(arrival.body.clone()),
-        sending: Sending::default(),
-    };
     let once = (arrival.key == "once").then(|| String::from_utf8_lossy(arrival.body).into_owned());
-    Outcome::Sent { emissions: vec![emission], once }
+    to_everyone(arrival, once)
 }
 
-/// The gateway's side of a test: subscribed to `events`, `more` and `once`.
-struct Gateway {
-    task: Task,
-    events: Receiver,
-    standing: watch::Receiver<Standing>,
-    metrics: Arc<Metrics>,
+/// Starts the gateway's side: subscribed to `events`, `more` and `once`.
+fn start_at(url: String) -> Gateway<Task> {
+    let channels = RedisChannels { channels: ["events", "more", "once"].map(str::to_owned).to_vec() };
+    let settings = Settings::new(&RedisAddress::Url(Secret::new(url)), &channels, EVENT_MAX_BYTES);
+    Gateway::new(route, |wiring, report| start(settings.expect("good settings"), wiring, report))
 }
 
-impl Gateway {
-    fn start(url: String) -> Self {
-        let channels = RedisChannels { channels: ["events", "more", "once"].map(str::to_owned).to_vec() };
-        let settings = Settings::new(&RedisAddress::Url(Secret::new(url)), &channels, EVENT_MAX_BYTES);
-        let (inbox, events) = inbox();
-        let metrics = Arc::new(Metrics::default());
-        let publisher = Publisher::new(vec![inbox].into(), Arc::new(Interest::new(1)));
-        let wiring = Wiring { route: Arc::new(route), publisher, metrics: metrics.clone() };
-        let (told, standing) = watch::channel(Standing { link: Link::Connecting, concerns: Vec::new() });
-        let report = Arc::new(move |standing: &Standing| {
-            told.send_replace(standing.clone());
-        });
-        Self { task: start(settings.expect("good settings"), wiring, report), events, standing, metrics }
-    }
+async fn start_connected(server: &Redis) -> Gateway<Task> {
+    start_at(url(server)).connected().await
+}
 
-    async fn connected(server: &Redis) -> Self {
-        let mut gateway = Self::start(url(server));
-        gateway.until(|standing| standing.link == Link::Connected).await;
-        gateway
-    }
-
-    /// The next event's name and body; it is through.
-    async fn next(&mut self) -> (String, String) {
-        match soon("an event", self.events.recv()).await {
-            Next::Message(Message::Event(event)) => {
-                self.events.release(&event);
-                let body = String::from_utf8(event.emission.payload.json.to_vec()).expect("UTF-8");
-                (event.emission.event.to_string(), body)
-            }
-            _ => panic!("only events come here"),
-        }
-    }
-
-    async fn until(&mut self, holds: impl Fn(&Standing) -> bool) -> Standing {
-        soon("the standing", self.standing.wait_for(holds)).await.expect("it is told").clone()
-    }
-
+impl Gateway<Task> {
     async fn stop(self) {
-        self.task.stop(Instant::now() + PATIENCE).await;
+        self.running.stop(Instant::now() + PATIENCE).await;
     }
 }
 
@@ -136,7 +80,7 @@ fn pair(event: &str, body: &str) -> (String, String) {
 #[tokio::test]
 async fn what_is_published_goes_out_in_order_and_byte_for_byte() {
     let server = Redis::started(&[]);
-    let mut gateway = Gateway::connected(&server).await;
+    let mut gateway = start_connected(&server).await;
     let mut backend = Backend::connect(url(&server)).await;
     let odd = r#"{"z":1.0, "a":1e3,"text":"\u00e9 é","z":"twice"}"#;
     assert_eq!(backend.publish("elsewhere", "1").await, 0, "nobody listens there");
@@ -145,9 +89,9 @@ async fn what_is_published_goes_out_in_order_and_byte_for_byte() {
     }
     backend.publish("events", odd).await;
     for number in 0..1_000 {
-        assert_eq!(gateway.next().await, pair(["events", "more"][number % 2], &number.to_string()));
+        assert_eq!(gateway.next_text().await, pair(["events", "more"][number % 2], &number.to_string()));
     }
-    assert_eq!(gateway.next().await, pair("events", odd));
+    assert_eq!(gateway.next_text().await, pair("events", odd));
     assert_eq!(gateway.metrics.redis_messages.get(), 1_001);
     assert_eq!(gateway.metrics.redis_up.get(), 1);
     gateway.stop().await;
@@ -156,7 +100,7 @@ async fn what_is_published_goes_out_in_order_and_byte_for_byte() {
 #[tokio::test]
 async fn what_cannot_be_handled_is_counted_and_the_rest_goes_on() {
     let server = Redis::started(&[]);
-    let mut gateway = Gateway::connected(&server).await;
+    let mut gateway = start_connected(&server).await;
     let mut backend = Backend::connect(url(&server)).await;
     for body in ["no JSON", "", "null", "\"a\""] {
         backend.publish("events", body).await;
@@ -168,7 +112,7 @@ async fn what_cannot_be_handled_is_counted_and_the_rest_goes_on() {
     }
     backend.publish("events", "\"b\"").await;
     for (event, body) in [("events", "\"a\""), ("once", "1"), ("once", "2"), ("events", "\"b\"")] {
-        assert_eq!(gateway.next().await, pair(event, body));
+        assert_eq!(gateway.next_text().await, pair(event, body));
     }
     let metrics = &gateway.metrics;
     assert_eq!((metrics.redis_dropped.value("poison"), metrics.redis_dropped.value("too_large")), (3, 1));
@@ -180,7 +124,7 @@ async fn what_cannot_be_handled_is_counted_and_the_rest_goes_on() {
 async fn a_server_that_was_away_is_subscribed_to_anew() {
     let mut server = Redis::started(&[]);
     server.kill();
-    let mut gateway = Gateway::start(url(&server));
+    let mut gateway = start_at(url(&server));
     let away = gateway.until(|standing| matches!(standing.link, Link::Disconnected { .. })).await;
     let Link::Disconnected { reason } = away.link else { panic!("it was just seen") };
     assert!(reason.contains(&format!("cannot connect to Redis at 127.0.0.1:{}", server.port)), "{reason}");
@@ -188,7 +132,7 @@ async fn a_server_that_was_away_is_subscribed_to_anew() {
         server.start();
         gateway.until(|standing| standing.link == Link::Connected).await;
         Backend::connect(url(&server)).await.publish("events", round).await;
-        assert_eq!(gateway.next().await, pair("events", round));
+        assert_eq!(gateway.next_text().await, pair("events", round));
         server.kill();
         gateway.until(|standing| matches!(standing.link, Link::Disconnected { .. })).await;
     }
@@ -200,13 +144,13 @@ async fn a_server_that_was_away_is_subscribed_to_anew() {
 #[tokio::test]
 async fn a_server_that_only_looks_alive_is_deaf() {
     let server = Redis::started(&[]);
-    let mut gateway = Gateway::connected(&server).await;
+    let mut gateway = start_connected(&server).await;
     server.freeze();
     gateway.until(|standing| matches!(standing.link, Link::Deaf { .. })).await;
     server.thaw();
     gateway.until(|standing| standing.link == Link::Connected).await;
     Backend::connect(url(&server)).await.publish("events", "1").await;
-    assert_eq!(gateway.next().await, pair("events", "1"));
+    assert_eq!(gateway.next_text().await, pair("events", "1"));
     gateway.stop().await;
 }
 
@@ -216,14 +160,14 @@ async fn a_user_who_may_use_the_profiles_channels_alone_is_enough() {
     let mut admin = Backend::connect(url(&server)).await;
     let rules = ["ACL", "SETUSER", "gateway", "on", ">secret", "+@all", "resetchannels", "&events", "&more"];
     admin.command::<String>(&rules, b"&once").await;
-    let mut gateway = Gateway::start(format!("redis://gateway:secret@127.0.0.1:{}", server.port));
+    let mut gateway = start_at(format!("redis://gateway:secret@127.0.0.1:{}", server.port));
     let standing = gateway.until(|standing| standing.link == Link::Connected).await;
     assert!(standing.concerns.iter().any(|concern| concern.contains("roomcast:canary:*")), "{standing:?}");
     admin.publish("events", "1").await;
-    assert_eq!(gateway.next().await, pair("events", "1"));
+    assert_eq!(gateway.next_text().await, pair("events", "1"));
     gateway.stop().await;
 
-    let mut gateway = Gateway::start(format!("redis://gateway:wrong@127.0.0.1:{}", server.port));
+    let mut gateway = start_at(format!("redis://gateway:wrong@127.0.0.1:{}", server.port));
     let refused = gateway.until(|standing| matches!(standing.link, Link::Disconnected { .. })).await;
     assert!(!format!("{refused:?}").contains("wrong"), "no password is told: {refused:?}");
     gateway.stop().await;
@@ -232,7 +176,7 @@ async fn a_user_who_may_use_the_profiles_channels_alone_is_enough() {
 #[tokio::test]
 async fn what_the_shards_do_not_take_is_dropped_in_bounds_and_the_connection_stays() {
     let server = Redis::started(&[]);
-    let mut gateway = Gateway::connected(&server).await;
+    let mut gateway = start_connected(&server).await;
     let mut backend = Backend::connect(url(&server)).await;
     let large = format!("\"{}\"", "x".repeat(1_000_000));
     let metrics = gateway.metrics.clone();
@@ -243,7 +187,7 @@ async fn what_the_shards_do_not_take_is_dropped_in_bounds_and_the_connection_sta
         assert!(published < 500, "nothing is ever dropped");
     }
     backend.publish("more", "1").await;
-    while gateway.next().await != pair("more", "1") {}
+    while gateway.next_text().await != pair("more", "1") {}
     assert_eq!(*gateway.standing.borrow(), Standing { link: Link::Connected, concerns: Vec::new() });
     assert!(gateway.metrics.redis_dropped.value("full") > 0);
     gateway.stop().await;

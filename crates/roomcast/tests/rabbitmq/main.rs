@@ -1,214 +1,23 @@
-//! The RabbitMQ source against a real broker. The shards are the test itself: it holds the inbox, and an event is through when the test drops it.
+//! The RabbitMQ source against a real broker.
 
+mod stage;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
-use hub::emission::{Emission, Except, Payload, Sending, Target};
-use hub::names::{EventName, NamespaceId};
-use hub::profile::{Consumers, Publishing as PublishSettings, Queue, Rabbitmq, RabbitmqAddress, Secret};
-use hub::rules::{Arrival, Outcome};
-use lapin::message::Delivery;
-use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions,
-    ExchangeDeclareOptions, QueueDeclareOptions, QueueDeleteOptions,
-};
+use hub::profile::{Consumers, RabbitmqAddress, Secret};
+use lapin::options::{BasicGetOptions, ExchangeDeclareOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer, ExchangeKind};
-use roomcast::fanout::{Event, Interest, Publisher};
-use roomcast::metrics::Metrics;
-use roomcast::shard::inbox::{Message, Next, Receiver, inbox};
-use roomcast::source::rabbitmq::{Settings, Wiring, start};
-use roomcast::source::{Published, Running};
-use roomcast::supervisor::{Link, Standing};
+use lapin::{BasicProperties, ExchangeKind};
+use roomcast::fanout::Event;
+use roomcast::source::Published;
+use roomcast::supervisor::Link;
+use stage::{Backend, Setup};
+use support::gateway::{PATIENCE, soon, text};
 use support::rabbit::Broker;
-use tokio::sync::watch;
-use tokio::time::timeout;
-
-/// How long anything may take before the test gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Fails the test, by name, where something does not come.
-async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what} did not come within {PATIENCE:?}"))
-}
-
-/// The names and settings of one test.
-#[derive(Clone)]
-struct Setup {
-    address: RabbitmqAddress,
-    name: String,
-    source: Rabbitmq,
-    event_max_bytes: u64,
-}
-
-impl Setup {
-    fn new(broker: &Broker, name: &str) -> Self {
-        let address = RabbitmqAddress::Url(Secret::new(broker.url()));
-        let queue = Queue { name: format!("{name}.queue"), bindings: vec!["#".to_owned()], durable: true };
-        let source = Rabbitmq {
-            address: Some(address.clone()),
-            exchange: format!("{name}.events"),
-            exchange_type: "topic".to_owned(),
-            durable: true,
-            prefetch: 256,
-            consumers: Consumers::All,
-            dead_letter: format!("{name}.dead"),
-            dead_letter_max: 10_000,
-            queues: vec![queue],
-        };
-        Self { address, name: name.to_owned(), source, event_max_bytes: 1_000 }
-    }
-
-    fn exchange(&self) -> &str {
-        &self.source.exchange
-    }
-
-    fn queue(&self) -> String {
-        format!("{}.queue", self.name)
-    }
-
-    fn dead(&self) -> &str {
-        &self.source.dead_letter
-    }
-
-    /// Starts the gateway's side.
-    fn start(&self) -> Gateway {
-        let publishing = PublishSettings { exchange: None, confirm_timeout: Duration::from_secs(5) };
-        let settings = Settings::new(&self.address, &self.source, &publishing, self.event_max_bytes, &self.name);
-        let (inbox, events) = inbox();
-        let metrics = Arc::new(Metrics::default());
-        let publisher = Publisher::new(vec![inbox].into(), Arc::new(Interest::new(1)));
-        let wiring = Wiring { route: Arc::new(route), publisher, metrics: metrics.clone() };
-        let (told, standing) = watch::channel(Standing { link: Link::Connecting, concerns: Vec::new() });
-        let report = Arc::new(move |standing: &Standing| {
-            told.send_replace(standing.clone());
-        });
-        let running = start(settings.expect("good settings"), wiring, report);
-        Gateway { running, events, standing, metrics }
-    }
-
-    async fn start_connected(&self) -> Gateway {
-        let mut gateway = self.start();
-        gateway.until(|standing| standing.link == Link::Connected).await;
-        gateway
-    }
-}
-
-/// The rules of these tests: `take.…` goes to everyone, `once.…` too, with its body as identity; the rest is ignored; what is no JSON is poison.
-fn route(arrival: &Arrival<'_>) -> Outcome {
-    if serde_json::from_slice::<serde_json::Value>(arrival.body).is_err() {
-        return Outcome::Poison { reason: "it is not JSON".to_owned() };
-    }
-    let once = arrival.key.starts_with("once.").then(|| String::from_utf8_lossy(arrival.body).into_owned());
-    if once.is_none() && !arrival.key.starts_with("take.") {
-        return Outcome::Ignored { reason: "not asked for".to_owned() };
-    }
-    let emission = Emission {
-        namespace: NamespaceId(0),
-        target: Target::Everyone,
-        except: Except::default(),
-        event: EventName::parse(arrival.key).expect("a name"),
-        payload: Payload::json(arrival.body.clone()),
-        sending: Sending::default(),
-    };
-    Outcome::Sent { emissions: vec![emission], once }
-}
-
-/// The gateway's side of a test.
-struct Gateway {
-    running: Running,
-    events: Receiver,
-    standing: watch::Receiver<Standing>,
-    metrics: Arc<Metrics>,
-}
-
-impl Gateway {
-    /// The next event; it is through once it is dropped.
-    async fn next(&mut self) -> Arc<Event> {
-        match soon("an event", self.events.recv()).await {
-            Next::Message(Message::Event(event)) => event,
-            _ => panic!("only events come here"),
-        }
-    }
-
-    /// The next event's name and body; it is through.
-    async fn next_text(&mut self) -> (String, String) {
-        text(&*self.next().await)
-    }
-
-    async fn until(&mut self, holds: impl Fn(&Standing) -> bool) -> Standing {
-        soon("the standing", self.standing.wait_for(holds)).await.expect("it is told").clone()
-    }
-
-    /// Stops in peace: what is in hand has all the time that it needs.
-    async fn stop(self) {
-        self.running.stop(Instant::now() + PATIENCE).await;
-    }
-}
-
-fn text(event: &Event) -> (String, String) {
-    let body = String::from_utf8(event.emission.payload.json.to_vec()).expect("UTF-8");
-    (event.emission.event.to_string(), body)
-}
-
-/// A backend service's side of a test.
-struct Backend {
-    _connection: Connection,
-    channel: Channel,
-}
-
-impl Backend {
-    async fn connect(url: &str) -> Self {
-        let connection = Connection::connect(url, ConnectionProperties::default()).await.expect("a broker");
-        let channel = connection.create_channel().await.expect("a channel");
-        channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
-        Self { _connection: connection, channel }
-    }
-
-    async fn to(broker: &Broker) -> Self {
-        Self::connect(&broker.url()).await
-    }
-
-    /// Publishes; whether the broker confirmed it.
-    async fn try_publish(&self, exchange: &str, key: &str, body: &[u8], properties: BasicProperties) -> bool {
-        let properties = properties.with_delivery_mode(2);
-        let options = BasicPublishOptions::default();
-        match self.channel.basic_publish(exchange.into(), key.into(), options, body, properties).await {
-            Ok(confirm) => confirm.await.is_ok_and(|confirmation| confirmation.is_ack()),
-            Err(_) => false,
-        }
-    }
-
-    async fn publish(&self, setup: &Setup, key: &str, body: &str) {
-        let confirmed = self.try_publish(setup.exchange(), key, body.as_bytes(), BasicProperties::default()).await;
-        assert!(confirmed, "{key} was not confirmed");
-    }
-
-    /// Messages that wait in a queue.
-    async fn waiting(&self, queue: &str) -> u32 {
-        let options = QueueDeclareOptions::default().passive();
-        let queue = self.channel.queue_declare(queue.into(), options, FieldTable::default()).await;
-        queue.expect("the queue is there").message_count()
-    }
-
-    async fn consume(&self, queue: &str) -> Consumer {
-        let options = BasicConsumeOptions::default();
-        self.channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await.expect("a consumer")
-    }
-
-    /// The next message of a queue, acknowledged.
-    async fn take(&self, queue: &str) -> Delivery {
-        use futures_util::StreamExt;
-        let mut consumer = self.consume(queue).await;
-        let delivery = soon("a message", consumer.next()).await.expect("a consumer").expect("a delivery");
-        delivery.ack(BasicAckOptions::default()).await.expect("an acknowledgement");
-        self.channel.basic_cancel(consumer.tag(), Default::default()).await.expect("a cancelled consumer");
-        delivery
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_come_byte_for_byte_in_order_and_are_acknowledged() {
