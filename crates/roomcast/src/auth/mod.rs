@@ -269,5 +269,4 @@ fn without_scheme(token: &str) -> &str {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "what a test cannot go on without")]
 mod tests;

@@ -31,6 +31,10 @@ fn pem(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
 }
 
+fn public_pem(key: &impl AsDer<PublicKeyX509Der<'static>>) -> String {
+    pem("PUBLIC KEY", key.as_der().expect("a public key can be written").as_ref())
+}
+
 impl Issuer {
     fn new(algorithm: Algorithm) -> Self {
         let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
@@ -40,25 +44,28 @@ impl Issuer {
                     Algorithm::ES256 => &ECDSA_P256_SHA256_FIXED_SIGNING,
                     _ => &ECDSA_P384_SHA384_FIXED_SIGNING,
                 };
-                let pair = EcdsaKeyPair::generate(curve).unwrap();
-                let private = pair.to_pkcs8v1().unwrap();
-                let key = EncodingKey::from_ec_pem(pem("PRIVATE KEY", private.as_ref()).as_bytes()).unwrap();
-                (key, pem("PUBLIC KEY", AsDer::as_der(pair.public_key()).unwrap().as_ref()))
+                let pair = EcdsaKeyPair::generate(curve).expect("randomness");
+                let private = pair.to_pkcs8v1().expect("a private key can be written");
+                let key = EncodingKey::from_ec_pem(pem("PRIVATE KEY", private.as_ref()).as_bytes())
+                    .expect("it was just written");
+                (key, public_pem(pair.public_key()))
             }
             Algorithm::EdDSA => {
-                let pair = Ed25519KeyPair::generate().unwrap();
-                let private = pair.to_pkcs8v1().unwrap();
-                let key = EncodingKey::from_ed_pem(pem("PRIVATE KEY", private.as_ref()).as_bytes()).unwrap();
-                (key, pem("PUBLIC KEY", AsDer::<PublicKeyX509Der<'_>>::as_der(pair.public_key()).unwrap().as_ref()))
+                let pair = Ed25519KeyPair::generate().expect("randomness");
+                let private = pair.to_pkcs8v1().expect("a private key can be written");
+                let key = EncodingKey::from_ed_pem(pem("PRIVATE KEY", private.as_ref()).as_bytes())
+                    .expect("it was just written");
+                (key, public_pem(pair.public_key()))
             }
             Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512 => {
                 (EncodingKey::from_secret(SECRET.as_bytes()), String::new())
             }
             _ => {
-                let pair = aws_lc_rs::rsa::KeyPair::generate(KeySize::Rsa2048).unwrap();
-                let private = AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).unwrap();
-                let key = EncodingKey::from_rsa_pem(pem("PRIVATE KEY", private.as_ref()).as_bytes()).unwrap();
-                (key, pem("PUBLIC KEY", AsDer::<PublicKeyX509Der<'_>>::as_der(pair.public_key()).unwrap().as_ref()))
+                let pair = aws_lc_rs::rsa::KeyPair::generate(KeySize::Rsa2048).expect("randomness");
+                let private = AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).expect("a private key can be written");
+                let key = EncodingKey::from_rsa_pem(pem("PRIVATE KEY", private.as_ref()).as_bytes())
+                    .expect("it was just written");
+                (key, public_pem(pair.public_key()))
             }
         };
         Self { algorithm, key, public_pem }
@@ -66,11 +73,12 @@ impl Issuer {
 
     fn token(&self, algorithm: Algorithm, kid: Option<&str>) -> String {
         let header = Header { kid: kid.map(str::to_owned), ..Header::new(algorithm) };
-        jsonwebtoken::encode(&header, &json!({"userId": 42, "exp": NOW + 60}), &self.key).unwrap()
+        jsonwebtoken::encode(&header, &json!({"userId": 42, "exp": NOW + 60}), &self.key)
+            .expect("the key is of the algorithm's kind")
     }
 
     fn jwk(&self, kid: Option<&str>) -> Jwk {
-        let mut jwk = Jwk::from_encoding_key(&self.key, self.algorithm).unwrap();
+        let mut jwk = Jwk::from_encoding_key(&self.key, self.algorithm).expect("the key is of the algorithm's kind");
         jwk.common.key_id = kid.map(str::to_owned);
         jwk
     }
@@ -78,6 +86,10 @@ impl Issuer {
 
 fn auth(config: AuthConfig) -> anyhow::Result<Auth> {
     Auth::new(config, Arc::default(), &Handle::current())
+}
+
+fn sound(config: AuthConfig) -> Auth {
+    auth(config).expect("the configuration is sound")
 }
 
 fn with_secret() -> AuthConfig {
@@ -110,7 +122,7 @@ fn accepted(verdict: &Verdict) -> bool {
 fn handmade(header: &str, claims: &str) -> String {
     let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
     let key = EncodingKey::from_secret(SECRET.as_bytes());
-    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).expect("any secret signs");
     format!("{message}.{signature}")
 }
 
@@ -127,7 +139,7 @@ async fn every_algorithm_is_accepted_by_a_key_of_its_kind() {
     for (kind, algorithms) in issuers {
         let issuer = Issuer::new(kind);
         let config = if kind == HS256 { with_secret() } else { with_public_key(&issuer.public_pem) };
-        let auth = auth(config).unwrap();
+        let auth = sound(config);
         for algorithm in algorithms {
             let token = issuer.token(algorithm, None);
             assert!(accepted(&verdict(&auth, &token).await), "{algorithm:?}");
@@ -144,20 +156,20 @@ async fn a_public_key_may_be_written_in_one_line_or_stand_in_a_file() {
     let issuer = Issuer::new(Algorithm::ES256);
     let token = issuer.token(Algorithm::ES256, None);
     let one_line = issuer.public_pem.trim().replace('\n', "\\n");
-    assert!(accepted(&verdict(&auth(with_public_key(&one_line)).unwrap(), &token).await));
+    assert!(accepted(&verdict(&sound(with_public_key(&one_line)), &token).await));
     let path = std::env::temp_dir().join(format!("roomcast-public-key-{}.pem", std::process::id()));
-    std::fs::write(&path, &issuer.public_pem).unwrap();
-    let from_file = auth(with_public_key(path.to_str().unwrap()));
-    std::fs::remove_file(&path).unwrap();
-    assert!(accepted(&verdict(&from_file.unwrap(), &token).await));
+    std::fs::write(&path, &issuer.public_pem).expect("the temporary folder can be written to");
+    let from_file = auth(with_public_key(path.to_str().expect("the temporary folder's path is UTF-8")));
+    std::fs::remove_file(&path).expect("it was just written");
+    assert!(accepted(&verdict(&from_file.expect("the file holds a key"), &token).await));
 }
 
 #[tokio::test]
 async fn bad_tokens_are_refused_each_for_its_own_fault() {
-    let auth = auth(with_secret()).unwrap();
+    let auth = sound(with_secret());
     let good = Issuer::new(Algorithm::HS256).token(Algorithm::HS256, None);
-    let (message, signature) = good.rsplit_once('.').unwrap();
-    let (header, payload) = message.split_once('.').unwrap();
+    let (message, signature) = good.rsplit_once('.').expect("a token has three parts");
+    let (header, payload) = message.split_once('.').expect("a token has three parts");
     let hs256 = r#"{"alg":"HS256"}"#;
     let none = URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#);
     let table = [
@@ -186,13 +198,13 @@ async fn bad_tokens_are_refused_each_for_its_own_fault() {
 
 #[tokio::test]
 async fn a_token_without_an_end_is_good() {
-    let verdict = verdict(&auth(with_secret()).unwrap(), &handmade(r#"{"alg":"HS256"}"#, r#"{"sub":"s"}"#)).await;
+    let verdict = verdict(&sound(with_secret()), &handmade(r#"{"alg":"HS256"}"#, r#"{"sub":"s"}"#)).await;
     assert!(matches!(verdict, Verdict::Accepted(Identity { expires_at_unix_secs: None, .. })), "{verdict:?}");
 }
 
 #[tokio::test]
 async fn no_token_is_told_from_a_bad_one() {
-    let auth = auth(with_secret()).unwrap();
+    let auth = sound(with_secret());
     for token in [None, Some(""), Some("  "), Some("Bearer ")] {
         let Check::Now(verdict) = auth.check(token, NOW) else { panic!("nothing to wait for") };
         assert_eq!(verdict, Verdict::Refused(Refusal::NoToken), "{token:?}");
@@ -205,17 +217,17 @@ async fn no_token_is_told_from_a_bad_one() {
 #[tokio::test]
 async fn a_public_key_is_never_a_shared_secret() {
     let issuer = Issuer::new(Algorithm::RS256);
-    let auth = auth(with_public_key(&issuer.public_pem)).unwrap();
+    let auth = sound(with_public_key(&issuer.public_pem));
     let claims = json!({"userId": 42});
     let forged = EncodingKey::from_secret(issuer.public_pem.as_bytes());
-    let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &forged).unwrap();
+    let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &forged).expect("any secret signs");
     assert_eq!(verdict(&auth, &token).await, Verdict::Refused(Refusal::BadToken(Fault::Algorithm)));
 }
 
 #[tokio::test]
 async fn the_list_narrows_what_the_keys_allow() {
     let config = AuthConfig { jwt_algorithms: vec!["HS512".to_owned()], ..with_secret() };
-    let auth = auth(config).unwrap();
+    let auth = sound(config);
     let issuer = Issuer::new(Algorithm::HS256);
     assert!(accepted(&verdict(&auth, &issuer.token(Algorithm::HS512, None)).await));
     let refused = verdict(&auth, &issuer.token(Algorithm::HS256, None)).await;
@@ -288,15 +300,19 @@ impl Server {
             let page = page.borrow().clone();
             async move { ([(http::header::CACHE_CONTROL, page.cache_control)], page.body) }
         };
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a thread can be started");
         let listening = runtime.spawn(async move {
-            let listener = tokio::net::TcpListener::bind(address).await.unwrap();
-            let address = listener.local_addr().unwrap();
+            let listener = tokio::net::TcpListener::bind(address).await.expect("the port is free, or was its own");
+            let address = listener.local_addr().expect("it is bound");
             let router = axum::Router::new().route("/keys", axum::routing::get(answer));
             tokio::spawn(async move { axum::serve(listener, router).await });
             address
         });
-        self.address = listening.await.unwrap();
+        self.address = listening.await.expect("no panic");
         self.runtime = Some(runtime);
     }
 
@@ -330,7 +346,7 @@ impl Drop for Server {
 async fn keys_are_fetched_once_for_all_who_wait_and_then_kept() {
     let issuer = Issuer::new(Algorithm::RS256);
     let server = Server::start(&[issuer.jwk(Some("one"))]).await;
-    let auth = auth(server.config()).unwrap();
+    let auth = sound(server.config());
     let token = issuer.token(Algorithm::RS256, Some("one"));
     let verdicts = futures_util::future::join_all((0..100).map(|_| verdict(&auth, &token))).await;
     assert!(verdicts.iter().all(accepted));
@@ -342,7 +358,7 @@ async fn keys_are_fetched_once_for_all_who_wait_and_then_kept() {
 async fn a_new_key_is_found_when_the_first_token_names_it() {
     let (old, new) = (Issuer::new(Algorithm::ES256), Issuer::new(Algorithm::EdDSA));
     let server = Server::start(&[old.jwk(Some("old"))]).await;
-    let auth = auth(server.config()).unwrap();
+    let auth = sound(server.config());
     assert!(accepted(&verdict(&auth, &old.token(Algorithm::ES256, Some("old"))).await));
     server.publish(&[new.jwk(Some("new"))]);
     assert!(accepted(&verdict(&auth, &new.token(Algorithm::EdDSA, Some("new"))).await));
@@ -355,7 +371,7 @@ async fn a_new_key_is_found_when_the_first_token_names_it() {
 async fn keys_without_a_name_are_tried_and_fetched_again_when_none_fits() {
     let (old, new) = (Issuer::new(Algorithm::ES256), Issuer::new(Algorithm::ES256));
     let server = Server::start(&[old.jwk(None)]).await;
-    let auth = auth(server.config()).unwrap();
+    let auth = sound(server.config());
     assert!(accepted(&verdict(&auth, &old.token(Algorithm::ES256, None)).await));
     assert!(accepted(&verdict(&auth, &old.token(Algorithm::ES256, Some("any"))).await));
     server.publish(&[new.jwk(None)]);
@@ -368,7 +384,7 @@ async fn unknown_keys_do_not_make_the_gateway_ask_more_often() {
     let server = Server::start(&[issuer.jwk(Some("one"))]).await;
     let mut config = server.config();
     config.pace.between_min = Duration::from_secs(3600);
-    let auth = auth(config).unwrap();
+    let auth = sound(config);
     assert!(accepted(&verdict(&auth, &issuer.token(Algorithm::ES256, Some("one"))).await));
     for kid in ["a", "b", "c"] {
         let refused = verdict(&auth, &issuer.token(Algorithm::ES256, Some(kid))).await;
@@ -382,13 +398,13 @@ async fn a_key_that_the_server_withdraws_is_gone_after_its_age() {
     let (old, new) = (Issuer::new(Algorithm::ES256), Issuer::new(Algorithm::ES256));
     let server = Server::start(&[old.jwk(Some("old"))]).await;
     server.page.send_modify(|page| page.cache_control = "private, max-age=0");
-    let auth = auth(server.config()).unwrap();
+    let auth = sound(server.config());
     let token = old.token(Algorithm::ES256, Some("old"));
     assert!(accepted(&verdict(&auth, &token).await));
     server.publish(&[new.jwk(Some("new"))]);
     // The fetch after the next one begins when the next one's keys are in place.
     let enough = server.requests() + 2;
-    server.requests.subscribe().wait_for(|requests| *requests >= enough).await.unwrap();
+    server.requests.subscribe().wait_for(|requests| *requests >= enough).await.expect("the server lives");
     assert_eq!(verdict(&auth, &token).await, Verdict::Refused(Refusal::BadToken(Fault::UnknownKey)));
 }
 
@@ -396,12 +412,12 @@ async fn a_key_that_the_server_withdraws_is_gone_after_its_age() {
 async fn while_the_server_is_away_its_keys_hold_and_nobody_gets_a_final_no() {
     let (old, new) = (Issuer::new(Algorithm::ES256), Issuer::new(Algorithm::ES256));
     let mut server = Server::start(&[old.jwk(Some("old"))]).await;
-    let known = auth(server.config()).unwrap();
+    let known = sound(server.config());
     let old_token = old.token(Algorithm::ES256, Some("old"));
     let new_token = new.token(Algorithm::ES256, Some("new"));
     assert!(accepted(&verdict(&known, &old_token).await));
     server.die();
-    let nothing_known = auth(server.config()).unwrap();
+    let nothing_known = sound(server.config());
     assert!(accepted(&verdict(&known, &old_token).await), "the keys are kept");
     assert_eq!(verdict(&known, &new_token).await, Verdict::Unavailable);
     assert!(accepted(&verdict(&known, &old_token).await), "a failed fetch takes no key away");
@@ -419,7 +435,7 @@ async fn while_the_server_is_away_its_keys_hold_and_nobody_gets_a_final_no() {
 async fn what_is_no_key_set_takes_no_key_away() {
     let issuer = Issuer::new(Algorithm::ES256);
     let server = Server::start(&[issuer.jwk(Some("one"))]).await;
-    let auth = auth(server.config()).unwrap();
+    let auth = sound(server.config());
     let token = issuer.token(Algorithm::ES256, Some("one"));
     assert!(accepted(&verdict(&auth, &token).await));
     let secret = Issuer::new(Algorithm::HS256).jwk(Some("two"));
