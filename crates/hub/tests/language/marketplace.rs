@@ -1,15 +1,12 @@
-//! The language at work on what other gateways need: claims, families of rooms, publishing, routes by rows of a table, several namespaces.
-
-#![allow(clippy::unwrap_used, reason = "tests unwrap")]
-
-mod stage;
+//! Claims give rooms, rooms come in families, routes are rows of a table; and whatever comes has an outcome.
 
 use bytes::Bytes;
-use hub::codes::ErrorCode;
-use hub::names::{NamespaceId, RoomName};
-use hub::rules::{Arrival, ClaimsUsed, NewId, Origin, Reply};
+use hub::names::RoomName;
+use hub::rules::{Arrival, ClaimsUsed, NewId, Origin};
 use proptest::prelude::*;
-use stage::{MAIN, NOW_UNIX_MS, Stage, with_claims};
+
+use crate::check;
+use crate::stage::{MAIN, NOW_UNIX_MS, Stage, with_claims};
 
 const MARKETPLACE: &str = r##"
 [auth]
@@ -98,10 +95,6 @@ emit     = { to = "everyone", event = "inventory:updated" }
 key  = "shop.*"
 emit = { to = "shop:{event.shopId}", event = "shop:{key.last}" }
 "##;
-
-fn check(got: Vec<String>, expected: &[&str]) {
-    assert_eq!(got, expected);
-}
 
 fn marketplace(claims: &str) -> Stage {
     Stage::new(MARKETPLACE, &[]).of(with_claims("42", claims))
@@ -237,234 +230,6 @@ fn explaining_says_what_was_looked_at() {
             "  it is a dead letter: {event.userId} is missing",
         ]
     );
-}
-
-const CLAN: &str = r#"
-[auth]
-token     = "with_key"
-anonymous = { query = "userId", guest = "guest-" }
-
-[[endpoint]]
-protocol = "json"
-
-[room.clan_chat]
-name  = "clan:{clanId}"
-enter = "!has(user.clanIds) || clanId in user.clanIds"
-
-[command.chat]
-args    = { content = { text = [1, 4000] }, clanId = "id", messageType = { text = [1, 32], default = "TEXT" } }
-require = [{ member = "clan:{args.clanId}" }]
-let     = { line = { messageId = "{new.id}", content = "{args.content}", clanId = "{args.clanId}", messageType = "{args.messageType}", timestamp = "{now}" } }
-publish = { key = "gateway.chat.sent", body = "{line}" }
-answer  = { event = "message_sent", data = { messageId = "{line.messageId}" } }
-emit    = { to = "clan:{args.clanId}", except = "self", event = "chat", data = "{line}" }
-
-[source.rabbitmq]
-queue = [{ name = "websocket.gateway", bind = ["clan.#"] }]
-
-[[route]]
-key  = "clan.message"
-once = "{event.messageId?}"
-emit = { to = "clan:{event.clanId}", event = "chat" }
-
-[[route]]
-key  = "clan.#"
-drop = "not for clients"
-"#;
-
-#[test]
-fn a_message_is_confirmed_before_anybody_hears_of_it() {
-    const LINE: &str = r#"{"messageId":"fresh","content":"hi","clanId":1,"messageType":"TEXT","timestamp":"2026-11-20T21:44:00.000Z"}"#;
-    let asked = format!("publish - gateway.chat.sent fresh {LINE}");
-    let answered = r#"self message_sent {"messageId":"fresh"}"#;
-    let told = format!("clan:1 but self <- chat {LINE}");
-    for (reply, expected) in [
-        (Reply::Published, vec![&*asked, answered, &told]),
-        (Reply::NotConfigured, vec![&asked, answered, &told]),
-        (
-            Reply::Failed { code: ErrorCode::TryAgain, message: "the broker is away".into() },
-            vec![&asked, "failed try_again: the broker is away"],
-        ),
-        (
-            Reply::Failed { code: ErrorCode::Unknown, message: "no confirm".into() },
-            vec![&asked, "failed unknown: no confirm (fresh)"],
-        ),
-        (Reply::Allowed, vec![&asked, "failed internal: the gateway lost track of this command"]),
-    ] {
-        let mut stage = Stage::new(CLAN, &[]).inside(&["clan:1"]);
-        check(stage.command("chat", r#"{"content":"hi","clanId":1}"#, false, vec![reply]), &expected);
-    }
-    let mut stage = Stage::new(CLAN, &[]);
-    check(
-        stage.command("chat", r#"{"content":"hi","clanId":1}"#, false, vec![]),
-        &["failed not_a_member: you are not a member of `clan:1`"],
-    );
-}
-
-#[test]
-fn an_event_may_carry_its_own_identity() {
-    let stage = Stage::new(CLAN, &[]);
-    check(
-        stage.route("clan.message", r#"{"clanId":1,"messageId":"m"}"#),
-        &["once m", r#"clan:1 <- chat {"clanId":1,"messageId":"m"}"#],
-    );
-    check(stage.route("clan.message", r#"{"clanId":1}"#), &[r#"clan:1 <- chat {"clanId":1}"#]);
-    check(stage.route("clan.war", "{}"), &["ignored: not for clients"]);
-}
-
-#[test]
-fn access_is_open_without_a_key_and_said_so() {
-    let open = Stage::new(CLAN, &[]);
-    assert_eq!(open.profile.auth.access, hub::profile::Access::Open);
-    assert_eq!(open.warnings.len(), 1);
-    let closed = Stage::new(CLAN, &[("JWKS_URL", "https://id.example.com/keys")]);
-    assert_eq!((closed.profile.auth.access, closed.warnings.len()), (hub::profile::Access::Token, 0));
-}
-
-const NAMESPACES: &str = r##"
-[auth]
-token = "ignored"
-
-[[endpoint]]
-protocol   = "socket.io"
-namespaces = ["/", "/location"]
-
-[[endpoint]]
-protocol  = "json"
-paths     = { "/ws/location" = "/location", "/ws/vendor" = "/vendor" }
-envelope  = "data"
-heartbeat = { send = { type = "ping" }, every = "${WS_HEARTBEAT_INTERVAL:-30000}ms" }
-
-[room.location]
-namespace = "/location"
-name      = "location:{vendorId}"
-enter     = true
-
-[command.subscribe]
-namespace = ["/location", "/vendor"]
-args      = { vendorId = "id" }
-join      = "location:{args.vendorId}"
-
-[source.rabbitmq]
-queue = [{ name = "q", bind = "#" }]
-
-[[route]]
-emit = { namespace = ["/location", "/vendor"], to = "location:{event.vendorId}", event = "location_updated" }
-"##;
-
-#[test]
-fn namespaces_keep_to_themselves() {
-    let stage = Stage::new(NAMESPACES, &[("WS_HEARTBEAT_INTERVAL", "500")]);
-    let rules = &stage.profile.rules;
-    let (main, location, vendor) = (NamespaceId(0), NamespaceId(1), NamespaceId(2));
-    let names: Vec<&str> = rules.namespaces().iter().map(|name| &**name).collect();
-    assert_eq!(names, ["/", "/location", "/vendor"]);
-    assert_eq!(
-        (rules.namespace("/vendor"), rules.namespace("/x"), rules.namespace_name(location)),
-        (Some(vendor), None, "/location")
-    );
-    assert_eq!(rules.command(main, "subscribe"), None);
-    assert!(rules.command(location, "subscribe").is_some() && rules.command(location, "nothing").is_none());
-    check(
-        stage.route("any.key", r#"{"vendorId":1}"#),
-        &[
-            r#"[1] location:1 <- location_updated {"vendorId":1}"#,
-            r#"[2] location:1 <- location_updated {"vendorId":1}"#,
-        ],
-    );
-    let hub::profile::Endpoint::Json(endpoint) = &stage.profile.endpoints[1] else { panic!("the second is plain") };
-    assert_eq!(
-        (endpoint.heartbeat.every.as_millis(), endpoint.heartbeat.send.as_deref()),
-        (500, Some(r#"{"type":"ping"}"#))
-    );
-}
-
-const DEPOT: &str = r#"
-[auth]
-token = "ignored"
-
-[[endpoint]]
-protocol   = "socket.io"
-namespaces = ["/", "/trucks"]
-heartbeat  = { event = "ping", every = "5s" }
-
-[source.redis]
-channels = ["depot:trucks", "depot.news"]
-
-[room.truck]
-name  = "truck:{truckId}"
-enter = true
-
-[[route]]
-from = "redis:depot:trucks"
-emit = { namespace = "/trucks", to = "truck:{event.truckId}", event = "truck_moved", data = { id = "{event.truckId}", from = "{key}" } }
-
-[[route]]
-from = "redis:depot.news"
-when = "event.urgent"
-emit = { to = "everyone", event = "news" }
-"#;
-
-#[test]
-fn a_channel_of_redis_has_its_own_routes() {
-    let stage = Stage::new(DEPOT, &[]);
-    check(
-        stage.route_from("depot:trucks", r#"{"truckId":7}"#),
-        &[r#"[1] truck:7 <- truck_moved {"id":7,"from":"depot:trucks"}"#],
-    );
-    check(
-        stage.route_from("depot:trucks", "{}"),
-        &["poison: {event.truckId} is missing (the route in line 17 (channel `depot:trucks`))"],
-    );
-    check(stage.route_from("depot.news", r#"{"urgent":true}"#), &[r#"everyone <- news {"urgent":true}"#]);
-    let ignored = "ignored: no route takes what comes by the channel `depot.news`";
-    check(stage.route_from("depot.news", r#"{"urgent":false}"#), &[ignored]);
-    check(stage.route_from("depot.news", "{}"), &[ignored]);
-    assert_eq!(stage.profile.rules.errors(), [("event.urgent".to_owned(), 2)], "explaining counts, too");
-    check(stage.route("depot:trucks", r#"{"truckId":7}"#), &["ignored: no route takes the key `depot:trucks`"]);
-    let hub::profile::Endpoint::SocketIo(endpoint) = &stage.profile.endpoints[0] else { panic!("it is Socket.IO") };
-    let beat = endpoint.heartbeat.as_ref().expect("it has one");
-    assert_eq!((beat.event.as_str(), beat.every.as_secs()), ("ping", 5));
-}
-
-#[test]
-fn documents_name_parts_of_their_paths() {
-    let profile = format!(
-        "{CLAN}\n[http.\"GET /user-status/{{userId}}\"]\nbody = {{ data = {{ userId = \"{{path.userId}}\", now = \"{{now}}\" }} }}\npublic = false"
-    );
-    let stage = Stage::new(&profile, &[]);
-    let rules = &stage.profile.rules;
-    let (document, parts) = rules.document("GET", "/user-status/a b").unwrap();
-    assert_eq!((parts.clone(), rules.document_is_public(document)), (vec!["a b".to_owned()], false));
-    let written = rules.write_document(document, &parts, &[], NOW_UNIX_MS, &|_| None);
-    assert_eq!(written, r#"{"data":{"userId":"a b","now":"2026-11-20T21:44:00.000Z"}}"#);
-    for path in ["/user-status", "/user-status/", "/user-status/a/b", "/"] {
-        assert_eq!(rules.document("GET", path), None, "{path}");
-    }
-}
-
-#[test]
-fn the_order_of_the_file_never_counts_but_for_routes() {
-    const BEGIN: &str = "[auth]\ntoken = 'ignored'\n[[endpoint]]\nprotocol = 'socket.io'\n";
-    const PARTS: [&str; 4] = [
-        "[room.a]\nname = 'x:{rest}'\nenter = true\n",
-        "[room.b]\nname = '{rest}:x'\nenter = true\n",
-        "[http.'GET /{any}']\nbody = 'any'\n",
-        "[http.'GET /one']\nbody = 'one'\n",
-    ];
-    let command = "[command.join]\nargs = { room = 'id' }\njoin = '{args.room}'\nanswer = { ack = '{room.kind}' }\n";
-    let forth = format!("{BEGIN}{command}{}", PARTS.concat());
-    let back = format!("{BEGIN}{}{command}", PARTS.iter().rev().copied().collect::<String>());
-    for text in [forth, back] {
-        let mut stage = Stage::new(&text, &[]);
-        check(stage.command("join", r#"{"room":"x:x"}"#, true, vec![]), &[r#"ack "a""#]);
-        let rules = &stage.profile.rules;
-        let written = ["/one", "/two"].map(|path| {
-            let (document, parts) = rules.document("GET", path).unwrap();
-            rules.write_document(document, &parts, &[], NOW_UNIX_MS, &|_| None)
-        });
-        assert_eq!(written, [r#""one""#, r#""any""#]);
-    }
 }
 
 proptest! {
