@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use hub::emission::Payload;
 use hub::names::SocketId;
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 /// What one client, or all that were asked, had to say.
 #[derive(Debug, Default)]
@@ -18,11 +18,13 @@ pub struct Answers {
     pub asked: usize,
     /// How many of those went without an answer.
     pub gone: usize,
+    /// How many answered; those that were taken already included.
+    answered: usize,
 }
 
 impl Answers {
     fn is_complete(&self) -> bool {
-        self.given.len() + self.gone >= self.asked
+        self.answered + self.gone >= self.asked
     }
 }
 
@@ -31,6 +33,7 @@ struct Waiting {
     /// Everyone who is to be asked has been.
     all_asked: bool,
     done: Option<oneshot::Sender<()>>,
+    changed: Arc<Notify>,
 }
 
 /// The questions of a process. Bound: one entry for each [`Question`] that someone holds.
@@ -52,6 +55,18 @@ pub struct Question {
     acks: Arc<Acks>,
     number: u64,
     done: oneshot::Receiver<()>,
+    changed: Arc<Notify>,
+}
+
+/// How far a question is.
+#[derive(Debug)]
+pub struct Progress {
+    /// What was answered since this was asked last.
+    pub given: Vec<(SocketId, Payload)>,
+    /// How many clients were asked, once all have been.
+    pub asked: Option<usize>,
+    /// Whether nothing more will come.
+    pub is_complete: bool,
 }
 
 impl Acks {
@@ -59,9 +74,11 @@ impl Acks {
     pub fn ask(self: &Arc<Self>) -> Question {
         let number = self.last.fetch_add(1, Ordering::Relaxed);
         let (sender, done) = oneshot::channel();
-        let waiting = Waiting { answers: Answers::default(), all_asked: false, done: Some(sender) };
+        let changed = Arc::new(Notify::new());
+        let waiting =
+            Waiting { answers: Answers::default(), all_asked: false, done: Some(sender), changed: changed.clone() };
         self.waiting.lock().insert(number, waiting);
-        Question { acks: self.clone(), number, done }
+        Question { acks: self.clone(), number, done, changed }
     }
 
     /// Whether someone still waits for the answers.
@@ -81,7 +98,10 @@ impl Acks {
 
     /// A client that was asked has answered. The caller sees to it that it was asked, and answers once.
     pub fn answer(&self, number: u64, from: SocketId, payload: Payload) {
-        self.change(number, |waiting| waiting.answers.given.push((from, payload)));
+        self.change(number, |waiting| {
+            waiting.answers.answered += 1;
+            waiting.answers.given.push((from, payload));
+        });
     }
 
     /// A client that was asked will never answer.
@@ -92,6 +112,7 @@ impl Acks {
     fn change(&self, number: u64, change: impl FnOnce(&mut Waiting)) {
         if let Some(waiting) = self.waiting.lock().get_mut(&number) {
             change(waiting);
+            waiting.changed.notify_one();
             if waiting.all_asked
                 && waiting.answers.is_complete()
                 && let Some(done) = waiting.done.take()
@@ -113,6 +134,20 @@ impl Question {
     pub async fn complete(&mut self) {
         // The sender goes with the entry, which goes with this.
         let _ = (&mut self.done).await;
+    }
+
+    /// Waits until something has changed, and tells how far it is.
+    pub async fn progress(&mut self) -> Progress {
+        self.changed.notified().await;
+        let mut waiting = self.acks.waiting.lock();
+        let Some(Waiting { answers, all_asked, .. }) = waiting.get_mut(&self.number) else {
+            return Progress { given: Vec::new(), asked: None, is_complete: true };
+        };
+        Progress {
+            given: std::mem::take(&mut answers.given),
+            asked: all_asked.then_some(answers.asked),
+            is_complete: *all_asked && answers.is_complete(),
+        }
     }
 
     /// What was answered so far.

@@ -200,7 +200,7 @@ pub async fn start(
     let cluster = cluster.map(|(settings, bus)| {
         let hearing = health.clone();
         let report = Arc::new(move |standing: &Standing| hear(&hearing, Part::Bus, standing));
-        cluster::start(settings, profile.clone(), bus, gateway.publisher.clone(), metrics.clone(), report)
+        cluster::start(settings, gateway.clone(), bus, report)
     });
     let ops = Ops::new(gateway.clone(), health.clone());
     let life = watch::Sender::new(Life::Serving);

@@ -239,9 +239,9 @@ impl Publisher {
         Self { bus, ..self }
     }
 
-    /// Whether other nodes hear of what is published here.
-    pub fn is_in_cluster(&self) -> bool {
-        self.bus.is_some()
+    /// The way to the other nodes, where there may be some.
+    pub fn bus(&self) -> Option<&Bus> {
+        self.bus.as_ref()
     }
 
     /// Whether a client's own fan-out would find no room.

@@ -8,6 +8,7 @@ use hub::emission::Emission;
 use hub::names::{NamespaceId, RoomName, UserId};
 use hub::profile::Profile;
 use hub::rules::KindId;
+use hub::sockets::user_room;
 use tokio::sync::{Notify, oneshot};
 
 use crate::acks::Acks;
@@ -122,8 +123,17 @@ impl Gateway {
         self.presence.seen(user_id)
     }
 
-    /// Disconnects for good; the number of connections that were ended.
+    /// Disconnects for good, on the other nodes of the cluster, too; the number of connections that were ended on this one.
     pub async fn disconnect(&self, whom: Whom) -> usize {
+        if let Some(bus) = self.publisher.bus() {
+            let room = match &whom {
+                Whom::User(id) => UserId::from_text(id).ok().and_then(|id| user_room(&id)).map(|room| room.to_string()),
+                Whom::Socket(id) => Some(id.to_string()),
+            };
+            for namespace in room.is_some().then(|| self.profile.rules.namespace_ids()).into_iter().flatten() {
+                bus.disconnect(namespace, room.iter().cloned().collect());
+            }
+        }
         self.ask(|reply| Query::Disconnect(whom.clone(), reply)).await.into_iter().sum()
     }
 

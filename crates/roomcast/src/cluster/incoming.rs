@@ -9,11 +9,14 @@ use anyhow::bail;
 use bytes::Bytes;
 use hub::emission::{Emission, Except, Payload, Rooms, Sending, Target};
 use hub::names::{EventName, NamespaceId, RoomName, SocketId};
+use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::{mpsc, watch};
-use wire::bus::broadcast::{self, Incoming};
+use wire::bus::Malformed;
+use wire::bus::broadcast::{self, Incoming, Scope};
 
-use super::Shared;
+use super::{Shared, requests};
+use crate::gateway::Gateway;
 use crate::sampled::Sampled;
 use crate::shard::ids;
 
@@ -29,7 +32,14 @@ static DROPPED: Sampled = Sampled::new();
 /// A message of a namespace's channels.
 struct Message {
     namespace: NamespaceId,
+    kind: Kind,
     body: Bytes,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Event,
+    Request,
 }
 
 /// The connection's side: must not block.
@@ -65,9 +75,10 @@ impl Inlet {
                 else {
                     return;
                 };
-                if channel == self.own_channel.as_bytes()
-                    && let Some(number) = std::str::from_utf8(&body).ok().and_then(|text| text.parse().ok())
-                {
+                if channel != self.own_channel.as_bytes() {
+                    return self.request(&channel, body.into());
+                }
+                if let Some(number) = std::str::from_utf8(&body).ok().and_then(|text| text.parse().ok()) {
                     self.heard.send_replace(number);
                 }
             }
@@ -85,7 +96,8 @@ impl Inlet {
     }
 
     fn event(&self, channel: &str, body: Bytes) {
-        let Shared { settings, profile, metrics, publisher, .. } = &*self.shared;
+        let Shared { settings, gateway, .. } = &*self.shared;
+        let Gateway { profile, metrics, publisher, .. } = gateway;
         let rules = &profile.rules;
         let prefix = &settings.prefix;
         let here = |id: &NamespaceId| broadcast::is_of(channel, prefix, rules.namespace_name(*id));
@@ -99,12 +111,28 @@ impl Inlet {
                 return;
             }
         }
-        let size = body.len();
-        if size as u64 > settings.message_max_bytes {
+        self.queue(Message { namespace, kind: Kind::Event, body });
+    }
+
+    fn request(&self, channel: &[u8], body: Bytes) {
+        let Shared { settings, gateway, .. } = &*self.shared;
+        let rules = &gateway.profile.rules;
+        let is_of =
+            |id: &NamespaceId| requests::channel(&settings.prefix, rules.namespace_name(*id)).as_bytes() == channel;
+        // Answers are for those who ask, and this node asks nothing.
+        if let Some(namespace) = rules.namespace_ids().into_iter().find(is_of) {
+            gateway.metrics.bus_messages.inc();
+            self.queue(Message { namespace, kind: Kind::Request, body });
+        }
+    }
+
+    fn queue(&self, message: Message) {
+        let size = message.body.len();
+        if size as u64 > self.shared.settings.message_max_bytes {
             return self.dropped("too_large", &format!("{size} bytes are more than the limit"));
         }
         let before = self.waiting_bytes.fetch_add(size, Ordering::AcqRel);
-        if before + size > WAITING_MAX_BYTES || self.queue.try_send(Message { namespace, body }).is_err() {
+        if before + size > WAITING_MAX_BYTES || self.queue.try_send(message).is_err() {
             self.waiting_bytes.fetch_sub(size, Ordering::AcqRel);
             self.dropped("full", "the shards do not keep up");
         }
@@ -120,17 +148,15 @@ impl Queue {
     ///
     /// # Errors
     /// It has.
-    pub(super) async fn run(mut self, shared: Arc<Shared>) -> anyhow::Result<()> {
-        while let Some(Message { namespace, body }) = self.messages.recv().await {
+    pub(super) async fn run(mut self, shared: Arc<Shared>, connection: MultiplexedConnection) -> anyhow::Result<()> {
+        while let Some(Message { namespace, kind, body }) = self.messages.recv().await {
             let size = body.len();
-            match broadcast::read(&body, &shared.uid) {
-                Ok(Some(incoming)) => {
-                    if let Some(emission) = emission(&shared, namespace, incoming) {
-                        shared.publisher.publish(vec![emission], None).await;
-                    }
-                }
-                Ok(None) => {}
-                Err(error) => dropped(&shared, "unreadable", &error.to_string()),
+            let handled = match kind {
+                Kind::Event => hand_over(&shared, namespace, &body).await,
+                Kind::Request => requests::answer(&shared, &connection, namespace, &body).await,
+            };
+            if let Err(error) = handled {
+                dropped(&shared, "unreadable", &error.to_string());
             }
             self.waiting_bytes.fetch_sub(size, Ordering::AcqRel);
         }
@@ -138,20 +164,35 @@ impl Queue {
     }
 }
 
-/// What a message comes to on this node; `None` where it is for nobody here.
-fn emission(shared: &Shared, namespace: NamespaceId, incoming: Incoming) -> Option<Emission> {
-    let Incoming { namespace: name, event, arguments, scope, volatile, .. } = incoming;
-    if name != shared.profile.rules.namespace_name(namespace) {
-        return None;
+async fn hand_over(shared: &Shared, namespace: NamespaceId, body: &Bytes) -> Result<(), Malformed> {
+    if let Some(incoming) = broadcast::read(body, &shared.uid)?
+        && let Some(emission) = emission(shared, namespace, incoming)
+    {
+        shared.gateway.publisher.publish(vec![emission], None).await;
     }
+    Ok(())
+}
+
+/// Whom other members mean; `None` where it is nobody here.
+pub(super) fn audience(scope: &Scope) -> Option<(Target, Except)> {
     let names = |names: &[String]| names.iter().filter_map(|name| RoomName::parse(name).ok()).collect::<Vec<_>>();
     let target = if scope.rooms.is_empty() {
         Target::Everyone
     } else {
-        // Names that no room here can have are nobody's: they make it no event for everyone.
+        // Names that no room here can have are nobody's: they make it nothing for everyone.
         Target::Rooms(Rooms::new(names(&scope.rooms))?)
     };
     let sockets = scope.except.iter().filter_map(|name| SocketId::parse(name)).collect();
+    Some((target, Except { rooms: names(&scope.except), sockets }))
+}
+
+/// What a message comes to on this node; `None` where it is for nobody here.
+fn emission(shared: &Shared, namespace: NamespaceId, incoming: Incoming) -> Option<Emission> {
+    let Incoming { namespace: name, event, arguments, scope, volatile, .. } = incoming;
+    if name != shared.gateway.profile.rules.namespace_name(namespace) {
+        return None;
+    }
+    let (target, except) = audience(&scope)?;
     let Ok(event) = EventName::parse(&event) else {
         dropped(shared, "unreadable", "an event whose name is empty, too long, or has control characters");
         return None;
@@ -159,7 +200,7 @@ fn emission(shared: &Shared, namespace: NamespaceId, incoming: Incoming) -> Opti
     Some(Emission {
         namespace,
         target,
-        except: Except { rooms: names(&scope.except), sockets },
+        except,
         event,
         payload: Payload { json: arguments.json.into(), attachments: arguments.attachments.into() },
         sending: Sending { volatile, ack: None, local: true },
@@ -167,7 +208,7 @@ fn emission(shared: &Shared, namespace: NamespaceId, incoming: Incoming) -> Opti
 }
 
 fn dropped(shared: &Shared, why: &str, reason: &str) {
-    shared.metrics.bus_dropped.inc(why);
+    shared.gateway.metrics.bus_dropped.inc(why);
     if let Some(times) = DROPPED.due() {
         tracing::warn!(reason, times, "an event of another node was dropped");
     }

@@ -1,21 +1,21 @@
-//! The cluster: what is published on one node reaches the members on all others, Node's Socket.IO servers and emitters among them, over channels of Redis
-//! in the format of `@socket.io/redis-adapter`. Knows neither connections nor rules; this file wires the parts together.
+//! The cluster: what is published on one node reaches the members on all others, Node's Socket.IO servers and emitters among them, and what these ask of each
+//! other's sockets is answered, over channels of Redis in the format of `@socket.io/redis-adapter`. Knows neither connections nor rules; this file wires the parts together.
 
 mod incoming;
 mod outgoing;
+mod requests;
 mod session;
 
 use std::fmt;
 use std::sync::Arc;
 
 use hub::profile::Profile;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 pub use outgoing::Bus;
 
-use crate::fanout::Publisher;
-use crate::metrics::Metrics;
+use crate::gateway::Gateway;
 use crate::redis_link::Server;
 use crate::supervisor::{Link, Pace, Report, Stop, Stopper, stop, supervise, tell};
 
@@ -46,11 +46,10 @@ impl Settings {
 /// What outlives the single connection.
 struct Shared {
     settings: Settings,
-    profile: Arc<Profile>,
+    gateway: Gateway,
     uid: String,
     bus: Bus,
-    publisher: Publisher,
-    metrics: Arc<Metrics>,
+    questions: Arc<Semaphore>,
     link: watch::Sender<Link>,
     concerns: watch::Sender<Vec<String>>,
 }
@@ -76,22 +75,14 @@ impl Running {
     }
 }
 
-/// Joins the cluster. Must be called on a tokio runtime; returns at once, whether Redis is there or not. `bus` is what the publisher publishes to.
-pub fn start(
-    settings: Settings,
-    profile: Arc<Profile>,
-    bus: Bus,
-    publisher: Publisher,
-    metrics: Arc<Metrics>,
-    report: Report,
-) -> Running {
+/// Joins the cluster. Must be called on a tokio runtime; returns at once, whether Redis is there or not. `bus` is what the gateway publishes to.
+pub fn start(settings: Settings, gateway: Gateway, bus: Bus, report: Report) -> Running {
     let shared = Arc::new(Shared {
         settings,
-        profile,
+        gateway,
         uid: new_uid(),
         bus,
-        publisher,
-        metrics,
+        questions: Arc::new(Semaphore::new(requests::QUESTIONS_MAX)),
         link: watch::Sender::new(Link::Connecting),
         concerns: watch::Sender::new(Vec::new()),
     });
@@ -101,7 +92,7 @@ pub fn start(
 }
 
 async fn run(shared: Arc<Shared>, stop: Stop, report: Report) {
-    let metrics = shared.metrics.clone();
+    let metrics = shared.gateway.metrics.clone();
     let telling = tell(shared.link.subscribe(), shared.concerns.subscribe(), metrics.bus_up.clone(), report);
     let waiting = shared.bus.clone().wait_while_away(shared.link.subscribe(), metrics.clone());
     let edge = || {
@@ -109,7 +100,7 @@ async fn run(shared: Arc<Shared>, stop: Stop, report: Report) {
         async move {
             let result = session::run(&shared, stop.clone()).await;
             if !stop.is_requested() {
-                shared.metrics.bus_reconnects.inc();
+                shared.gateway.metrics.bus_reconnects.inc();
             }
             result
         }

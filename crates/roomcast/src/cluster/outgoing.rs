@@ -1,5 +1,5 @@
-//! Events on their way to the other nodes: a queue between whoever publishes and the connection to Redis, and their form on the wire. An event stays in the
-//! queue until Redis has answered its publishing, and with it its completion.
+//! Events and orders on their way to the other nodes: a queue between whoever publishes and the connection to Redis, and their form on the wire. An event stays
+//! in the queue until Redis has answered its publishing, and with it its completion.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hub::emission::Target;
-use hub::profile::Profile;
+use hub::names::{NamespaceId, RoomName};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use wire::bus::broadcast::{Outgoing, Scope};
+use wire::bus::request::{Asked, Request, Who};
 
+use super::{Shared, requests};
 use crate::fanout::Event;
 use crate::metrics::Metrics;
 use crate::sampled::Sampled;
@@ -31,13 +33,43 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often something was dropped, for the log.
 static AWAY: Sampled = Sampled::new();
 
+/// What waits.
+#[derive(Clone)]
+pub(super) enum Item {
+    Event(Arc<Event>),
+    Order(Arc<Order>),
+}
+
+/// What the other nodes are to do.
+pub(super) struct Order {
+    namespace: NamespaceId,
+    request: Request,
+}
+
+impl Item {
+    fn cost(&self) -> usize {
+        match self {
+            Self::Event(event) => event.emission.payload.size() + OVERHEAD_BYTES,
+            Self::Order(_) => OVERHEAD_BYTES,
+        }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Event(one), Self::Event(two)) => Arc::ptr_eq(one, two),
+            (Self::Order(one), Self::Order(two)) => Arc::ptr_eq(one, two),
+            (Self::Event(_), Self::Order(_)) | (Self::Order(_), Self::Event(_)) => false,
+        }
+    }
+}
+
 /// The way to the other nodes. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Bus(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    waiting: Mutex<VecDeque<Arc<Event>>>,
+    waiting: Mutex<VecDeque<Item>>,
     bytes: AtomicUsize,
     /// The bus has been away for too long, or the node leaves.
     is_given_up: AtomicBool,
@@ -52,19 +84,25 @@ impl fmt::Debug for Bus {
     }
 }
 
-fn cost(event: &Event) -> usize {
-    event.emission.payload.size() + OVERHEAD_BYTES
-}
-
 impl Bus {
     /// Hands an event over, whatever waits already.
     pub fn publish(&self, event: &Arc<Event>) {
+        self.put(Item::Event(event.clone()));
+    }
+
+    /// Has the other nodes disconnect sockets for good, with their connections.
+    pub fn disconnect(&self, namespace: NamespaceId, rooms: Vec<String>) {
+        let who = Who::Scope(Scope { rooms, except: Vec::new() });
+        self.put(Item::Order(Arc::new(Order { namespace, request: Request::Disconnect { who, close: true } })));
+    }
+
+    fn put(&self, item: Item) {
         if self.0.is_given_up.load(Ordering::Relaxed) {
             self.0.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        self.0.bytes.fetch_add(cost(event), Ordering::AcqRel);
-        self.0.waiting.lock().push_back(event.clone());
+        self.0.bytes.fetch_add(item.cost(), Ordering::AcqRel);
+        self.0.waiting.lock().push_back(item);
         self.0.arrived.notify_one();
     }
 
@@ -84,11 +122,11 @@ impl Bus {
         }
     }
 
-    /// The first events that wait, at most so many; waits for one. They go on waiting until they are [removed](Self::remove).
-    pub(super) async fn first(&self, max: usize) -> Vec<Arc<Event>> {
+    /// The first that wait, at most so many; waits for one. They go on waiting until they are [removed](Self::remove).
+    pub(super) async fn first(&self, max: usize) -> Vec<Item> {
         loop {
             let arrived = self.0.arrived.notified();
-            let first: Vec<Arc<Event>> = self.0.waiting.lock().iter().take(max).cloned().collect();
+            let first: Vec<Item> = self.0.waiting.lock().iter().take(max).cloned().collect();
             if !first.is_empty() {
                 return first;
             }
@@ -97,24 +135,24 @@ impl Bus {
     }
 
     /// These, which were the first, are with Redis.
-    pub(super) fn remove(&self, events: &[Arc<Event>]) {
+    pub(super) fn remove(&self, items: &[Item]) {
         let mut waiting = self.0.waiting.lock();
         // What was given up meanwhile is not there any more.
-        let still = events.iter().zip(waiting.iter()).take_while(|(event, first)| Arc::ptr_eq(event, first)).count();
-        let removed: Vec<Arc<Event>> = waiting.drain(..still).collect();
+        let still = items.iter().zip(waiting.iter()).take_while(|(item, first)| item.is(first)).count();
+        let removed: Vec<Item> = waiting.drain(..still).collect();
         drop(waiting);
         self.free(&removed);
     }
 
     /// Nothing waits any longer; how many events did.
     fn clear(&self) -> usize {
-        let removed: Vec<Arc<Event>> = self.0.waiting.lock().drain(..).collect();
+        let removed: Vec<Item> = self.0.waiting.lock().drain(..).collect();
         self.free(&removed);
         removed.len()
     }
 
-    fn free(&self, removed: &[Arc<Event>]) {
-        let before = self.0.bytes.fetch_sub(removed.iter().map(|event| cost(event)).sum(), Ordering::AcqRel);
+    fn free(&self, removed: &[Item]) {
+        let before = self.0.bytes.fetch_sub(removed.iter().map(Item::cost).sum(), Ordering::AcqRel);
         if before >= WAITING_MAX_BYTES {
             self.0.freed.notify_waiters();
         }
@@ -163,13 +201,27 @@ impl Bus {
     }
 }
 
-/// An event on the wire: the channel and the message. `None` where it is for no namespace that other nodes know, or cannot be said.
-pub(super) fn message(profile: &Profile, prefix: &str, uid: &str, event: &Event) -> Option<(String, Bytes)> {
+/// What is published: the channel and the message. `None` where it is for no namespace that other nodes know, or cannot be said.
+pub(super) fn message(shared: &Shared, item: &Item) -> Option<(String, Bytes)> {
+    let said = match item {
+        Item::Event(event) => event_message(shared, event)?,
+        Item::Order(order) => {
+            let asked = Asked { uid: Some(shared.uid.clone()), id: None, request: order.request.clone() };
+            let name = name_of(shared, order.namespace)?;
+            asked.message(name).map(|message| (requests::channel(&shared.settings.prefix, name), message))
+        }
+    };
+    said.inspect_err(|error| tracing::warn!(%error, "something cannot be said to other nodes")).ok()
+}
+
+fn name_of(shared: &Shared, namespace: NamespaceId) -> Option<&str> {
+    let rules = &shared.gateway.profile.rules;
+    rules.governs(namespace).then(|| rules.namespace_name(namespace))
+}
+
+fn event_message(shared: &Shared, event: &Event) -> Option<Result<(String, Bytes), serde_json::Error>> {
     let emission = &event.emission;
-    if !profile.rules.governs(emission.namespace) {
-        return None;
-    }
-    let names = |names: &[hub::names::RoomName]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let names = |names: &[RoomName]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
     let rooms = match &emission.target {
         Target::Everyone => Vec::new(),
         Target::Rooms(rooms) => names(rooms.names()),
@@ -178,19 +230,13 @@ pub(super) fn message(profile: &Profile, prefix: &str, uid: &str, event: &Event)
     except.extend(emission.except.sockets.iter().map(|id| id.as_str().to_owned()));
     let scope = Scope { rooms, except };
     let outgoing = Outgoing {
-        uid,
-        namespace: profile.rules.namespace_name(emission.namespace),
+        uid: &shared.uid,
+        namespace: name_of(shared, emission.namespace)?,
         event: emission.event.as_str(),
         arguments: std::str::from_utf8(&emission.payload.json).ok()?,
         attachments: &emission.payload.attachments,
         scope: &scope,
         volatile: emission.sending.volatile,
     };
-    match outgoing.message() {
-        Ok(message) => Some((outgoing.channel(prefix), message)),
-        Err(error) => {
-            tracing::warn!(event = outgoing.event, %error, "an event cannot be said to other nodes");
-            None
-        }
-    }
+    Some(outgoing.message().map(|message| (outgoing.channel(&shared.settings.prefix), message)))
 }

@@ -1,17 +1,16 @@
 //! One connection to the cluster's Redis, from its beginning to its end: subscribed, publishing, watched by a canary, and given up on the first doubt.
 
-use std::pin::pin;
 use std::sync::Arc;
 
 use anyhow::Context;
 use redis::aio::MultiplexedConnection;
 
 use super::incoming::intake;
-use super::{Shared, outgoing};
+use super::{Shared, outgoing, requests};
 use crate::redis_link::{Canary, lost, refused};
 use crate::supervisor::{Link, Stop};
 
-/// Events that are published at once.
+/// Messages that are published at once.
 const BATCH: usize = 256;
 
 /// Connects, subscribes, and passes events on, both ways, until told to stop.
@@ -23,46 +22,46 @@ pub(super) async fn run(shared: &Arc<Shared>, mut stop: Stop) -> anyhow::Result<
     let (inlet, queue, heard) = intake(shared, own_channel.clone());
     let mut connection = shared.settings.server.connect(move |push| inlet.take(push)).await?;
     let prefix = &shared.settings.prefix;
-    for name in shared.profile.rules.namespaces() {
+    for name in shared.gateway.profile.rules.namespaces() {
         let pattern = format!("{}*", escaped(&format!("{prefix}#{name}#")));
         let subscribed = connection.psubscribe(&pattern).await.map_err(refused);
         subscribed.with_context(|| format!("cannot subscribe to {pattern}"))?;
+        // Who listens to requests counts as a member, and others wait for its answers: so it is listened to once, and last.
+        let channel = requests::channel(prefix, name);
+        let subscribed = connection.subscribe(&channel).await.map_err(refused);
+        subscribed.with_context(|| format!("cannot subscribe to {channel}"))?;
     }
     let canary = Canary::subscribe(&mut connection, own_channel, heard).await?;
     shared.concerns.send_replace(canary.concerns());
     shared.link.send_replace(Link::Connected);
-    let mut taking = pin!(queue.run(shared.clone()));
+    let taking = queue.run(shared.clone(), connection.clone());
     let publishing = publish(shared, connection.clone());
     tokio::select! {
         biased;
-        _ = stop.requested() => {}
-        result = &mut taking => return result,
-        result = publishing => return result,
-        result = canary.run(&mut connection) => return result,
+        _ = stop.requested() => Ok(()),
+        result = taking => result,
+        result = publishing => result,
+        result = canary.run(&mut connection) => result,
     }
-    drop(connection);
-    let _ = taking.await;
-    Ok(())
 }
 
 /// Publishes what waits, for as long as Redis answers.
 async fn publish(shared: &Shared, mut connection: MultiplexedConnection) -> anyhow::Result<()> {
     loop {
-        let events = shared.bus.first(BATCH).await;
+        let waiting = shared.bus.first(BATCH).await;
         let mut pipe = redis::pipe();
         let mut count = 0;
-        for event in &events {
-            let message = outgoing::message(&shared.profile, &shared.settings.prefix, &shared.uid, event);
-            if let Some((channel, message)) = message {
+        for item in &waiting {
+            if let Some((channel, message)) = outgoing::message(shared, item) {
                 pipe.cmd("PUBLISH").arg(channel).arg(&message[..]).ignore();
                 count += 1;
             }
         }
         if count > 0 {
             pipe.query_async::<()>(&mut connection).await.map_err(lost)?;
-            shared.metrics.bus_published.inc_by(count);
+            shared.gateway.metrics.bus_published.inc_by(count);
         }
-        shared.bus.remove(&events);
+        shared.bus.remove(&waiting);
     }
 }
 

@@ -194,7 +194,9 @@ fn answer(query: Query, members: &[Membership], profile: &Profile) {
             let members = rooms.len();
             let _ = reply.send((rooms, members));
         }
-        Query::Sockets { .. } => panic!("the API asks nothing of the kind"),
+        Query::Sockets { .. } | Query::Describe { .. } | Query::Order { .. } => {
+            panic!("the API asks nothing of the kind")
+        }
         Query::Disconnect(whom, reply) => {
             let is_meant = |(_, member): &&Membership| match &whom {
                 Whom::User(id) => member.user_id.as_ref().is_some_and(|user| user.as_str() == id),

@@ -126,8 +126,57 @@ pub enum Query {
         /// The answer.
         reply: oneshot::Sender<Vec<embed::Socket>>,
     },
+    /// What is known of the sockets that an emission would go to.
+    Describe {
+        /// Of which namespace.
+        namespace: NamespaceId,
+        /// Which of it.
+        target: Target,
+        /// Which not.
+        except: Except,
+        /// The answer.
+        reply: oneshot::Sender<Vec<Described>>,
+    },
+    /// The sockets that an emission would go to do something; answers how many these were.
+    Order {
+        /// Of which namespace.
+        namespace: NamespaceId,
+        /// Which of it.
+        target: Target,
+        /// Which not.
+        except: Except,
+        /// What they do.
+        order: Order,
+        /// The answer.
+        reply: oneshot::Sender<usize>,
+    },
     /// Disconnect for good (a Socket.IO disconnect packet; close code 1000 for plain connections); answers the number of connections.
     Disconnect(Whom, oneshot::Sender<usize>),
+}
+
+/// What is known of a socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Described {
+    /// Its public id.
+    pub socket_id: SocketId,
+    /// Who it is, unless anonymous.
+    pub user_id: Option<UserId>,
+    /// The named rooms that it is in.
+    pub rooms: Vec<RoomName>,
+}
+
+/// What sockets are told to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// Enter these rooms, whatever their rules say to clients.
+    Join(Vec<RoomName>),
+    /// Leave these rooms.
+    Leave(Vec<RoomName>),
+    /// Leave the namespace for good.
+    Disconnect {
+        /// And every other, and the connection with it.
+        close: bool,
+    },
 }
 
 /// What a program does with one of its clients.

@@ -20,7 +20,7 @@ use wire::ws;
 
 use super::act::REFRESH;
 use super::connection::{Owed, Pending, Protocol, Purpose};
-use super::inbox::{Act, ConnectionKey, Deed, Message};
+use super::inbox::{Act, ConnectionKey, Deed, Message, Order};
 use super::slots::{Encoding, Way};
 use super::{Shard, encode};
 use crate::auth::Identity;
@@ -397,7 +397,13 @@ impl Shard {
     }
 
     /// The program's sockets that an emission would go to.
-    pub(super) fn sockets_of(&mut self, namespace: NamespaceId, target: &Target, except: &Except) -> Vec<Socket> {
+    pub(super) fn sockets_of(&self, namespace: NamespaceId, target: &Target, except: &Except) -> Vec<Socket> {
+        let keys = self.audience(namespace, target, except);
+        keys.iter().filter_map(|key| self.program_sockets.get(key.index())?.clone()).collect()
+    }
+
+    /// The sockets that an emission would go to.
+    pub(super) fn audience(&self, namespace: NamespaceId, target: &Target, except: &Except) -> Vec<SocketKey> {
         let rooms = self.sockets.rooms();
         let mut keys: Vec<SocketKey> = match target {
             Target::Everyone => rooms.everyone_s_sockets(namespace).collect(),
@@ -419,7 +425,26 @@ impl Shard {
             !except.sockets.contains(&id)
                 && !except.rooms.iter().any(|room| is_named(room) || rooms.is_member(*key, room))
         });
-        keys.iter().filter_map(|key| self.program_sockets.get(key.index())?.clone()).collect()
+        keys
+    }
+
+    /// Has sockets enter rooms, leave them, or go; how many sockets these were.
+    pub(super) fn carry_out_order(
+        &mut self,
+        namespace: NamespaceId,
+        target: &Target,
+        except: &Except,
+        order: &Order,
+    ) -> usize {
+        let keys = self.audience(namespace, target, except);
+        for key in &keys {
+            match order {
+                Order::Join(rooms) => rooms.iter().for_each(|room| self.act_on_socket(*key, Act::Join(room.clone()))),
+                Order::Leave(rooms) => rooms.iter().for_each(|room| self.act_on_socket(*key, Act::Leave(room.clone()))),
+                Order::Disconnect { close } => self.act_on_socket(*key, Act::Disconnect { close: *close }),
+            }
+        }
+        keys.len()
     }
 
     /// Asks each of these for the answer that an event wants.

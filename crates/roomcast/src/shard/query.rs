@@ -6,7 +6,7 @@ use hub::names::{NamespaceId, RoomName, SocketId};
 use hub::rules::KindId;
 
 use super::Shard;
-use super::inbox::{Member, Numbers, Query, Whom};
+use super::inbox::{Described, Member, Numbers, Query, Whom};
 
 impl Shard {
     pub(super) fn answer(&mut self, query: Query) {
@@ -43,6 +43,18 @@ impl Shard {
             }
             Query::Sockets { namespace, target, except, reply } => {
                 let _ = reply.send(self.sockets_of(namespace, &target, &except));
+            }
+            Query::Describe { namespace, target, except, reply } => {
+                let keys = self.audience(namespace, &target, &except);
+                let described = keys.into_iter().map(|key| {
+                    let socket = self.sockets.get(key);
+                    let rooms = self.sockets.rooms().of(key).cloned().collect();
+                    Described { socket_id: socket.id, user_id: socket.user.id.clone(), rooms }
+                });
+                let _ = reply.send(described.collect());
+            }
+            Query::Order { namespace, target, except, order, reply } => {
+                let _ = reply.send(self.carry_out_order(namespace, &target, &except, &order));
             }
             Query::Disconnect(whom, reply) => {
                 let slots = self.slots_of(&whom);

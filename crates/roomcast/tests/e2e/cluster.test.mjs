@@ -88,6 +88,19 @@ describe("nodes on one Redis", () => {
     for (const [index, client] of members.entries()) assert.deepEqual((await heard(client, 4, "news")).slice(-2), index === 2 ? [3, 4] : [2, 4]);
   });
 
+  it("disconnect a user, or a socket, wherever they are, for good", async () => {
+    const [here, there] = [await connected(`${nodes[0].url}?userId=ada`), await connected(`${nodes[1].url}?userId=ada`)];
+    const other = await member(nodes[2].url);
+    const flat = plain(`${nodes[2].ws}/ws?userId=ada`);
+    await flat.next("connected");
+    assert.equal((await nodes[0].api("POST", "/api/disconnect", { userId: "ada" })).json.disconnected, 1);
+    for (const client of [here, there]) assert.equal(await client.next("disconnect"), "io server disconnect");
+    assert.equal((await flat.closed()).close, 1000);
+    assert.ok(other.socket.connected);
+    await nodes[0].api("POST", "/api/disconnect", { socketId: other.greeting.socketId });
+    assert.equal(await other.next("disconnect"), "io server disconnect");
+  });
+
   it("come back by themselves when Redis does; meanwhile each serves its own members", async () => {
     const [one, same, other] = [await member(nodes[0].url), await member(nodes[0].url), await member(nodes[1].url)];
     await redis.kill();
@@ -159,6 +172,105 @@ for (const adapter of [8, 6]) {
   });
 }
 
+describe("what Node servers ask of the cluster", () => {
+  let redis;
+  let node;
+  let peer;
+  before(async () => {
+    redis = await Redis.start();
+    [node, peer] = await Promise.all([startNode(redis), startPeer(redis)]);
+    // Its requests are answered by all who listen: it must know of two.
+    await until(() => peer.io.of("/").adapter.serverCount(), (count) => count === 2, "the cluster of two");
+  });
+  after(async () => {
+    await Promise.all([node.stop(), peer.close()]);
+    await redis.kill();
+  });
+  afterEach(closeClients);
+
+  it("is answered with the gateway's sockets and rooms, and nothing of their tokens", async () => {
+    const one = await connected(`${node.url}?userId=ada&token=secret`);
+    await one.ask("join", { room: "r" });
+    const flat = await plainMember(node, "f");
+    const there = await member(peer.url);
+    const sockets = await peer.io.in("r").fetchSockets();
+    const ids = [one.greeting.socketId, there.greeting.socketId];
+    assert.deepEqual(sockets.map(({ id }) => id).sort(), [...ids].sort());
+    const found = sockets.find(({ id }) => id === ids[0]);
+    assert.deepEqual([...found.rooms].sort(), [ids[0], "r", "user:ada"].sort());
+    assert.deepEqual([found.data, found.handshake], [{ userId: "ada" }, { headers: {}, query: {}, auth: {} }]);
+    assert.equal((await peer.io.except("r").fetchSockets()).length, 1);
+    const rooms = await peer.io.of("/").adapter.allRooms();
+    for (const room of ["r", "f", "user:ada", ...ids]) assert.ok(rooms.has(room), room);
+    flat.close();
+  });
+
+  it("has its sockets enter and leave rooms and go, in order with what is said to them", async () => {
+    const [one, two] = [await member(node.url, "a"), await member(node.url, "b")];
+    const flat = await plainMember(node, "a");
+    peer.io.in("a").socketsJoin(["x", "y"]);
+    peer.io.to("x").emit("e", { data: "to x" });
+    peer.io.in("a").socketsLeave("x");
+    peer.io.to("x").emit("e", { data: "nobody" });
+    peer.io.to("y").emit("e", { data: "to y" });
+    assert.deepEqual(await heard(one, "to y", "e"), ["to x", "to y"]);
+    await flat.next("e", ({ data }) => data === "to y");
+    peer.io.in(two.greeting.socketId).disconnectSockets();
+    assert.equal(await two.next("disconnect"), "io server disconnect");
+    peer.io.in("y").disconnectSockets(true);
+    assert.equal(await one.next("disconnect"), "io server disconnect");
+    assert.equal((await flat.closed()).close, 1000);
+  });
+
+  it("has its clients answer an event, whoever is slow", async () => {
+    const [one, slow] = [await member(node.url), await member(node.url)];
+    const there = await member(peer.url);
+    one.socket.on("q", (value, answer) => answer({ from: "one", value, bytes: Buffer.from([1]) }, "second"));
+    there.socket.on("q", (value, answer) => answer("there"));
+    slow.socket.on("q", (value, answer) => setTimeout(answer, 200, "slow"));
+    const answers = await peer.io.to("r").timeout(10_000).emitWithAck("q", 7);
+    const sorted = answers.sort((a, b) => JSON.stringify(a).localeCompare(JSON.stringify(b)));
+    assert.deepEqual(sorted, ["slow", "there", { from: "one", value: 7, bytes: Buffer.from([1]) }]);
+    assert.deepEqual(await peer.io.to("nobody").timeout(10_000).emitWithAck("q", 7), []);
+  });
+
+  it("does not wait in vain for an answer to an event of servers, which the gateway has no use for", async () => {
+    assert.deepEqual(await peer.io.serverSideEmitWithAck("hello", 1), [null]);
+    peer.io.serverSideEmit("hello", 2);
+    assert.equal((await peer.io.fetchSockets()).length, 0);
+  });
+});
+
+describe("what servers with socket.io-redis 6 ask", () => {
+  let redis;
+  let node;
+  let peer;
+  before(async () => {
+    redis = await Redis.start();
+    [node, peer] = await Promise.all([startNode(redis), startPeer(redis, { adapter: 6 })]);
+  });
+  after(async () => {
+    await Promise.all([node.stop(), peer.close()]);
+    await redis.kill();
+  });
+  afterEach(closeClients);
+
+  it("is answered: ids, rooms, joins, leaves and ends of single sockets", async () => {
+    const one = await member(node.url, "a");
+    const id = one.greeting.socketId;
+    const adapter = peer.io.of("/").adapter;
+    await until(() => adapter.sockets(new Set(["a"])), (ids) => ids.has(id), "the cluster of two");
+    await adapter.remoteJoin(id, "b");
+    assert.ok((await adapter.allRooms()).has("b"));
+    peer.io.to("b").emit("e", { data: 1 });
+    await one.next("e");
+    await adapter.remoteLeave(id, "b");
+    assert.ok(!(await adapter.allRooms()).has("b"));
+    await adapter.remoteDisconnect(id, true);
+    assert.equal(await one.next("disconnect"), "io server disconnect");
+  });
+});
+
 describe("an emitter without a server", () => {
   let redis;
   let node;
@@ -181,6 +293,12 @@ describe("an emitter without a server", () => {
     emitter.emit("e", { data: "end" });
     assert.deepEqual(await heard(one, "end", "e"), ["to a", Buffer.from([7]), "end"]);
     assert.deepEqual(await heard(two, "end", "e"), ["not a", Buffer.from([7]), "end"]);
+    emitter.in("a").socketsJoin("b");
+    emitter.to("b").emit("e", { data: "joined" });
+    await one.next("e", ({ data }) => data === "joined");
+    emitter.in("a").disconnectSockets();
+    assert.equal(await one.next("disconnect"), "io server disconnect");
+    assert.ok(two.socket.connected);
     await close();
   });
 

@@ -115,7 +115,7 @@ pub(super) async fn look(
                 .map_err(|_| Fault::Deaf(format!("RabbitMQ says nothing about queue {name}")))?
                 .with_context(|| format!("cannot look at queue {name}"))?;
             let others = queue.consumer_count().saturating_sub(1);
-            if others > 0 && shared.settings.consumers == Consumers::All && !shared.wiring.publisher.is_in_cluster() {
+            if others > 0 && shared.settings.consumers == Consumers::All && shared.wiring.publisher.bus().is_none() {
                 concerns.push(format!(
                     "queue {name} has {others} more consumer(s), which take their share of the events: this node's clients do not get those"
                 ));

@@ -1,0 +1,204 @@
+//! What other members of the cluster ask of this node's sockets, and its answers: who counts as a member must answer, or those who ask wait in vain.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hub::emission::{Emission, Except, Payload, Sending, Target};
+use hub::names::{EventName, NamespaceId, RoomName};
+use redis::aio::MultiplexedConnection;
+use serde_json::json;
+use wire::bus::broadcast::Scope;
+use wire::bus::request::{self, Answer, Asked, Request, Who};
+use wire::bus::{Decoded, Malformed};
+use wire::raw;
+
+use super::Shared;
+use super::incoming::audience;
+use crate::fanout::Done;
+use crate::shard::inbox::{Described, Order, Query};
+
+/// Events of others that clients are answering, at a time; of one more nobody is asked.
+pub(super) const QUESTIONS_MAX: usize = 256;
+
+/// How long clients' answers are passed on. Who asks waits for less: five seconds, unless it says otherwise.
+const ANSWERS_MAX: Duration = Duration::from_secs(60);
+
+/// The channel that requests come by.
+pub(super) fn channel(prefix: &str, namespace: &str) -> String {
+    format!("{prefix}-request#{namespace}#")
+}
+
+/// The channel that answers go to.
+pub(super) fn response_channel(prefix: &str, namespace: &str) -> String {
+    format!("{prefix}-response#{namespace}#")
+}
+
+/// Carries out what is asked, in the order in which it came, and answers.
+///
+/// # Errors
+/// It is no request.
+pub(super) async fn answer(
+    shared: &Arc<Shared>,
+    connection: &MultiplexedConnection,
+    namespace: NamespaceId,
+    message: &Bytes,
+) -> Result<(), Malformed> {
+    let Some(Asked { uid, id, request }) = request::read(message)? else { return Ok(()) };
+    if uid.as_deref() == Some(&shared.uid) {
+        return Ok(());
+    }
+    let answers = Answers { shared: shared.clone(), connection: connection.clone(), namespace, id };
+    match request {
+        Request::Sockets { rooms } => {
+            let sockets = described(shared, namespace, &Scope { rooms, except: Vec::new() }).await;
+            let ids = sockets.into_iter().map(|socket| socket.socket_id.to_string()).collect();
+            answers.give(&Answer::SocketIds(ids)).await;
+        }
+        Request::AllRooms => {
+            let sockets = described(shared, namespace, &Scope::default()).await;
+            let names = sockets.iter().flat_map(|socket| {
+                std::iter::once(socket.socket_id.to_string()).chain(socket.rooms.iter().map(ToString::to_string))
+            });
+            let mut names: Vec<String> = names.collect();
+            names.sort_unstable();
+            names.dedup();
+            answers.give(&Answer::Rooms(names)).await;
+        }
+        Request::Fetch { scope } => {
+            let sockets = described(shared, namespace, &scope).await;
+            answers.give(&Answer::Sockets(sockets.iter().map(document).collect())).await;
+        }
+        Request::Join { who, rooms } => carry_out(answers, who, Order::Join(room_names(&rooms))).await,
+        Request::Leave { who, rooms } => carry_out(answers, who, Order::Leave(room_names(&rooms))).await,
+        Request::Disconnect { who, close } => carry_out(answers, who, Order::Disconnect { close }).await,
+        // Nobody here listens to events of servers; who wants answers gets one all the same, and need not wait for it.
+        Request::ServerSideEmit { .. } => answers.give(&Answer::ServerSide("null".to_owned())).await,
+        Request::Broadcast { event, arguments, scope } => ask_clients(answers, event, arguments, scope).await,
+    }
+    Ok(())
+}
+
+/// Where answers to a request go.
+struct Answers {
+    shared: Arc<Shared>,
+    connection: MultiplexedConnection,
+    namespace: NamespaceId,
+    id: Option<String>,
+}
+
+impl Answers {
+    /// Gives an answer, where one is wanted.
+    async fn give(&self, answer: &Answer) {
+        let Some(id) = &self.id else { return };
+        let Ok(message) = answer.message(id) else { return };
+        let name = self.shared.gateway.profile.rules.namespace_name(self.namespace);
+        let mut publish = redis::cmd("PUBLISH");
+        publish.arg(response_channel(&self.shared.settings.prefix, name)).arg(&message[..]);
+        // A connection that is lost is noticed by whoever drives it; who asked runs out of patience.
+        if let Err(error) = publish.query_async::<()>(&mut self.connection.clone()).await {
+            tracing::debug!(%error, "an answer to another node was lost");
+        }
+    }
+}
+
+fn room_names(names: &[String]) -> Vec<RoomName> {
+    names.iter().filter_map(|name| RoomName::parse(name).ok()).collect()
+}
+
+async fn described(shared: &Shared, namespace: NamespaceId, scope: &Scope) -> Vec<Described> {
+    let Some((target, except)) = audience(scope) else { return Vec::new() };
+    let query = |reply| Query::Describe { namespace, target: target.clone(), except: except.clone(), reply };
+    shared.gateway.ask(query).await.concat()
+}
+
+/// A socket as Node servers know those of others. Of its handshake nothing is told: what stands in it, tokens among that, is nobody's business.
+fn document(socket: &Described) -> String {
+    let id = socket.socket_id.as_str();
+    let rooms: Vec<&str> = std::iter::once(id).chain(socket.rooms.iter().map(RoomName::as_str)).collect();
+    let handshake = json!({ "headers": {}, "query": {}, "auth": {} });
+    let data = json!({ "userId": socket.user_id.as_ref().map(|id| id.as_str()) });
+    json!({ "id": id, "handshake": handshake, "rooms": rooms, "data": data }).to_string()
+}
+
+/// An order. Where it is for one socket, its owner alone answers.
+async fn carry_out(answers: Answers, who: Who, order: Order) {
+    let (scope, is_answered) = match who {
+        Who::Scope(scope) => (scope, false),
+        Who::Socket(id) => (Scope { rooms: vec![id], except: Vec::new() }, true),
+    };
+    let Some((target, except)) = audience(&scope) else { return };
+    let query = |reply| Query::Order {
+        namespace: answers.namespace,
+        target: target.clone(),
+        except: except.clone(),
+        order: order.clone(),
+        reply,
+    };
+    let sockets: usize = answers.shared.gateway.ask(query).await.into_iter().sum();
+    if is_answered && sockets > 0 {
+        answers.give(&Answer::Done).await;
+    }
+}
+
+/// Sends an event that clients are to answer, in its order among those of the bus, and passes their answers on as they come.
+async fn ask_clients(answers: Answers, event: String, arguments: Decoded, scope: Scope) {
+    let gateway = answers.shared.gateway.clone();
+    let permit = answers.shared.questions.clone().try_acquire_owned();
+    let audience = audience(&scope).zip(EventName::parse(&event).ok());
+    let (Ok(permit), Some(((target, except), event))) = (permit, audience) else {
+        return answers.give(&Answer::ClientCount(0)).await;
+    };
+    let mut question = gateway.acks.ask();
+    let number = question.number();
+    let emission = emission(answers.namespace, target, except, event, arguments, number);
+    let acks = gateway.acks.clone();
+    gateway.publisher.publish(vec![emission], Some(Done::new(move |_| acks.all_asked(number)))).await;
+    tokio::spawn(async move {
+        let _permit = permit;
+        let passing_on = async {
+            let mut is_counted = false;
+            loop {
+                let progress = question.progress().await;
+                if let Some(asked) = progress.asked.filter(|_| !is_counted) {
+                    is_counted = true;
+                    answers.give(&Answer::ClientCount(asked as u64)).await;
+                }
+                for (_, payload) in progress.given {
+                    answers.give(&Answer::Ack(first_argument(&payload))).await;
+                }
+                if progress.is_complete {
+                    return;
+                }
+            }
+        };
+        // Who does not answer in time is not waited for.
+        let _ = tokio::time::timeout(ANSWERS_MAX, passing_on).await;
+    });
+}
+
+fn emission(
+    namespace: NamespaceId,
+    target: Target,
+    except: Except,
+    event: EventName,
+    arguments: Decoded,
+    number: u64,
+) -> Emission {
+    let payload = Payload { json: arguments.json.into(), attachments: arguments.attachments.into() };
+    Emission {
+        namespace,
+        target,
+        except,
+        event,
+        payload,
+        sending: Sending { volatile: false, ack: Some(number), local: true },
+    }
+}
+
+/// What a client answered: Node servers pass on the first argument alone.
+fn first_argument(payload: &Payload) -> Decoded {
+    let json = std::str::from_utf8(&payload.json).unwrap_or_default();
+    let first = raw::arguments(json).next().unwrap_or("null");
+    Decoded { json: first.as_bytes().to_vec(), attachments: payload.attachments.to_vec() }
+}
