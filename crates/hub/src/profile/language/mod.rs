@@ -3,12 +3,14 @@
 
 mod backends;
 mod endpoints;
+mod routes;
 mod rules;
 mod settings;
 
 use backends::{PUBLISH, REDIS, SOURCE, UPSTREAM};
 use endpoints::ENDPOINT;
-use rules::{COMMAND, HTTP, ON, ROOM, ROUTE};
+use routes::{HTTP, ROUTE};
+use rules::{COMMAND, ON, ROOM};
 use settings::{API, AUTH, CORS, DRAIN, LIMITS, LOG, SERVICE, USER};
 
 /// A table of the language.
