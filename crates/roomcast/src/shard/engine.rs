@@ -233,6 +233,8 @@ impl Shard {
 
     /// A message or control frame of a WebSocket.
     pub(super) fn incoming(&mut self, key: ConnectionKey, incoming: Incoming<'_>) -> Flow {
+        // What stands behind the `5` in one helping is the session's already: a client that closes at once, above all.
+        let key = self.migrated.filter(|(probe, _)| *probe == key).map_or(key, |(_, main)| main);
         if !self.slots.is_current(key) || self.slots.way(key.slot) == Way::Closed {
             return Flow::Stop;
         }
@@ -415,6 +417,8 @@ impl Shard {
         self.flush(probe.slot);
         let encoding = self.slots.encoding(probe.slot);
         if self.slots.move_socket(probe, main, encoding).is_err() {
+            // Nothing goes out any more, a close frame neither.
+            self.slots.set_way(slot, Way::Closed);
             return self.doomed.push((main, Doom::Broken));
         }
         self.migrated = Some((probe, main));
