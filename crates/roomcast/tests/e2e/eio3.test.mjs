@@ -149,7 +149,7 @@ for (const shards of SHARDS) {
     });
 
     it("are disconnected for good by the server API", async () => {
-      for (const transports of [["polling"], ["websocket"]]) {
+      for (const transports of Object.values(TRANSPORTS)) {
         const old = oldClient(gateway.url, { transports });
         const { userId } = await old.next("connected");
         assert.deepEqual((await gateway.api("POST", "/api/disconnect", { userId })).status, 200);

@@ -14,7 +14,7 @@ pub struct Settings {
     pub ping_timeout_ms: u64,
     /// From a probe's WebSocket to its `5`.
     pub upgrade_timeout_ms: u64,
-    /// How long a closed polling session waits for the GET that tells the client.
+    /// How long a closed polling session waits for the GET that tells the client, or for its WebSocket.
     pub close_timeout_ms: u64,
     /// The largest POST body, and the largest answer to a GET that joins several packets, in bytes.
     pub max_payload: usize,
@@ -60,7 +60,8 @@ pub enum Output {
     /// Close the WebSocket that is probing (empty close frame) and feed nothing of it here again. Alone, the session goes on over
     /// polling.
     CloseProbe,
-    /// The probing WebSocket is the session's transport now: write these to it, in order, before anything else.
+    /// The probing WebSocket is the session's transport now: write these to it, in order, before anything else. May come after `Closed`,
+    /// with [`Output::CloseWebSocket`] right behind it.
     Upgraded {
         /// The packets that waited for a GET.
         buffered: Vec<Outbound>,
@@ -122,7 +123,7 @@ pub enum Phase {
     Probing,
     /// On a WebSocket.
     WebSocket,
-    /// Closed, and waiting for a GET that tells the client.
+    /// Closed, and waiting for a GET that tells the client, or for the WebSocket that it is moving to.
     Closing,
     /// Gone.
     Closed,

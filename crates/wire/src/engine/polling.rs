@@ -93,11 +93,15 @@ impl Polling {
         }
     }
 
-    /// Breaks off what is open beside the GET, since the session ends.
-    pub(super) fn break_off(&mut self, context: &mut Context<'_>) {
+    /// Breaks off the POST that arrives, since the session ends.
+    pub(super) fn abort_post(&mut self, context: &mut Context<'_>) {
         if std::mem::take(&mut self.post_arrives) {
             context.out.push(Output::AbortPost);
         }
+    }
+
+    /// Ends the trial of a WebSocket, if there is one.
+    pub(super) fn close_probe(&mut self, context: &mut Context<'_>) {
         if self.probe.take().is_some() {
             context.out.push(Output::CloseProbe);
         }
@@ -109,9 +113,7 @@ impl Polling {
             return;
         };
         if probe.closes_at_ms <= context.now_ms {
-            self.probe = None;
-            context.out.push(Output::CloseProbe);
-            return;
+            return self.close_probe(context);
         }
         if let Some(noop_at_ms) = &mut probe.noop_at_ms
             && *noop_at_ms <= context.now_ms

@@ -30,10 +30,14 @@ pub struct Session {
 enum State {
     Polling(Box<Polling>),
     WebSocket,
-    /// Closed by us over polling; what is buffered and the close packet wait for the client's next GETs.
+    /// Closed by us over polling; what is buffered and the close packet wait for the client's next GETs, or for the WebSocket that it is
+    /// moving to: once it has paused its polling it sends no GET any more.
     Closing {
         until_ms: u64,
         polling: Box<Polling>,
+        /// Of the close frame, should the client arrive on its WebSocket.
+        code: Option<u16>,
+        text: &'static str,
     },
     Closed,
 }
@@ -136,8 +140,7 @@ impl Session {
                 None => {
                     // Both packets, as Node has them.
                     let body = polling.polls.control(&[NOOP, CLOSE]);
-                    self.state = State::Closed;
-                    context.out.push(Output::Forget);
+                    self.farewell_over(context);
                     GetVerdict::Answer(body)
                 }
             },
@@ -169,7 +172,7 @@ impl Session {
                 polling.post_arrives = true;
                 Ok(())
             }
-            // As in Node it is read and answered, and nothing of it is looked at.
+            // As in Node it is read and answered, and nothing of it is looked at but whether the client closes as well.
             State::Closing { .. } => Ok(()),
             State::WebSocket => Err(PostAnswer::Refuse(Refusal::BadRequest)),
             State::Closed => Err(PostAnswer::Refuse(Refusal::SessionUnknown)),
@@ -203,11 +206,18 @@ impl Session {
     /// The next message of a POST. Control packets are dealt with on the way; none once the body is used up or the session closed.
     pub fn next_message<'a>(&mut self, post: &'a mut Post, context: &mut Context<'_>) -> Option<Received<'a>> {
         let at = post.at.take()?;
-        let State::Polling(polling) = &self.state else { return None };
+        let (State::Polling(polling) | State::Closing { polling, .. }) = &self.state else { return None };
         let (mut packets, length) = match &post.body {
             Body::Text(text) => (polling.polls.read(&text[at..]), text.len()),
             Body::Bytes(bytes) => (Payload::bytes(&bytes[at..]), bytes.len()),
         };
+        if let State::Closing { .. } = self.state {
+            // A client that was told of its end by the last packet of a GET says so, and sends no further GET.
+            if packets.map_while(Result::ok).any(|packet| matches!(packet, Packet::Close)) {
+                self.farewell_over(context);
+            }
+            return None;
+        }
         while let State::Polling(_) = self.state {
             match packets.next()?.map(|packet| self.packet(packet, context)) {
                 Ok(None) => {}
@@ -261,7 +271,7 @@ impl Session {
                 };
                 self.websocket_packet(packet, context)
             }
-            State::Polling(polling) => {
+            State::Polling(polling) | State::Closing { polling, .. } => {
                 if let Some(probe) = &mut polling.probe {
                     match text {
                         "2probe" => {
@@ -277,7 +287,7 @@ impl Session {
                 }
                 None
             }
-            State::Closing { .. } | State::Closed => None,
+            State::Closed => None,
         }
     }
 
@@ -288,13 +298,11 @@ impl Session {
                 Revision::Four => Some(Received::Binary(Cow::Borrowed(data))),
                 Revision::Three => self.packet(Packet::parse_3_bytes(data), context),
             },
-            State::Polling(polling) => {
-                if polling.probe.take().is_some() {
-                    context.out.push(Output::CloseProbe);
-                }
+            State::Polling(polling) | State::Closing { polling, .. } => {
+                polling.close_probe(context);
                 None
             }
-            State::Closing { .. } | State::Closed => None,
+            State::Closed => None,
         }
     }
 
@@ -303,8 +311,8 @@ impl Session {
     pub fn websocket_closed(&mut self, reason: CloseReason, context: &mut Context<'_>) {
         match &mut self.state {
             State::WebSocket => self.closed(reason, context),
-            State::Polling(polling) => polling.probe = None,
-            State::Closing { .. } | State::Closed => {}
+            State::Polling(polling) | State::Closing { polling, .. } => polling.probe = None,
+            State::Closed => {}
         }
     }
 
@@ -349,7 +357,10 @@ impl Session {
                 None => heartbeat,
             },
             State::WebSocket => heartbeat,
-            State::Closing { until_ms, .. } => Some(*until_ms),
+            // No GET waits that would have to be ended before.
+            State::Closing { until_ms, polling, .. } => {
+                Some(polling.probe.map_or(*until_ms, |probe| probe.closes_at_ms.min(*until_ms)))
+            }
             State::Closed => None,
         }
     }
@@ -357,12 +368,9 @@ impl Session {
     /// Does what is due by now; nothing if nothing is.
     pub fn on_timeout(&mut self, context: &mut Context<'_>) {
         match &mut self.state {
-            State::Polling(polling) => polling.on_timeout(context),
-            State::Closing { until_ms, .. } if *until_ms <= context.now_ms => {
-                self.state = State::Closed;
-                context.out.push(Output::Forget);
-            }
-            State::Closing { .. } | State::WebSocket | State::Closed => {}
+            State::Closing { until_ms, .. } if *until_ms <= context.now_ms => self.farewell_over(context),
+            State::Polling(polling) | State::Closing { polling, .. } => polling.on_timeout(context),
+            State::WebSocket | State::Closed => {}
         }
         match self.heartbeat {
             Heartbeat::PingDue(at_ms) if at_ms <= context.now_ms => {
@@ -380,7 +388,8 @@ impl Session {
     }
 
     /// Ends the session from our side: a WebSocket gets a close frame with `code` and `text`, a polling client what is buffered and
-    /// then a close packet, with this or its next GET.
+    /// then a close packet, with this or its next GET. One that is moving to a WebSocket may finish: there it gets what is buffered and
+    /// then the close frame.
     pub fn close(&mut self, reason: CloseReason, code: Option<u16>, text: &'static str, context: &mut Context<'_>) {
         match &mut self.state {
             State::WebSocket => {
@@ -390,10 +399,10 @@ impl Session {
             State::Polling(polling) if polling.get_waits && polling.is_empty() => self.end(reason, CLOSE, context),
             State::Polling(polling) => {
                 polling.flush(context);
-                polling.break_off(context);
+                polling.abort_post(context);
                 let until_ms = context.now_ms + context.settings.close_timeout_ms;
                 let polling = std::mem::take(polling);
-                self.state = State::Closing { until_ms, polling };
+                self.state = State::Closing { until_ms, polling, code, text };
                 self.heartbeat = Heartbeat::Stopped;
                 context.out.push(Output::Closed(reason));
             }
@@ -450,16 +459,22 @@ impl Session {
         }
     }
 
-    /// The probing WebSocket becomes the transport.
+    /// The probing WebSocket becomes the transport, even if only for the farewell.
     fn upgrade(&mut self, context: &mut Context<'_>) {
-        let State::Polling(mut polling) = std::mem::replace(&mut self.state, State::WebSocket) else {
-            unreachable!("only a session on polling is probed");
+        let (mut polling, farewell) = match std::mem::replace(&mut self.state, State::WebSocket) {
+            State::Polling(polling) => (polling, None),
+            State::Closing { polling, code, text, .. } => (polling, Some((code, text))),
+            State::WebSocket | State::Closed => unreachable!("only a session on polling is probed"),
         };
         if polling.get_waits {
             // The client has paused its polling and does not look at it.
             context.out.push(Output::AnswerGet(polling.polls.control(&[CLOSE])));
         }
         context.out.push(Output::Upgraded { buffered: polling.take_all() });
+        if let Some((code, reason)) = farewell {
+            self.state = State::Closed;
+            return context.out.extend([Output::CloseWebSocket { code, reason }, Output::Forget]);
+        }
         // A pong may have been lost between the transports: it is asked for again a full interval later.
         if let Heartbeat::PongDue(_) = self.heartbeat {
             self.heartbeat = Heartbeat::PingDue(context.now_ms + context.settings.ping_interval_ms);
@@ -473,7 +488,8 @@ impl Session {
                 if polling.get_waits {
                     context.out.push(Output::AnswerGet(polling.polls.control(&[get_answer])));
                 }
-                polling.break_off(context);
+                polling.abort_post(context);
+                polling.close_probe(context);
                 self.closed(reason, context);
             }
             State::WebSocket => {
@@ -482,6 +498,14 @@ impl Session {
             }
             State::Closing { .. } | State::Closed => {}
         }
+    }
+
+    /// The client of a closing session knows of its end, or has had its time to ask.
+    fn farewell_over(&mut self, context: &mut Context<'_>) {
+        if let State::Closing { mut polling, .. } = std::mem::replace(&mut self.state, State::Closed) {
+            polling.close_probe(context);
+        }
+        context.out.push(Output::Forget);
     }
 
     fn closed(&mut self, reason: CloseReason, context: &mut Context<'_>) {

@@ -170,12 +170,115 @@ fn we_close_a_polling_session_by_this_get_or_the_next() {
         ("get", "refuse 1"),
     ]);
     polling(&[("post-starts", ""), ("close", "abort post; server shutting down"), ("phase", "closing")]);
+}
+
+#[test]
+fn a_client_that_closes_as_well_is_not_waited_for() {
+    polling(&[
+        ("get", "wait"),
+        ("send 41", ""),
+        ("close", "GET 41; server shutting down"),
+        ("post 4late", "ok"),
+        ("post 7|1", "ok"),
+        ("phase", "closing"),
+        ("post 4late|1|4more", "ok; forget"),
+        ("get", "refuse 1"),
+    ]);
+    polling_3(&[("close", "server shutting down"), ("post 1:1", "ok; forget")]);
+    polling(&[("probe", "accept"), ("close", "server shutting down"), ("post 1", "ok; close probe; forget")]);
+}
+
+#[test]
+fn a_session_that_is_closed_in_the_middle_of_its_move_says_so_on_the_websocket() {
+    let moving = [("get", "wait"), ("probe", "accept"), ("ws 2probe", "probe 3probe")];
+    let rest = [("phase", "closed"), ("ws 4a", ""), ("get", "refuse 1"), ("until 90000", "")];
+    let check = |script: &[(&str, &str)]| polling(&[&moving[..], script, &rest].concat());
+    // The client has paused its polling when we close.
+    check(&[
+        ("until 100", "@100 GET 6"),
+        ("send 4a", ""),
+        ("send-binary b", "true"),
+        ("close", "server shutting down"),
+        ("phase", "closing"),
+        ("send 4c", "not taken"),
+        ("ws 5", "upgraded 4a|bYg==; close 1001 bye; forget"),
+    ]);
+    // It is told by the GET that it pauses with.
+    check(&[
+        ("send 41", ""),
+        ("close", "GET 41; server shutting down"),
+        ("until 9999", ""),
+        ("ws 5", "upgraded; close 1001 bye; forget"),
+    ]);
+    // The GET that it pauses with is on its way, and does not hold all.
+    let sends: Vec<_> = (0..18).map(|_| ("send 4", "")).collect();
+    let sixteen = format!("GET {}", ["4"; 16].join("|"));
+    let long = [
+        ("flush", sixteen.as_str()),
+        ("close", "server shutting down"),
+        ("ws 5", "upgraded 4|4; close 1001 bye; forget"),
+    ];
+    check(&[&sends[..], &long].concat());
+    // It comes upon the end by polling, and has no need of the WebSocket.
+    check(&[("close", "GET 1; close probe; server shutting down; forget")]);
+    check(&[
+        ("send 41", ""),
+        ("close", "GET 41; server shutting down"),
+        ("get", "200 6|1; close probe; forget"),
+        ("ws 5", ""),
+    ]);
+    // It asks only now.
     polling(&[
         ("probe", "accept"),
-        ("close", "close probe; server shutting down"),
-        ("ws 5", ""),
-        ("get", "200 6|1; forget"),
+        ("close", "server shutting down"),
+        ("ws 2probe", "probe 3probe"),
+        ("until 5000", ""),
+        ("ws 5", "upgraded; close 1001 bye; forget"),
     ]);
+    polling_3(&[
+        ("probe", "accept"),
+        ("send 4a", ""),
+        ("close", "server shutting down"),
+        ("ws 5", "upgraded 4a; close 1001 bye; forget"),
+    ]);
+}
+
+#[test]
+fn a_closed_session_whose_move_fails_is_told_by_its_next_get() {
+    for wrong in [
+        ("ws 4a", "close probe"),
+        ("ws-binary x", "close probe"),
+        ("ws-gone", ""),
+        ("until 10000", "@10000 close probe"),
+    ] {
+        polling(&[
+            ("probe", "accept"),
+            ("ws 2probe", "probe 3probe"),
+            ("send 41", ""),
+            ("close", "server shutting down"),
+            wrong,
+            ("ws 5", ""),
+            ("probe", "close"),
+            ("get", "200 41"),
+            ("get", "200 6|1; forget"),
+        ]);
+    }
+    polling(&[
+        ("probe", "accept"),
+        ("ws 2probe", "probe 3probe"),
+        ("close", "server shutting down"),
+        ("until 90000", "@10000 close probe; @30000 forget"),
+    ]);
+    // Nothing of it is left behind where an upgrade may take longer than a farewell.
+    check(
+        |settings, now_ms| Session::polling(settings, Polls::default(), now_ms),
+        &[
+            ("slow-upgrades", ""),
+            ("probe", "accept"),
+            ("close", "server shutting down"),
+            ("until 90000", "@30000 close probe; forget"),
+        ],
+    );
 }
 
 #[test]
@@ -408,8 +511,11 @@ proptest! {
             let mut fetched = driver.fetched.clone();
             fetched.retain(|packet| packet.starts_with("4#"));
             prop_assert!(sent.starts_with(&fetched), "sent {sent:?}, fetched {fetched:?}");
+            if driver.moved && !driver.cut {
+                prop_assert_eq!(&sent, &fetched, "the move leaves nothing behind");
+            }
             match driver.session.phase() {
-                Phase::WebSocket => prop_assert_eq!(&sent, &fetched, "the move leaves nothing behind"),
+                Phase::WebSocket => prop_assert!(driver.moved && !driver.closed),
                 Phase::Closed => prop_assert!(driver.forgotten && driver.session.next_deadline().is_none()),
                 Phase::Closing => prop_assert!(driver.closed && !driver.forgotten),
                 Phase::Polling | Phase::Probing => prop_assert!(!driver.closed),

@@ -9,17 +9,33 @@ pub(super) struct Driver {
     pub(super) now_ms: u64,
     pub(super) closed: bool,
     pub(super) forgotten: bool,
+    /// It has been on a WebSocket that it moved to.
+    pub(super) moved: bool,
+    /// What waited for it was dropped.
+    pub(super) cut: bool,
     /// The packets that the client has got, over polling and at the upgrade.
     pub(super) fetched: Vec<String>,
     settings: Settings,
     get_waits: bool,
+    is_probed: bool,
 }
 
 impl Driver {
     pub(super) fn new(session: fn(&Settings, u64) -> Session) -> Self {
         let settings = Settings { max_payload: 40, max_buffered_bytes: 2000, ..Settings::default() };
         let session = session(&settings, 0);
-        Self { session, now_ms: 0, closed: false, forgotten: false, fetched: Vec::new(), settings, get_waits: false }
+        Self {
+            session,
+            now_ms: 0,
+            closed: false,
+            forgotten: false,
+            moved: false,
+            cut: false,
+            fetched: Vec::new(),
+            settings,
+            get_waits: false,
+            is_probed: false,
+        }
     }
 
     /// Does what an output says.
@@ -32,18 +48,21 @@ impl Driver {
             }
             Output::Upgraded { buffered } => {
                 assert!(!self.get_waits, "a GET is left behind");
+                assert!(std::mem::take(&mut self.is_probed), "it moves to the WebSocket that is tried");
+                self.moved = true;
                 self.fetched.extend(buffered.iter().map(|packet| written(std::slice::from_ref(packet))));
             }
-            Output::Closed(reason) => assert!(!std::mem::replace(&mut self.closed, true), "closed twice: {reason:?}"),
+            Output::Closed(reason) => {
+                assert!(!std::mem::replace(&mut self.closed, true), "closed twice: {reason:?}");
+                self.cut = *reason == CloseReason::SlowConsumer;
+            }
             Output::Forget => {
-                assert!(self.closed && !self.get_waits, "the end comes last");
+                assert!(self.closed && !self.get_waits && !self.is_probed, "the end comes last");
                 self.forgotten = true;
             }
-            Output::AbortPost
-            | Output::WriteMain(_)
-            | Output::WriteProbe(_)
-            | Output::CloseProbe
-            | Output::CloseWebSocket { .. } => {}
+            Output::CloseProbe => assert!(std::mem::take(&mut self.is_probed), "there is none to close"),
+            Output::WriteProbe(_) => assert!(self.is_probed, "there is none to write to"),
+            Output::AbortPost | Output::WriteMain(_) | Output::CloseWebSocket { .. } => {}
         }
     }
 
@@ -108,12 +127,20 @@ impl Driver {
                 }
                 told.push(answer(PostAnswer::Ok));
             }
-            "probe" => told.push(format!("{:?}", session.probe_started(&mut context)).to_lowercase()),
+            "probe" => {
+                let verdict = session.probe_started(&mut context);
+                self.is_probed |= verdict == ProbeVerdict::Accept;
+                told.push(format!("{verdict:?}").to_lowercase());
+            }
             "ws" => told.extend(session.websocket_text(argument, &mut context).as_ref().map(message)),
             "ws-binary" => {
                 told.extend(session.websocket_binary(argument.as_bytes(), &mut context).as_ref().map(message))
             }
-            "ws-gone" => session.websocket_closed(CloseReason::TransportClose, &mut context),
+            "ws-gone" => {
+                self.is_probed = false;
+                session.websocket_closed(CloseReason::TransportClose, &mut context);
+            }
+            "slow-upgrades" => self.settings.upgrade_timeout_ms = u64::MAX / 2,
             "send" => {
                 if !session.send(Outbound::Text(argument.to_owned().into()), &mut context) {
                     told.push("not taken".to_owned());
