@@ -36,10 +36,17 @@ pub(crate) struct Unfinished {
     pub(crate) rooms: Vec<RoomName>,
     pub(crate) run: Run,
     pub(crate) waiting: VecDeque<Waiting>,
+    /// What it [holds](Self::held_bytes), as far as it was counted.
     pub(crate) bytes: usize,
 }
 
 impl Unfinished {
+    /// What its commands hold, in bytes: that of the one under way, and the data of those that wait.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let waiting = self.waiting.iter().filter_map(|waiting| waiting.data.as_deref());
+        self.run.held_bytes() + waiting.map(str::len).sum::<usize>()
+    }
+
     /// Goes on with the reply, and with what waits, as far as that goes. Returns what is asked of the world next, or `None` when all is over.
     pub(crate) fn go_on(
         &mut self,

@@ -149,3 +149,23 @@ fn of_those_that_go_only_so_many_have_their_commands_finished() {
     stage.say(key, "z");
     assert_eq!(stage.exit(key), 0, "there is room for one");
 }
+
+#[test]
+fn of_those_that_go_only_so_many_bytes_are_kept() {
+    let mut stage = Stage::new();
+    // As much as a line may say: each of its characters takes four bytes.
+    let line = "\u{1f980}".repeat(4_000);
+    let mut go = |slot| {
+        let key = stage.enter(slot);
+        stage.say(key, &line);
+        stage.exit(key)
+    };
+    let kept = (0..1_000).take_while(|slot| go(*slot) == 0).count();
+    // What is under way is what a client said, and what was made of it.
+    assert!(kept > 100 && kept * 2 * line.len() < 16 << 20, "{kept}");
+    // An end makes room for another.
+    stage.reply(Reply::Published);
+    let key = stage.enter(0);
+    stage.say(key, &line);
+    assert_eq!(stage.exit(key), 0);
+}

@@ -159,6 +159,11 @@ impl Rules {
 }
 
 impl Run {
+    /// What it holds of its arguments and of the answers to its questions, in bytes.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.args.iter().chain(&self.locals).map(|(name, value)| name.len() + value.len()).sum()
+    }
+
     /// Goes on as far as it can: first with `None`, then, after each [`Progress::Wait`], with the reply. The facts may be newer at each call;
     /// the new id is the one it started with.
     pub fn advance(

@@ -113,6 +113,9 @@ impl Sockets {
         match request {
             Some(request) => {
                 let user = unfinished.user.clone();
+                self.gone_bytes -= unfinished.bytes;
+                unfinished.bytes = unfinished.held_bytes();
+                self.gone_bytes += unfinished.bytes;
                 self.wait(Asker::Gone(unfinished), user, request, out);
             }
             None => {
@@ -192,16 +195,17 @@ impl Sockets {
     pub(super) fn leave_behind(&mut self, key: SocketKey, commands: Commands) -> usize {
         let Commands { run, ticket, waiting, waiting_bytes, .. } = commands;
         let Socket { namespace, user, id, .. } = self.get(key);
-        if self.gone >= UNFINISHED_MAX || self.gone_bytes + waiting_bytes > UNFINISHED_MAX_BYTES {
+        let bytes = waiting_bytes + run.held_bytes();
+        if self.gone >= UNFINISHED_MAX || self.gone_bytes + bytes > UNFINISHED_MAX_BYTES {
             self.askers.remove(&ticket);
             return waiting.len() + 1;
         }
         let (id, namespace, user) = (*id, *namespace, user.clone());
         let rooms = self.rooms.of(key).cloned().collect();
-        let unfinished = Unfinished { id, namespace, user, rooms, run, waiting, bytes: waiting_bytes };
+        let unfinished = Unfinished { id, namespace, user, rooms, run, waiting, bytes };
         self.askers.insert(ticket, Asker::Gone(Box::new(unfinished)));
         self.gone += 1;
-        self.gone_bytes += waiting_bytes;
+        self.gone_bytes += bytes;
         0
     }
 }
