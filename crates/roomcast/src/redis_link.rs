@@ -109,10 +109,18 @@ impl Canary {
         heard: watch::Receiver<u64>,
     ) -> anyhow::Result<Self> {
         match connection.subscribe(channel.as_str()).await {
-            Ok(()) => Ok(Self::Heard { channel, heard }),
+            Ok(()) => {}
             // A user who may use the channels of the profile alone is no reason to go without.
+            Err(error) if error.code() == Some("NOPERM") => return Ok(Self::Answered),
+            Err(error) => return Err(error).context("cannot subscribe to the canary's channel"),
+        }
+        let mut publish = redis::cmd("PUBLISH");
+        publish.arg(channel.as_str()).arg(0);
+        match publish.query_async::<u64>(connection).await {
+            Ok(_) => Ok(Self::Heard { channel, heard }),
+            // Nor is one who may only listen.
             Err(error) if error.code() == Some("NOPERM") => Ok(Self::Answered),
-            Err(error) => Err(error).context("cannot subscribe to the canary's channel"),
+            Err(error) => Err(error).context("cannot publish to the canary's channel"),
         }
     }
 
@@ -121,7 +129,7 @@ impl Canary {
         match self {
             Self::Heard { .. } => Vec::new(),
             Self::Answered => vec![
-                "this user may not use the channels `roomcast:canary:*`, so that a subscription which has gone silent is not noticed".to_owned(),
+                "this user may not subscribe and publish to the channels `roomcast:canary:*`, so that a subscription which has gone silent is not noticed".to_owned(),
             ],
         }
     }
@@ -169,7 +177,7 @@ pub(crate) fn lost(error: RedisError) -> anyhow::Error {
     if error.is_timeout() {
         return Fault::Deaf(format!("Redis did not answer within {DEAF_AFTER:?}")).into();
     }
-    anyhow::Error::from(error).context("the connection to Redis was lost")
+    refused(error).context("the connection to Redis was lost")
 }
 
 /// An error with the guilty side: what Redis says no to changes nothing if it is asked again soon.
