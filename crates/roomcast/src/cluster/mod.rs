@@ -22,6 +22,12 @@ use crate::supervisor::{Link, Pace, Report, Stop, Stopper, stop, supervise, tell
 /// Characters of a member's id, as Node's adapter has them.
 const UID_CHARACTERS: usize = 6;
 
+/// How much larger an event may be on the wire than as JSON: a number with a point takes nine bytes there, and four in JSON (`0.5,`).
+const WIRE_FACTOR: u64 = 3;
+
+/// What it may take beside its arguments: the names of its rooms above all.
+const ENVELOPE_MAX_BYTES: u64 = 64 * 1024;
+
 /// The settings of a cluster.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -38,7 +44,9 @@ impl Settings {
     /// The address is none.
     pub fn of(profile: &Profile) -> anyhow::Result<Option<Self>> {
         let (Some(address), Some(prefix)) = (&profile.redis, &profile.redis_key) else { return Ok(None) };
-        let message_max_bytes = profile.limits.event_bytes;
+        // Whatever a node may publish, from a source or from a client, the others take.
+        let largest = profile.limits.event_bytes.max(profile.limits.message_bytes);
+        let message_max_bytes = largest.saturating_mul(WIRE_FACTOR).saturating_add(ENVELOPE_MAX_BYTES);
         Ok(Some(Self { server: Server::of(address)?, prefix: prefix.clone(), message_max_bytes }))
     }
 }

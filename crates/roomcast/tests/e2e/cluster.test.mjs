@@ -74,6 +74,13 @@ describe("nodes on one Redis", () => {
     }
   });
 
+  it("carry what takes more on its way than it does as JSON", async () => {
+    const [one, other] = [await member(nodes[0].url), await member(nodes[1].url)];
+    const data = Array(200_000).fill(0.5);
+    one.socket.emit("say", { room: "r", data });
+    assert.deepEqual((await other.next("message")).data, data);
+  });
+
   it("carry what the server API publishes to rooms, to everyone, and past those who are left out", async () => {
     const members = await Promise.all(nodes.map((node) => member(node.url)));
     const except = members[1].greeting.socketId;
