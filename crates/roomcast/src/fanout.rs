@@ -295,10 +295,11 @@ impl Publisher {
     /// Hands an emission to the shards that hold a member, all or none, and waits for nothing.
     ///
     /// # Errors
-    /// An inbox has no room; nobody got it.
+    /// An inbox has no room, or the way to the other nodes; nobody got it.
     pub fn try_publish(&self, emission: Emission, done: Option<Done>) -> Result<(), Full> {
         let shards = self.shards(&emission);
-        if shards.iter().any(|shard| self.inboxes[shard].is_full()) {
+        if shards.iter().any(|shard| self.inboxes[shard].is_full()) || self.bus_for(&emission).is_some_and(Bus::is_full)
+        {
             return Err(Full);
         }
         self.hand_out(emission, done, shards, None);

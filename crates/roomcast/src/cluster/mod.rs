@@ -8,10 +8,12 @@ mod session;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hub::profile::Profile;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 pub use outgoing::Bus;
 
@@ -62,8 +64,12 @@ struct Shared {
     concerns: watch::Sender<Vec<String>>,
 }
 
+/// How long what is said at the end has to get to Redis.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
+
 /// A node's part in a cluster, until it is ended.
 pub struct Running {
+    bus: Bus,
     stopper: Stopper,
     task: JoinHandle<()>,
 }
@@ -75,10 +81,11 @@ impl fmt::Debug for Running {
 }
 
 impl Running {
-    /// Leaves the cluster.
+    /// Leaves the cluster, after what the last clients said, and what is said of their going.
     pub async fn end(self) {
+        // What a broker's acknowledgement hangs on is with Redis already: the source was stopped before, and waited for that.
+        let _ = timeout(LAST_WORDS_MAX, self.bus.until_empty()).await;
         self.stopper.stop(std::time::Instant::now());
-        // It has nothing to finish: what had to be published is with Redis, since whoever published it waited for that.
         let _ = self.task.await;
     }
 }
@@ -89,20 +96,20 @@ pub fn start(settings: Settings, gateway: Gateway, bus: Bus, report: Report) -> 
         settings,
         gateway,
         uid: new_uid(),
-        bus,
+        bus: bus.clone(),
         questions: Arc::new(Semaphore::new(requests::QUESTIONS_MAX)),
         link: watch::Sender::new(Link::Connecting),
         concerns: watch::Sender::new(Vec::new()),
     });
     tracing::debug!(uid = shared.uid, "joining the cluster");
     let (stopper, stop) = stop();
-    Running { stopper, task: tokio::spawn(run(shared, stop, report)) }
+    Running { bus, stopper, task: tokio::spawn(run(shared, stop, report)) }
 }
 
 async fn run(shared: Arc<Shared>, stop: Stop, report: Report) {
     let metrics = shared.gateway.metrics.clone();
     let telling = tell(shared.link.subscribe(), shared.concerns.subscribe(), metrics.bus_up.clone(), report);
-    let waiting = shared.bus.clone().wait_while_away(shared.link.subscribe(), metrics.clone());
+    let waiting = shared.bus.clone().look_after(shared.link.subscribe(), metrics.clone());
     let edge = || {
         let (shared, stop) = (shared.clone(), stop.clone());
         async move {

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use hub::emission::Target;
 use hub::names::{NamespaceId, RoomName};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use wire::bus::broadcast::{Outgoing, Scope};
 use wire::bus::request::{Asked, Request, Who};
 
@@ -24,11 +25,21 @@ use crate::supervisor::Link;
 /// Bytes of events that may wait. At the bound sources wait and clients are told `busy`.
 const WAITING_MAX_BYTES: usize = 16 * 1024 * 1024;
 
+/// Bytes beyond which no event waits any more, whoever publishes it: what hooks and handlers say does not ask for room.
+const BEYOND_MAX_BYTES: usize = 4 * WAITING_MAX_BYTES;
+
 /// What an event costs beside its payload.
 const OVERHEAD_BYTES: usize = 256;
 
-/// How long events wait for a bus that is away. Then this node serves its own members alone, until it is back.
+/// How long events wait: for a bus that is away, and for one that comes back again and again, and never takes what is the first of them. Then they
+/// stay on this node; where the bus is away, so do those that come later, until it is back.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether the patience is at its end.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// The least that a batch is, in bytes, where so much waits: Redis must take it within the time that every answer has, on a slow line, too.
+const BATCH_BYTES: usize = 1024 * 1024;
 
 /// How often something was dropped, for the log.
 static AWAY: Sampled = Sampled::new();
@@ -69,13 +80,31 @@ pub struct Bus(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    waiting: Mutex<VecDeque<Item>>,
+    waiting: Mutex<Waiting>,
     bytes: AtomicUsize,
-    /// The bus has been away for too long, or the node leaves.
-    is_given_up: AtomicBool,
-    dropped: AtomicUsize,
     arrived: Notify,
     freed: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    items: VecDeque<Item>,
+    /// Since when the first of them has been the first.
+    first_since: Option<Instant>,
+    /// The bus has been away for too long, or the node leaves: nothing waits any longer.
+    is_given_up: bool,
+    /// How many did not get to the other nodes, until they are counted.
+    dropped: usize,
+}
+
+impl Waiting {
+    fn remove_first(&mut self, count: usize) -> Vec<Item> {
+        let removed: Vec<Item> = self.items.drain(..count).collect();
+        if count > 0 {
+            self.first_since = (!self.items.is_empty()).then(Instant::now);
+        }
+        removed
+    }
 }
 
 impl fmt::Debug for Bus {
@@ -85,7 +114,7 @@ impl fmt::Debug for Bus {
 }
 
 impl Bus {
-    /// Hands an event over, whatever waits already.
+    /// Hands an event over, whatever waits already; beyond the last bound it stays on this node.
     pub fn publish(&self, event: &Arc<Event>) {
         self.put(Item::Event(event.clone()));
     }
@@ -97,12 +126,15 @@ impl Bus {
     }
 
     fn put(&self, item: Item) {
-        if self.0.is_given_up.load(Ordering::Relaxed) {
-            self.0.dropped.fetch_add(1, Ordering::Relaxed);
+        let mut waiting = self.0.waiting.lock();
+        if waiting.is_given_up || self.0.bytes.load(Ordering::Relaxed) >= BEYOND_MAX_BYTES {
+            waiting.dropped += 1;
             return;
         }
         self.0.bytes.fetch_add(item.cost(), Ordering::AcqRel);
-        self.0.waiting.lock().push_back(item);
+        waiting.first_since.get_or_insert_with(Instant::now);
+        waiting.items.push_back(item);
+        drop(waiting);
         self.0.arrived.notify_one();
     }
 
@@ -122,11 +154,28 @@ impl Bus {
         }
     }
 
+    /// Waits until nothing waits.
+    pub(super) async fn until_empty(&self) {
+        loop {
+            let freed = self.0.freed.notified();
+            if self.0.bytes.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            freed.await;
+        }
+    }
+
     /// The first that wait, at most so many; waits for one. They go on waiting until they are [removed](Self::remove).
     pub(super) async fn first(&self, max: usize) -> Vec<Item> {
         loop {
             let arrived = self.0.arrived.notified();
-            let first: Vec<Item> = self.0.waiting.lock().iter().take(max).cloned().collect();
+            let mut bytes = 0;
+            let fits = |item: &&Item| {
+                let before = bytes;
+                bytes += item.cost();
+                before < BATCH_BYTES
+            };
+            let first: Vec<Item> = self.0.waiting.lock().items.iter().take(max).take_while(fits).cloned().collect();
             if !first.is_empty() {
                 return first;
             }
@@ -138,65 +187,71 @@ impl Bus {
     pub(super) fn remove(&self, items: &[Item]) {
         let mut waiting = self.0.waiting.lock();
         // What was given up meanwhile is not there any more.
-        let still = items.iter().zip(waiting.iter()).take_while(|(item, first)| item.is(first)).count();
-        let removed: Vec<Item> = waiting.drain(..still).collect();
+        let still = items.iter().zip(&waiting.items).take_while(|(item, first)| item.is(first)).count();
+        let removed = waiting.remove_first(still);
         drop(waiting);
         self.free(&removed);
     }
 
-    /// Nothing waits any longer; how many events did.
-    fn clear(&self) -> usize {
-        let removed: Vec<Item> = self.0.waiting.lock().drain(..).collect();
+    /// Nothing waits any longer, nor does what comes later, where it `stays` so.
+    fn give_up(&self, stays: bool) {
+        let mut waiting = self.0.waiting.lock();
+        let count = waiting.items.len();
+        let removed = waiting.remove_first(count);
+        waiting.dropped += count;
+        waiting.is_given_up = stays;
+        drop(waiting);
         self.free(&removed);
-        removed.len()
     }
 
     fn free(&self, removed: &[Item]) {
-        let before = self.0.bytes.fetch_sub(removed.iter().map(Item::cost).sum(), Ordering::AcqRel);
-        if before >= WAITING_MAX_BYTES {
+        let bytes = removed.iter().map(Item::cost).sum();
+        let before = self.0.bytes.fetch_sub(bytes, Ordering::AcqRel);
+        if before >= WAITING_MAX_BYTES || before == bytes {
             self.0.freed.notify_waiters();
         }
     }
 
     /// Nothing waits any longer, and nothing will.
     pub(super) fn close(&self) {
-        self.0.is_given_up.store(true, Ordering::Relaxed);
-        self.clear();
+        self.give_up(true);
     }
 
-    /// Gives up what waits once the bus has been away for too long, and takes events again when it is back.
-    pub(super) async fn wait_while_away(self, mut link: watch::Receiver<Link>, metrics: Arc<Metrics>) {
+    /// Gives up what has waited for too long, and takes events again when the bus is back.
+    pub(super) async fn look_after(self, mut link: watch::Receiver<Link>, metrics: Arc<Metrics>) {
+        let mut looks = interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut away_since = None;
         loop {
-            let away = link.wait_for(|link| *link != Link::Connected);
-            if away.await.is_err() {
-                return;
+            tokio::select! {
+                _ = looks.tick() => {}
+                changed = link.changed() => if changed.is_err() { return },
             }
-            let back = tokio::time::timeout(PATIENCE, link.wait_for(|link| *link == Link::Connected));
-            if back.await.is_ok() {
-                continue;
+            let now = Instant::now();
+            let is_up = *link.borrow_and_update() == Link::Connected;
+            away_since = if is_up { None } else { away_since.or(Some(now)) };
+            self.look(away_since, now);
+            let dropped = std::mem::take(&mut self.0.waiting.lock().dropped);
+            metrics.bus_dropped.add("away", dropped as u64);
+            if dropped > 0
+                && let Some(times) = AWAY.due()
+            {
+                tracing::warn!(
+                    dropped,
+                    times,
+                    "events reached this node's members alone: the cluster's bus is away, or does not take them"
+                );
             }
-            self.0.is_given_up.store(true, Ordering::Relaxed);
-            self.0.dropped.fetch_add(self.clear(), Ordering::Relaxed);
-            loop {
-                let dropped = self.0.dropped.swap(0, Ordering::Relaxed);
-                metrics.bus_dropped.add("away", dropped as u64);
-                if dropped > 0
-                    && let Some(times) = AWAY.due()
-                {
-                    tracing::warn!(
-                        dropped,
-                        times,
-                        "events reached this node's members alone: the cluster's bus is away"
-                    );
-                }
-                let back = tokio::time::timeout(Duration::from_secs(1), link.wait_for(|link| *link == Link::Connected));
-                match back.await {
-                    Ok(Ok(_)) => break,
-                    Ok(Err(_)) => return,
-                    Err(_) => {}
-                }
-            }
-            self.0.is_given_up.store(false, Ordering::Relaxed);
+        }
+    }
+
+    fn look(&self, away_since: Option<Instant>, now: Instant) {
+        let is_too_long = |since: Option<Instant>| since.is_some_and(|since| now.duration_since(since) >= PATIENCE);
+        let is_stuck = is_too_long(self.0.waiting.lock().first_since);
+        if is_stuck || is_too_long(away_since) {
+            self.give_up(away_since.is_some());
+        } else if away_since.is_none() {
+            self.0.waiting.lock().is_given_up = false;
         }
     }
 }
@@ -239,4 +294,81 @@ fn event_message(shared: &Shared, event: &Event) -> Option<Result<(String, Bytes
         volatile: emission.sending.volatile,
     };
     Some(outgoing.message().map(|message| (outgoing.channel(&shared.settings.prefix), message)))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use hub::emission::{Emission, Except, Payload, Sending};
+    use hub::names::{EventName, NamespaceId};
+
+    use super::*;
+
+    fn event(bytes: usize) -> Arc<Event> {
+        let emission = Emission {
+            namespace: NamespaceId(0),
+            target: Target::Everyone,
+            except: Except::default(),
+            event: EventName::parse("e").expect("a name"),
+            payload: Payload { json: Bytes::from(vec![b'0'; bytes]), attachments: [].into() },
+            sending: Sending::default(),
+        };
+        Arc::new(Event { emission, done: None, version: None })
+    }
+
+    fn waiting(bus: &Bus) -> usize {
+        bus.0.waiting.lock().items.len()
+    }
+
+    #[tokio::test]
+    async fn batches_are_bounded_in_bytes_and_have_one_event_at_least() {
+        let bus = Bus::default();
+        (0..3).for_each(|_| bus.publish(&event(BATCH_BYTES)));
+        (0..9).for_each(|_| bus.publish(&event(1)));
+        for expected in [1, 1, 1, 5, 4] {
+            let first = bus.first(5).await;
+            assert_eq!(first.len(), expected);
+            bus.remove(&first);
+        }
+        bus.until_empty().await;
+    }
+
+    #[tokio::test]
+    async fn what_was_given_up_is_not_removed_again() {
+        let bus = Bus::default();
+        (0..2).for_each(|_| bus.publish(&event(1)));
+        let first = bus.first(5).await;
+        bus.give_up(false);
+        bus.publish(&event(1));
+        bus.remove(&first);
+        assert_eq!((waiting(&bus), bus.0.bytes.load(Ordering::Relaxed)), (1, Item::Event(event(1)).cost()));
+    }
+
+    #[test]
+    fn an_event_that_the_bus_never_takes_is_given_up_though_the_bus_is_there() {
+        let bus = Bus::default();
+        bus.publish(&event(1));
+        let now = Instant::now();
+        bus.look(None, now);
+        assert_eq!(waiting(&bus), 1);
+        bus.look(None, now + PATIENCE);
+        assert_eq!(waiting(&bus), 0);
+        bus.publish(&event(1));
+        assert_eq!(waiting(&bus), 1, "those that come later have their own time");
+    }
+
+    #[test]
+    fn nothing_waits_for_a_bus_that_is_away_for_long() {
+        let bus = Bus::default();
+        let now = Instant::now();
+        bus.look(Some(now), now);
+        bus.publish(&event(1));
+        assert_eq!(waiting(&bus), 1);
+        bus.look(Some(now), now + PATIENCE);
+        bus.publish(&event(1));
+        assert_eq!((waiting(&bus), bus.0.waiting.lock().dropped), (0, 2));
+        bus.look(None, now + PATIENCE);
+        bus.publish(&event(1));
+        assert_eq!((waiting(&bus), bus.0.waiting.lock().dropped), (1, 2));
+    }
 }
