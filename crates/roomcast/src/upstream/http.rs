@@ -38,6 +38,10 @@ impl Http {
         if !matches!(url.scheme(), "http" | "https") {
             anyhow::bail!("there is no scheme `{}` for HTTP: write `http` or `https`", url.scheme());
         }
+        if url.query().is_some() || url.fragment().is_some() {
+            // Paths are put behind it as they are.
+            anyhow::bail!("an address has no `?` and no `#`: what goes along with a call stands in its path");
+        }
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         if let Some(secret) = &upstream.authorization {
@@ -286,6 +290,8 @@ mod tests {
             ("https://tickets.example", Some("https://tickets.example")),
             ("ftp://tickets", None),
             ("http://", None),
+            ("http://tickets/api?key=1", None),
+            ("http://tickets/#api", None),
             ("tickets:80", None),
         ] {
             assert_eq!(service(address).ok().map(|service| service.base).as_deref(), expected, "{address}");
