@@ -155,17 +155,19 @@ async fn a_server_that_only_looks_alive_is_deaf() {
 }
 
 #[tokio::test]
-async fn a_user_who_may_use_the_profiles_channels_alone_is_enough() {
+async fn a_user_who_may_use_the_profiles_channels_alone_or_only_listen_is_enough() {
     let server = Redis::started(&[]);
     let mut admin = Backend::connect(url(&server)).await;
-    let rules = ["ACL", "SETUSER", "gateway", "on", ">secret", "+@all", "resetchannels", "&events", "&more"];
-    admin.command::<String>(&rules, b"&once").await;
-    let mut gateway = start_at(format!("redis://gateway:secret@127.0.0.1:{}", server.port));
-    let standing = gateway.until(|standing| standing.link == Link::Connected).await;
-    assert!(standing.concerns.iter().any(|concern| concern.contains("roomcast:canary:*")), "{standing:?}");
-    admin.publish("events", "1").await;
-    assert_eq!(gateway.next_text().await, pair("events", "1"));
-    gateway.stop().await;
+    let user = ["ACL", "SETUSER", "gateway", "reset", "on", ">secret", "+@all"];
+    for (rules, last) in [(&["&events", "&more"][..], b"&once".as_slice()), (&["&*"], b"-publish")] {
+        admin.command::<String>(&[&user, rules].concat(), last).await;
+        let mut gateway = start_at(format!("redis://gateway:secret@127.0.0.1:{}", server.port));
+        let standing = gateway.until(|standing| standing.link == Link::Connected).await;
+        assert!(standing.concerns.iter().any(|concern| concern.contains("roomcast:canary:*")), "{standing:?}");
+        admin.publish("events", "1").await;
+        assert_eq!(gateway.next_text().await, pair("events", "1"));
+        gateway.stop().await;
+    }
 
     let mut gateway = start_at(format!("redis://gateway:wrong@127.0.0.1:{}", server.port));
     let refused = gateway.until(|standing| matches!(standing.link, Link::Disconnected { .. })).await;
