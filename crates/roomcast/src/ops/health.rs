@@ -232,10 +232,10 @@ impl Health {
         reasons
     }
 
-    /// What follows for a probe: not ready while starting, draining or deaf; degraded while a part is away, since clients are served and all
-    /// nodes would go at once.
+    /// What follows for a probe: not ready while starting, draining or deaf to what services publish; degraded while a part is away, since clients are
+    /// served and all nodes would go at once. So they would for a bus that has gone silent, which they share.
     pub fn readiness(&self) -> Readiness {
-        let deaf = Part::ALL.iter().any(|part| matches!(self.state(*part), State::Deaf { .. }));
+        let deaf = [Part::Rabbitmq, Part::Redis].iter().any(|part| matches!(self.state(*part), State::Deaf { .. }));
         match self.phase() {
             Phase::Starting | Phase::Draining => Readiness::NotReady,
             Phase::Serving if deaf => Readiness::NotReady,
@@ -335,6 +335,15 @@ mod tests {
         check(Phase::Serving, deaf(), &[], (NotReady, "deaf", "degraded"));
         check(Phase::Draining, State::Connected, &[], (NotReady, "draining", "ok"));
         check(Phase::Draining, deaf(), &[], (NotReady, "draining", "degraded"));
+    }
+
+    #[test]
+    fn a_bus_that_has_gone_silent_takes_no_node_from_its_clients() {
+        let health = Health::without_parts(Arc::default());
+        health.enter(Phase::Serving);
+        health.set_state(Part::Bus, State::Deaf { reason: "the canary did not return".to_owned() });
+        assert_eq!(health.readiness(), Readiness::Degraded);
+        assert_eq!(health.reasons(), ["bus is deaf: the canary did not return"]);
     }
 
     #[test]
