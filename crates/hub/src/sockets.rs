@@ -14,7 +14,7 @@ use crate::emission::{Emission, Payload};
 use crate::names::{EventName, NamespaceId, RoomName, SocketId, UserId};
 use crate::profile::Profile;
 use crate::rooms::{Join, Rooms, SocketKey, Watch};
-use crate::rules::{Effect, Facts, FreshId, NewId, Request, User};
+use crate::rules::{Effect, Facts, FreshId, LeftOut, NewId, Request, User};
 
 /// What the moment gives to a decision.
 pub struct Moment<'a> {
@@ -100,6 +100,13 @@ pub enum Output {
         key: SocketKey,
         /// Which room.
         room: RoomName,
+    },
+    /// Tell the operator that the socket is not in every room that is said of its user.
+    LeftOut {
+        /// Which socket.
+        key: SocketKey,
+        /// What it is not in.
+        left_out: LeftOut,
     },
     /// The socket left a room that presence follows, by a command.
     Left {
@@ -225,7 +232,8 @@ impl Sockets {
         let facts =
             Facts { now_unix_ms: moment.now_unix_ms, new_id: NewId::Fresh(&new_id), socket: Some(*id), user: &user };
         let profile = self.profile.clone();
-        let welcome = profile.rules.on_connect(namespace, &facts);
+        let rooms_max = profile.limits.rooms_per_connection as usize;
+        let welcome = profile.rules.on_connect(namespace, &facts, rooms_max);
         for room in &welcome.rooms {
             if self.rooms.join(key, room, watch) == Join::Newly {
                 self.carry_out(key, None, profile.rules.on_enter(namespace, room, &facts), out);
@@ -234,6 +242,9 @@ impl Sockets {
         }
         self.carry_out(key, None, welcome.effects, out);
         welcome.rooms.iter().for_each(|room| self.latest(key, room, out));
+        if welcome.left_out.count > 0 {
+            out.push(Output::LeftOut { key, left_out: welcome.left_out });
+        }
     }
 
     /// The socket is gone: out of its rooms, and others are told what the rules say.
@@ -289,7 +300,8 @@ impl Sockets {
         let facts =
             Facts { now_unix_ms: moment.now_unix_ms, new_id: NewId::Fresh(&new_id), socket: Some(id), user: &user };
         let rooms: Vec<RoomName> = self.rooms.of(key).cloned().collect();
-        let refreshed = profile.rules.on_refresh(namespace, &rooms, &facts);
+        let rooms_max = profile.limits.rooms_per_connection as usize;
+        let mut refreshed = profile.rules.on_refresh(namespace, &rooms, &facts, rooms_max);
         let own = user.id.as_ref().and_then(user_room);
         for room in refreshed.leave.iter().filter(|room| own.as_ref() != Some(room)) {
             if self.rooms.leave(key, room, watch) {
@@ -298,11 +310,20 @@ impl Sockets {
             }
         }
         for room in &refreshed.join {
-            if self.rooms.join(key, room, watch) == Join::Newly {
-                self.carry_out(key, None, profile.rules.on_enter(namespace, room, &facts), out);
-                self.entered(key, room, out);
-                self.latest(key, room, out);
+            match self.rooms.join(key, room, watch) {
+                Join::Newly => {
+                    self.carry_out(key, None, profile.rules.on_enter(namespace, room, &facts), out);
+                    self.entered(key, room, out);
+                    self.latest(key, room, out);
+                }
+                Join::Already => {}
+                Join::TooMany => {
+                    refreshed.left_out.note(|| format!("the socket is in {rooms_max} rooms already"));
+                }
             }
+        }
+        if refreshed.left_out.count > 0 {
+            out.push(Output::LeftOut { key, left_out: refreshed.left_out });
         }
         let socket = self.get_mut(key);
         socket.user = user;

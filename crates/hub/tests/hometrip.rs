@@ -405,6 +405,6 @@ fn all_variables_of_the_system_are_told() {
 fn a_refreshed_token_changes_nothing_where_the_rooms_are_open() {
     let stage = hometrip(&[]);
     let rooms: Vec<RoomName> = ["user:42", "conversation:7"].map(|room| RoomName::parse(room).unwrap()).to_vec();
-    let refreshed = stage.profile.rules.on_refresh(MAIN, &rooms, &stage.facts());
+    let refreshed = stage.profile.rules.on_refresh(MAIN, &rooms, &stage.facts(), stage.rooms_max);
     assert_eq!((refreshed.join, refreshed.leave), (vec![], vec![]));
 }

@@ -173,8 +173,29 @@ pub enum Effect {
 pub struct Welcome {
     /// The rooms that it is in from the start, each once.
     pub rooms: Vec<RoomName>,
+    /// Those that it should have been in, too.
+    pub left_out: LeftOut,
     /// What goes out, in order, after it is in them.
     pub effects: Vec<Effect>,
+}
+
+/// Rooms that a socket should be in by what is said of its user, and is not: somebody must look at who says it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// How many there are. What a list has past its bound counts once.
+    pub count: usize,
+    /// What is wrong with the first of them, without a value of the claims.
+    pub first: String,
+}
+
+impl LeftOut {
+    /// One more.
+    pub(crate) fn note(&mut self, what: impl FnOnce() -> String) {
+        if self.count == 0 {
+            self.first = what();
+        }
+        self.count += 1;
+    }
 }
 
 /// What a refreshed token changes.
@@ -184,6 +205,8 @@ pub struct Refreshed {
     pub join: Vec<RoomName>,
     /// Rooms that they no longer give.
     pub leave: Vec<RoomName>,
+    /// Rooms that they should give, too.
+    pub left_out: LeftOut,
 }
 
 /// A user whose presence changed.

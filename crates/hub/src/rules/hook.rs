@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Rules;
 use super::condition::Condition;
 use super::emit::Emit;
-use super::facts::{Effect, Facts, Presence, Refreshed, Welcome};
+use super::facts::{Effect, Facts, LeftOut, Presence, Refreshed, Welcome};
 use super::kind::Moment;
 use super::scope::{Scope, Who};
 use super::template::{Template, Unmet};
@@ -33,21 +33,27 @@ pub(crate) struct Connect {
 }
 
 impl Rules {
-    /// What a new connection gets: its rooms and what goes out.
-    pub fn on_connect(&self, namespace: NamespaceId, facts: &Facts<'_>) -> Welcome {
-        let rooms = self.own_rooms(namespace, facts);
+    /// What a new connection gets: its rooms, at most `rooms_max` of them, and what goes out.
+    pub fn on_connect(&self, namespace: NamespaceId, facts: &Facts<'_>, rooms_max: usize) -> Welcome {
+        let (rooms, left_out) = self.own_rooms(namespace, facts, rooms_max);
         let mut effects = Vec::new();
         if self.connects(namespace) {
             let scope = Scope { socket_rooms: &rooms, ..self.scope_in(facts, None) };
             self.run_emits(&self.hooks.connect.emit, &scope, namespace, &mut effects);
         }
-        Welcome { rooms, effects }
+        Welcome { rooms, left_out, effects }
     }
 
     /// What a refreshed token changes for a socket in these rooms; `facts` hold the new claims. A room is left where the new claims neither give
-    /// it nor let the client enter it.
-    pub fn on_refresh(&self, namespace: NamespaceId, rooms: &[RoomName], facts: &Facts<'_>) -> Refreshed {
-        let own = self.own_rooms(namespace, facts);
+    /// it nor let the client enter it. `rooms_max` is what the socket may be in.
+    pub fn on_refresh(
+        &self,
+        namespace: NamespaceId,
+        rooms: &[RoomName],
+        facts: &Facts<'_>,
+        rooms_max: usize,
+    ) -> Refreshed {
+        let (own, left_out) = self.own_rooms(namespace, facts, rooms_max);
         let stays = |room: &RoomName| {
             self.kind_of(namespace, room.as_str()).is_some_and(|(kind, captures)| {
                 let parts = kind.parts(&captures);
@@ -58,6 +64,7 @@ impl Rules {
         Refreshed {
             leave: rooms.iter().filter(|room| !own.contains(room) && !stays(room)).cloned().collect(),
             join: own.into_iter().filter(|room| !rooms.contains(room)).collect(),
+            left_out,
         }
     }
 
@@ -106,30 +113,36 @@ impl Rules {
         self.governs(namespace) && namespaces.is_none_or(|namespaces| namespaces.contains(&namespace))
     }
 
-    /// The rooms that a socket is in from the start: its user's own, and those of the hook.
-    fn own_rooms(&self, namespace: NamespaceId, facts: &Facts<'_>) -> Vec<RoomName> {
-        let mut rooms: Vec<RoomName> = Vec::new();
-        let mut add = |name: &str| match RoomName::parse(name) {
-            Ok(room) if !rooms.contains(&room) => rooms.push(room),
-            Ok(_) => {}
-            Err(_) => self.count_error("on.connect.join"),
-        };
+    /// The rooms that a socket is in from the start: its user's own, and those of the hook. What is wrong with one costs none of the others.
+    fn own_rooms(&self, namespace: NamespaceId, facts: &Facts<'_>, rooms_max: usize) -> (Vec<RoomName>, LeftOut) {
+        let mut left_out = LeftOut::default();
+        let mut names = Vec::new();
         if let Some(id) = &facts.user.id {
-            add(&format!("user:{}", id.as_str()));
+            names.push(format!("user:{}", id.as_str()));
         }
         if self.connects(namespace) {
             let scope = self.scope_in(facts, None);
             for (template, when) in &self.hooks.connect.join {
                 if self.holds(when, &scope) {
-                    match template.names(&scope) {
-                        Ok(names) => names.iter().for_each(|name| add(name)),
-                        Err(Unmet::Optional) => {}
-                        Err(Unmet::Needed(_)) => self.count_error("on.connect.join"),
-                    }
+                    names.extend(template.names_in_spite(&scope, &mut |what| left_out.note(|| what)));
                 }
             }
         }
-        rooms
+        let mut rooms: Vec<RoomName> = Vec::new();
+        for name in names {
+            match RoomName::parse(&name) {
+                Ok(room) if rooms.contains(&room) => {}
+                Ok(_) if rooms.len() >= rooms_max => {
+                    left_out.note(|| format!("a socket is in {rooms_max} rooms at most"))
+                }
+                Ok(room) => rooms.push(room),
+                Err(error) => left_out.note(|| format!("a room's name {error}")),
+            }
+        }
+        for _ in 0..left_out.count {
+            self.count_error("on.connect.join");
+        }
+        (rooms, left_out)
     }
 
     fn hook(&self, moment: Moment, namespace: NamespaceId, room: &RoomName, facts: &Facts<'_>) -> Vec<Effect> {

@@ -25,7 +25,7 @@ mod shape;
 mod template;
 
 pub use document::{Fetch, GATEWAY_FIELDS};
-pub use facts::{Arrival, Effect, Facts, FreshId, NewId, Origin, Outcome, Presence, Refreshed, User, Welcome};
+pub use facts::{Arrival, Effect, Facts, FreshId, LeftOut, NewId, Origin, Outcome, Presence, Refreshed, User, Welcome};
 pub use json::iso_8601;
 pub use latest::Question;
 pub use method::{Callee, HttpRequest, Message, Method, Verb};

@@ -137,6 +137,32 @@ impl Template {
 
     /// The names that it gives: one, or several where a list stands in a hole, or none where an optional one is missing.
     pub(crate) fn names(&self, scope: &Scope<'_>) -> Result<Vec<String>, Unmet> {
+        self.names_but(scope, &mut |what| Err(Unmet::Needed(what)))
+    }
+
+    /// The names that it gives in spite of what is wrong, of which `wrong` hears: an item of a list that is no id costs itself alone, and so do
+    /// those past the bound.
+    pub(crate) fn names_in_spite(&self, scope: &Scope<'_>, wrong: &mut dyn FnMut(String)) -> Vec<String> {
+        let names = self.names_but(scope, &mut |what| {
+            wrong(what);
+            Ok(())
+        });
+        match names {
+            Ok(names) => names,
+            Err(Unmet::Optional) => Vec::new(),
+            Err(Unmet::Needed(what)) => {
+                wrong(what);
+                Vec::new()
+            }
+        }
+    }
+
+    /// The names. `wrong` is asked whether those of a list stand without one of its items.
+    fn names_but(
+        &self,
+        scope: &Scope<'_>,
+        wrong: &mut dyn FnMut(String) -> Result<(), Unmet>,
+    ) -> Result<Vec<String>, Unmet> {
         let mut names = vec![String::new()];
         for piece in &self.pieces {
             match piece {
@@ -147,20 +173,22 @@ impl Template {
                     };
                     match json::items(&found) {
                         None => {
-                            let id = json::id(&found).ok_or_else(|| hole.no_id(&found))?;
+                            let id = json::id(&found).ok_or_else(|| Unmet::Needed(hole.no_id(&found)))?;
                             names.iter_mut().for_each(|name| name.push_str(&id));
                         }
-                        Some(items) => {
-                            if names.len().saturating_mul(items.len()) > NAMES_MAX {
-                                return Err(Unmet::Needed(format!(
-                                    "{} gives more than {NAMES_MAX} names",
-                                    hole.written
-                                )));
+                        Some(mut items) => {
+                            let items_max = NAMES_MAX.checked_div(names.len()).unwrap_or(NAMES_MAX);
+                            if items.len() > items_max {
+                                wrong(format!("{} gives more than {NAMES_MAX} names", hole.written))?;
+                                items.truncate(items_max);
                             }
-                            let ids = items
-                                .into_iter()
-                                .map(|item| json::id(item).ok_or_else(|| hole.no_id(item)))
-                                .collect::<Result<Vec<_>, _>>()?;
+                            let mut ids = Vec::with_capacity(items.len());
+                            for item in items {
+                                match json::id(item) {
+                                    Some(id) => ids.push(id),
+                                    None => wrong(hole.no_id(item))?,
+                                }
+                            }
                             names =
                                 names.iter().flat_map(|name| ids.iter().map(move |id| format!("{name}{id}"))).collect();
                         }
@@ -325,12 +353,8 @@ impl Hole {
         Unmet::Needed(format!("{} is missing", self.written))
     }
 
-    fn no_id(&self, raw: &str) -> Unmet {
-        Unmet::Needed(format!(
-            "{} is {}, not an id (a text of 1 to 255 bytes, or an integer)",
-            self.written,
-            json::no_id(raw)
-        ))
+    fn no_id(&self, raw: &str) -> String {
+        format!("{} is {}, not an id (a text of 1 to 255 bytes, or an integer)", self.written, json::no_id(raw))
     }
 }
 

@@ -148,10 +148,48 @@ fn a_rooms_own_rule_holds_whichever_command_asks() {
 fn new_claims_take_rooms_away_and_give_others() {
     let stage = marketplace(r#"{"id":"42","companyId":8,"shopIds":["1"]}"#);
     let rooms = ["user:42", "company:7", "shop:1", "super_admin", "order:1"].map(|room| RoomName::parse(room).unwrap());
-    let refreshed = stage.profile.rules.on_refresh(MAIN, &rooms, &stage.facts());
+    let refreshed = stage.profile.rules.on_refresh(MAIN, &rooms, &stage.facts(), stage.rooms_max);
     let names = |rooms: &[RoomName]| rooms.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(names(&refreshed.join), ["company:8"]);
     assert_eq!(names(&refreshed.leave), ["company:7", "super_admin"]);
+}
+
+#[test]
+fn what_is_wrong_with_a_claim_costs_itself_alone() {
+    const NO_ID: &str = "not an id (a text of 1 to 255 bytes, or an integer)";
+    let own = ["user:42", "company:7"];
+    let check = |shop_ids: &str, rooms_max: usize, shops: &[&str], left_out: usize, first: &str| {
+        let mut stage = marketplace(&format!(r#"{{"id":"42","role":null,"companyId":7,"shopIds":{shop_ids}}}"#));
+        stage.rooms_max = rooms_max;
+        let welcome = stage.profile.rules.on_connect(MAIN, &stage.facts(), rooms_max);
+        let rooms: Vec<_> = welcome.rooms.iter().map(RoomName::as_str).collect();
+        assert_eq!(rooms, [&own, shops].concat(), "{shop_ids}");
+        assert_eq!((welcome.left_out.count, &*welcome.left_out.first), (left_out, first), "{shop_ids}");
+        let counted: u64 = stage.profile.rules.errors().iter().map(|(_, times)| times).sum();
+        assert_eq!(counted, left_out as u64, "{shop_ids}");
+        // The client is told of the rooms that it is in.
+        let told = format!(r#"self connected {{"userId":"42","rooms":["{}"]}}"#, rooms.join(r#"",""#));
+        assert_eq!(stage.connect().last(), Some(&told));
+        let refreshed = stage.profile.rules.on_refresh(MAIN, &[], &stage.facts(), rooms_max);
+        assert_eq!((refreshed.join, refreshed.left_out), (welcome.rooms, welcome.left_out), "{shop_ids}");
+    };
+    check(r#"["s1","s1",2]"#, 9, &["shop:s1", "shop:2"], 0, "");
+    check("null", 9, &[], 0, "");
+    check(
+        r#"["s1",null,2,{"id":3},"",true,1.5]"#,
+        9,
+        &["shop:s1", "shop:2"],
+        5,
+        &format!("{{user.shopIds?}} is null, {NO_ID}"),
+    );
+    check(r#"{"a":"s1"}"#, 9, &[], 1, &format!("{{user.shopIds?}} is an object, {NO_ID}"));
+    let long = "x".repeat(252);
+    check(&format!(r#"["{long}","s1"]"#), 9, &["shop:s1"], 1, "a room's name is longer than 255 bytes");
+    check(r#"["s1","s2","s3","s4"]"#, 4, &["shop:s1", "shop:s2"], 2, "a socket is in 4 rooms at most");
+    let many: Vec<String> = (0..1_500).map(|shop| shop.to_string()).collect();
+    let shops: Vec<String> = (0..1_000).map(|shop| format!("shop:{shop}")).collect();
+    let shops: Vec<&str> = shops.iter().map(String::as_str).collect();
+    check(&format!("[{}]", many.join(",")), 2_000, &shops, 1, "{user.shopIds?} gives more than 1000 names");
 }
 
 #[test]

@@ -54,7 +54,7 @@ impl Stage {
 
     /// What a new connection gets: its rooms, then what goes out.
     pub(crate) fn connect(&self) -> Vec<String> {
-        let welcome = self.profile.rules.on_connect(MAIN, &self.facts());
+        let welcome = self.profile.rules.on_connect(MAIN, &self.facts(), self.rooms_max);
         let rooms = welcome.rooms.iter().map(|room| format!("in {room}"));
         rooms.chain(welcome.effects.iter().map(line)).collect()
     }

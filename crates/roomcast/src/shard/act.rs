@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hub::codes::{CloseCode, ErrorCode};
 use hub::names::NamespaceId;
 use hub::rooms::SocketKey;
-use hub::rules::{Reply, Request, User};
+use hub::rules::{LeftOut, Reply, Request, User};
 use hub::sockets::Output;
 use wire::engine::{CloseReason, Revision};
 use wire::socketio::{Address, Decoded, Kind, Outbound};
@@ -208,6 +208,11 @@ impl Shard {
                 }
             }
             Output::Latest { key, room } => self.give_latest(key, room),
+            Output::LeftOut { key, left_out } => {
+                let user = self.sockets.get(key).user.id.as_ref().map(|id| id.as_str());
+                let LeftOut { count, first } = left_out;
+                tracing::warn!(user, rooms = count, reason = first, "a user was not put into every room of its claims");
+            }
             Output::Left { key, room } => {
                 let (_, namespace) = self.place(key);
                 if let Some(id) = &self.sockets.get(key).user.id {

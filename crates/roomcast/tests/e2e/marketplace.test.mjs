@@ -245,6 +245,21 @@ for (const shards of SHARDS) {
         assert.deepEqual((await user("u3", { roles: ["support", "super_admin"] })).greeting.rooms, ["user:u3", "role:support", "role:super_admin", "super_admin"]);
       });
 
+      it("what is wrong with one of the shops costs no other, and the log names whose they are", async () => {
+        const from = gateway.log.items.length;
+        const token = tokenOf("u9", { companyId: 7, shopIds: ["s1", null, { id: 3 }, "", "s2"] });
+        const client = await connected(gateway.url, { token });
+        assert.deepEqual(client.greeting.rooms, ["user:u9", "company:7", "shop:s1", "shop:s2"]);
+        const warned = ({ level, user }) => level === "warn" && user === "u9";
+        const { rooms, reason } = await gateway.log.next(warned, "the warning", from);
+        assert.deepEqual([rooms, reason], [3, "{user.shopIds?} is null, not an id (a text of 1 to 255 bytes, or an integer)"]);
+        assert.equal((await client.ask("join_room", "shop:s2")).error, undefined);
+        assert.equal((await client.ask("join_room", "shop:s3")).code, "forbidden");
+        const told = gateway.log.items.slice(from);
+        assert.equal(told.filter(warned).length, 1);
+        assert.ok(!JSON.stringify(told).includes(token.split(".")[1]), "a token is not for the log");
+      });
+
       it("without a good token nobody gets in, and is told why", async () => {
         const refusal = async (token) => (await socketIo(gateway.url, { token }).next("connect_error")).message;
         assert.equal(await refusal(undefined), "Authentication required");

@@ -39,7 +39,7 @@ static CONNECT: Table = Table {
             "join",
             OneOrMany(&TextOr(&Template, &JOIN_IF)),
             May,
-            "Rooms that the socket is in from the start, whatever their `enter` says. A room whose field is missing is left out.",
+            "Rooms that the socket is in from the start, whatever their `enter` says. A room whose field is missing is left out. So is, with a warning in the log, an item of a list that is no id, and what is past `rooms_per_connection`.",
             r#"join = ["company:{user.companyId?}"]"#,
         ),
         key(
