@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests unwrap")]
 
+mod claims;
 mod clan;
 mod marketplace;
 mod namespaces;
