@@ -130,6 +130,7 @@ metrics! {
         inbox_bytes: "Bytes waiting in the inboxes of the shards",
         rabbitmq_up: "1 while connected to RabbitMQ and consuming",
         redis_up: "1 while connected to Redis and subscribed to its channels",
+        bus_members: "Members of the cluster that listen, Node servers and this node included, as counted last",
         bus_up: "1 while connected to the other nodes of the cluster",
         ready: "1 while the node is ready",
     }

@@ -48,22 +48,30 @@ pub(super) struct Inlet {
     own_channel: String,
     heard: watch::Sender<u64>,
     queue: mpsc::Sender<Message>,
-    waiting_bytes: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
+}
+
+/// What is in the queue.
+#[derive(Default)]
+struct Waiting {
+    bytes: AtomicUsize,
+    /// Requests, each of which may have sockets enter rooms.
+    requests: AtomicUsize,
 }
 
 /// What waits; ends with the connection.
 pub(super) struct Queue {
     messages: mpsc::Receiver<Message>,
-    waiting_bytes: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
 }
 
 /// Both sides for one connection, and the canary that came last.
 pub(super) fn intake(shared: &Arc<Shared>, own_channel: String) -> (Inlet, Queue, watch::Receiver<u64>) {
     let (queue, messages) = mpsc::channel(WAITING_MAX);
     let (tell, heard) = watch::channel(0);
-    let waiting_bytes = Arc::new(AtomicUsize::new(0));
-    let inlet = Inlet { shared: shared.clone(), own_channel, heard: tell, queue, waiting_bytes: waiting_bytes.clone() };
-    (inlet, Queue { messages, waiting_bytes }, heard)
+    let waiting = Arc::<Waiting>::default();
+    let inlet = Inlet { shared: shared.clone(), own_channel, heard: tell, queue, waiting: waiting.clone() };
+    (inlet, Queue { messages, waiting }, heard)
 }
 
 impl Inlet {
@@ -107,7 +115,8 @@ impl Inlet {
             let Ok(room) = RoomName::parse(room) else { return };
             let is_somebody_here = ids::place_of(room.as_str()).is_some()
                 || !publisher.interest().shards(namespace, std::slice::from_ref(&room)).is_empty();
-            if !is_somebody_here {
+            // Who is not here yet may be put there by what waits.
+            if !is_somebody_here && self.waiting.requests.load(Ordering::Acquire) == 0 {
                 return;
             }
         }
@@ -122,20 +131,27 @@ impl Inlet {
         // Answers are for those who ask, and this node asks nothing.
         if let Some(namespace) = rules.namespace_ids().into_iter().find(is_of) {
             gateway.metrics.bus_messages.inc();
-            self.queue(Message { namespace, kind: Kind::Request, body });
+            self.waiting.requests.fetch_add(1, Ordering::AcqRel);
+            if !self.queue(Message { namespace, kind: Kind::Request, body }) {
+                self.waiting.requests.fetch_sub(1, Ordering::AcqRel);
+            }
         }
     }
 
-    fn queue(&self, message: Message) {
+    /// Returns whether there was room for it.
+    fn queue(&self, message: Message) -> bool {
         let size = message.body.len();
         if size as u64 > self.shared.settings.message_max_bytes {
-            return self.dropped("too_large", &format!("{size} bytes are more than the limit"));
+            self.dropped("too_large", &format!("{size} bytes are more than the limit"));
+            return false;
         }
-        let before = self.waiting_bytes.fetch_add(size, Ordering::AcqRel);
+        let before = self.waiting.bytes.fetch_add(size, Ordering::AcqRel);
         if before + size > WAITING_MAX_BYTES || self.queue.try_send(message).is_err() {
-            self.waiting_bytes.fetch_sub(size, Ordering::AcqRel);
+            self.waiting.bytes.fetch_sub(size, Ordering::AcqRel);
             self.dropped("full", "the shards do not keep up");
+            return false;
         }
+        true
     }
 
     fn dropped(&self, why: &str, reason: &str) {
@@ -158,7 +174,10 @@ impl Queue {
             if let Err(error) = handled {
                 dropped(&shared, "unreadable", &error.to_string());
             }
-            self.waiting_bytes.fetch_sub(size, Ordering::AcqRel);
+            if let Kind::Request = kind {
+                self.waiting.requests.fetch_sub(1, Ordering::AcqRel);
+            }
+            self.waiting.bytes.fetch_sub(size, Ordering::AcqRel);
         }
         bail!("the connection to Redis was lost")
     }

@@ -8,6 +8,7 @@ mod session;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use hub::profile::Profile;
@@ -60,6 +61,8 @@ struct Shared {
     uid: String,
     bus: Bus,
     questions: Arc<Semaphore>,
+    /// The members that were counted last, this one included.
+    members: AtomicUsize,
     link: watch::Sender<Link>,
     concerns: watch::Sender<Vec<String>>,
 }
@@ -98,6 +101,7 @@ pub fn start(settings: Settings, gateway: Gateway, bus: Bus, report: Report) -> 
         uid: new_uid(),
         bus: bus.clone(),
         questions: Arc::new(Semaphore::new(requests::QUESTIONS_MAX)),
+        members: AtomicUsize::new(1),
         link: watch::Sender::new(Link::Connecting),
         concerns: watch::Sender::new(Vec::new()),
     });

@@ -1,14 +1,24 @@
 //! One connection to the cluster's Redis, from its beginning to its end: subscribed, publishing, watched by a canary, and given up on the first doubt.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use anyhow::Context;
 use redis::aio::MultiplexedConnection;
+use tokio::time::{Instant, sleep};
 
 use super::incoming::intake;
 use super::{Shared, outgoing, requests};
 use crate::redis_link::{Canary, lost, refused};
 use crate::supervisor::{Link, Stop};
+
+/// How often the members of the cluster are counted.
+const COUNT_EVERY: Duration = Duration::from_secs(3);
+
+/// How long a member that was there before an outage is waited for after it, and how often it is looked for.
+const BACK_MAX: Duration = Duration::from_secs(3);
+const BACK_EVERY: Duration = Duration::from_millis(50);
 
 /// Messages that are published at once.
 const BATCH: usize = 256;
@@ -36,17 +46,54 @@ pub(super) async fn run(shared: &Arc<Shared>, mut stop: Stop) -> anyhow::Result<
     shared.link.send_replace(Link::Connected);
     let taking = queue.run(shared.clone(), connection.clone());
     let publishing = publish(shared, connection.clone());
+    let counting = count(shared, connection.clone());
     tokio::select! {
         biased;
         _ = stop.requested() => Ok(()),
         result = taking => result,
         result = publishing => result,
+        result = counting => result,
         result = canary.run(&mut connection) => result,
     }
 }
 
+/// The members that listen, this one included.
+async fn members(shared: &Shared, connection: &mut MultiplexedConnection) -> anyhow::Result<usize> {
+    let rules = &shared.gateway.profile.rules;
+    let Some(name) = rules.namespaces().first() else { return Ok(1) };
+    let mut numsub = redis::cmd("PUBSUB");
+    numsub.arg("NUMSUB").arg(requests::channel(&shared.settings.prefix, name));
+    match numsub.query_async::<(String, usize)>(connection).await {
+        Ok((_, members)) => Ok(members),
+        // A user who may not ask knows of itself alone.
+        Err(error) if error.code() == Some("NOPERM") => Ok(1),
+        Err(error) => Err(lost(error)),
+    }
+}
+
+/// Knows how many members there are.
+async fn count(shared: &Shared, mut connection: MultiplexedConnection) -> anyhow::Result<()> {
+    loop {
+        sleep(COUNT_EVERY).await;
+        let members = members(shared, &mut connection).await?;
+        shared.members.store(members, Ordering::Relaxed);
+        shared.gateway.metrics.bus_members.set(members as i64);
+    }
+}
+
+/// After an outage others are on their way back, too, and Redis keeps nothing for them.
+async fn wait_for_others(shared: &Shared, connection: &mut MultiplexedConnection) -> anyhow::Result<()> {
+    let before = shared.members.load(Ordering::Relaxed);
+    let until = Instant::now() + BACK_MAX;
+    while members(shared, connection).await? < before && Instant::now() < until {
+        sleep(BACK_EVERY).await;
+    }
+    Ok(())
+}
+
 /// Publishes what waits, for as long as Redis answers.
 async fn publish(shared: &Shared, mut connection: MultiplexedConnection) -> anyhow::Result<()> {
+    wait_for_others(shared, &mut connection).await?;
     loop {
         let waiting = shared.bus.first(BATCH).await;
         let mut pipe = redis::pipe();

@@ -72,6 +72,15 @@ impl Shard {
         self.note_events();
     }
 
+    /// Notes all events that came before what is to be done now, and flushes where a tick cannot hold them: who is told to leave gets them still.
+    pub(super) fn note_what_came_before(&mut self) {
+        self.note_events();
+        while !self.events.is_empty() {
+            self.flush_all();
+            self.note_events();
+        }
+    }
+
     /// Notes an event for this tick; for how many members.
     fn note(&mut self, event: Arc<Event>) -> usize {
         let members = self.note_event(&event);

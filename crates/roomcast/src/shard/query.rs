@@ -54,9 +54,11 @@ impl Shard {
                 let _ = reply.send(described.collect());
             }
             Query::Order { namespace, target, except, order, reply } => {
+                self.note_what_came_before();
                 let _ = reply.send(self.carry_out_order(namespace, &target, &except, &order));
             }
             Query::Disconnect(whom, reply) => {
+                self.note_what_came_before();
                 let slots = self.slots_of(&whom);
                 for slot in &slots {
                     self.disconnect(*slot);
