@@ -81,6 +81,10 @@ impl Interest {
         Self { namespaces, others: RwLock::default(), hasher: RandomState::new() }
     }
 
+    fn is_profile_s(&self, namespace: NamespaceId) -> bool {
+        namespace.index() < self.namespaces.len()
+    }
+
     fn stripe(&self, namespace: NamespaceId, room: &RoomName) -> Option<&Stripe> {
         let stripes = self.namespaces.get(namespace.index())?;
         Some(&stripes[self.hasher.hash_one(room) as usize % STRIPES])
@@ -319,7 +323,8 @@ impl Publisher {
     }
 
     fn bus_for(&self, emission: &Emission) -> Option<&Bus> {
-        self.bus.as_ref().filter(|_| !emission.sending.local)
+        // Namespaces that a program opens are known to this node alone.
+        self.bus.as_ref().filter(|_| !emission.sending.local && self.interest.is_profile_s(emission.namespace))
     }
 
     /// Puts an event into the inboxes, and on the bus. All that are put into more than one are in one order, and that of their kept versions is the same.

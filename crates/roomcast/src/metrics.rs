@@ -140,7 +140,7 @@ metrics! {
         disconnects("reason"): "Connections and sockets ended, by reason",
         events_ignored("key"): "Events that no route asks for, by routing key (the first 1,000 keys; then `other`)",
         redis_dropped("reason"): "Messages of Redis that reached nobody: they could not be handled, were over the size limit, or came faster than the shards took them",
-        bus_dropped("reason"): "Events that missed members: the bus was `away` for too long, or what came from it was `unreadable`, `too_large`, or found the queue `full`",
+        bus_dropped("reason"): "Events that missed members: the bus was `away` for too long, what was said here is `unsayable` to others, or what came from them was `unreadable`, `too_large`, or found the queue `full`",
         condition_errors("condition"): "Conditions that could not be evaluated, each of which counted as a no, and emits of hooks that could not be made",
         upstream_calls("outcome"): "Calls of services: `answered`, `refused`, `unavailable`, `timed_out`, or `spared` while one is left alone since it does not answer",
     }

@@ -9,7 +9,6 @@ use anyhow::bail;
 use bytes::Bytes;
 use hub::emission::{Emission, Except, Payload, Rooms, Sending, Target};
 use hub::names::{EventName, NamespaceId, RoomName, SocketId};
-use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::{mpsc, watch};
 use wire::bus::Malformed;
@@ -164,12 +163,12 @@ impl Queue {
     ///
     /// # Errors
     /// It has.
-    pub(super) async fn run(mut self, shared: Arc<Shared>, connection: MultiplexedConnection) -> anyhow::Result<()> {
+    pub(super) async fn run(mut self, shared: Arc<Shared>) -> anyhow::Result<()> {
         while let Some(Message { namespace, kind, body }) = self.messages.recv().await {
             let size = body.len();
             let handled = match kind {
                 Kind::Event => hand_over(&shared, namespace, &body).await,
-                Kind::Request => requests::answer(&shared, &connection, namespace, &body).await,
+                Kind::Request => requests::answer(&shared, namespace, &body).await,
             };
             if let Err(error) = handled {
                 dropped(&shared, "unreadable", &error.to_string());

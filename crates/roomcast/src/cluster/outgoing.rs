@@ -1,4 +1,4 @@
-//! Events and orders on their way to the other nodes: a queue between whoever publishes and the connection to Redis, and their form on the wire. An event stays
+//! Events, orders and answers on their way to the other nodes: a queue between whoever publishes and the connection to Redis, and their form on the wire. An event stays
 //! in the queue until Redis has answered its publishing, and with it its completion.
 
 use std::collections::VecDeque;
@@ -43,12 +43,14 @@ const BATCH_BYTES: usize = 1024 * 1024;
 
 /// How often something was dropped, for the log.
 static AWAY: Sampled = Sampled::new();
+static UNSAYABLE: Sampled = Sampled::new();
 
 /// What waits.
 #[derive(Clone)]
 pub(super) enum Item {
     Event(Arc<Event>),
     Order(Arc<Order>),
+    Answer(Arc<Answer>),
 }
 
 /// What the other nodes are to do.
@@ -57,11 +59,18 @@ pub(super) struct Order {
     request: Request,
 }
 
+/// What somebody asked.
+pub(super) struct Answer {
+    channel: String,
+    message: Bytes,
+}
+
 impl Item {
     fn cost(&self) -> usize {
         match self {
             Self::Event(event) => event.emission.payload.size() + OVERHEAD_BYTES,
             Self::Order(_) => OVERHEAD_BYTES,
+            Self::Answer(answer) => answer.message.len() + OVERHEAD_BYTES,
         }
     }
 
@@ -69,7 +78,8 @@ impl Item {
         match (self, other) {
             (Self::Event(one), Self::Event(two)) => Arc::ptr_eq(one, two),
             (Self::Order(one), Self::Order(two)) => Arc::ptr_eq(one, two),
-            (Self::Event(_), Self::Order(_)) | (Self::Order(_), Self::Event(_)) => false,
+            (Self::Answer(one), Self::Answer(two)) => Arc::ptr_eq(one, two),
+            (Self::Event(_) | Self::Order(_) | Self::Answer(_), _) => false,
         }
     }
 }
@@ -123,6 +133,11 @@ impl Bus {
     pub fn disconnect(&self, namespace: NamespaceId, rooms: Vec<String>) {
         let who = Who::Scope(Scope { rooms, except: Vec::new() });
         self.put(Item::Order(Arc::new(Order { namespace, request: Request::Disconnect { who, close: true } })));
+    }
+
+    /// Answers somebody's question.
+    pub(super) fn answer(&self, channel: String, message: Bytes) {
+        self.put(Item::Answer(Arc::new(Answer { channel, message })));
     }
 
     fn put(&self, item: Item) {
@@ -265,8 +280,18 @@ pub(super) fn message(shared: &Shared, item: &Item) -> Option<(String, Bytes)> {
             let name = name_of(shared, order.namespace)?;
             asked.message(name).map(|message| (requests::channel(&shared.settings.prefix, name), message))
         }
+        Item::Answer(answer) => Ok((answer.channel.clone(), answer.message.clone())),
     };
-    said.inspect_err(|error| tracing::warn!(%error, "something cannot be said to other nodes")).ok()
+    match said {
+        Ok(said) => Some(said),
+        Err(error) => {
+            shared.gateway.metrics.bus_dropped.inc("unsayable");
+            if let Some(times) = UNSAYABLE.due() {
+                tracing::warn!(%error, times, "what cannot be said to other nodes reached this node's members alone");
+            }
+            None
+        }
+    }
 }
 
 fn name_of(shared: &Shared, namespace: NamespaceId) -> Option<&str> {

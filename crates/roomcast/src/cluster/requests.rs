@@ -6,7 +6,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use hub::emission::{Emission, Except, Payload, Sending, Target};
 use hub::names::{EventName, NamespaceId, RoomName};
-use redis::aio::MultiplexedConnection;
 use serde_json::json;
 use wire::bus::broadcast::Scope;
 use wire::bus::request::{self, Answer, Asked, Request, Who};
@@ -38,22 +37,17 @@ pub(super) fn response_channel(prefix: &str, namespace: &str) -> String {
 ///
 /// # Errors
 /// It is no request.
-pub(super) async fn answer(
-    shared: &Arc<Shared>,
-    connection: &MultiplexedConnection,
-    namespace: NamespaceId,
-    message: &Bytes,
-) -> Result<(), Malformed> {
+pub(super) async fn answer(shared: &Arc<Shared>, namespace: NamespaceId, message: &Bytes) -> Result<(), Malformed> {
     let Some(Asked { uid, id, request }) = request::read(message)? else { return Ok(()) };
     if uid.as_deref() == Some(&shared.uid) {
         return Ok(());
     }
-    let answers = Answers { shared: shared.clone(), connection: connection.clone(), namespace, id };
+    let answers = Answers { shared: shared.clone(), namespace, id };
     match request {
         Request::Sockets { rooms } => {
             let sockets = described(shared, namespace, &Scope { rooms, except: Vec::new() }).await;
             let ids = sockets.into_iter().map(|socket| socket.socket_id.to_string()).collect();
-            answers.give(&Answer::SocketIds(ids)).await;
+            answers.give(&Answer::SocketIds(ids));
         }
         Request::AllRooms => {
             let sockets = described(shared, namespace, &Scope::default()).await;
@@ -63,17 +57,17 @@ pub(super) async fn answer(
             let mut names: Vec<String> = names.collect();
             names.sort_unstable();
             names.dedup();
-            answers.give(&Answer::Rooms(names)).await;
+            answers.give(&Answer::Rooms(names));
         }
         Request::Fetch { scope } => {
             let sockets = described(shared, namespace, &scope).await;
-            answers.give(&Answer::Sockets(sockets.iter().map(document).collect())).await;
+            answers.give(&Answer::Sockets(sockets.iter().map(document).collect()));
         }
         Request::Join { who, rooms } => carry_out(answers, who, Order::Join(room_names(&rooms))).await,
         Request::Leave { who, rooms } => carry_out(answers, who, Order::Leave(room_names(&rooms))).await,
         Request::Disconnect { who, close } => carry_out(answers, who, Order::Disconnect { close }).await,
         // Nobody here listens to events of servers; who wants answers gets one all the same, and need not wait for it.
-        Request::ServerSideEmit { .. } => answers.give(&Answer::ServerSide("null".to_owned())).await,
+        Request::ServerSideEmit { .. } => answers.give(&Answer::ServerSide("null".to_owned())),
         Request::Broadcast { event, arguments, scope } => ask_clients(answers, event, arguments, scope).await,
     }
     Ok(())
@@ -82,23 +76,17 @@ pub(super) async fn answer(
 /// Where answers to a request go.
 struct Answers {
     shared: Arc<Shared>,
-    connection: MultiplexedConnection,
     namespace: NamespaceId,
     id: Option<String>,
 }
 
 impl Answers {
     /// Gives an answer, where one is wanted.
-    async fn give(&self, answer: &Answer) {
+    fn give(&self, answer: &Answer) {
         let Some(id) = &self.id else { return };
         let Ok(message) = answer.message(id) else { return };
         let name = self.shared.gateway.profile.rules.namespace_name(self.namespace);
-        let mut publish = redis::cmd("PUBLISH");
-        publish.arg(response_channel(&self.shared.settings.prefix, name)).arg(&message[..]);
-        // A connection that is lost is noticed by whoever drives it; who asked runs out of patience.
-        if let Err(error) = publish.query_async::<()>(&mut self.connection.clone()).await {
-            tracing::debug!(%error, "an answer to another node was lost");
-        }
+        self.shared.bus.answer(response_channel(&self.shared.settings.prefix, name), message);
     }
 }
 
@@ -137,7 +125,7 @@ async fn carry_out(answers: Answers, who: Who, order: Order) {
     };
     let sockets: usize = answers.shared.gateway.ask(query).await.into_iter().sum();
     if is_answered && sockets > 0 {
-        answers.give(&Answer::Done).await;
+        answers.give(&Answer::Done);
     }
 }
 
@@ -147,7 +135,7 @@ async fn ask_clients(answers: Answers, event: String, arguments: Decoded, scope:
     let permit = answers.shared.questions.clone().try_acquire_owned();
     let audience = audience(&scope).zip(EventName::parse(&event).ok());
     let (Ok(permit), Some(((target, except), event))) = (permit, audience) else {
-        return answers.give(&Answer::ClientCount(0)).await;
+        return answers.give(&Answer::ClientCount(0));
     };
     let mut question = gateway.acks.ask();
     let number = question.number();
@@ -162,10 +150,10 @@ async fn ask_clients(answers: Answers, event: String, arguments: Decoded, scope:
                 let progress = question.progress().await;
                 if let Some(asked) = progress.asked.filter(|_| !is_counted) {
                     is_counted = true;
-                    answers.give(&Answer::ClientCount(asked as u64)).await;
+                    answers.give(&Answer::ClientCount(asked as u64));
                 }
                 for (_, payload) in progress.given {
-                    answers.give(&Answer::Ack(first_argument(&payload))).await;
+                    answers.give(&Answer::Ack(first_argument(&payload)));
                 }
                 if progress.is_complete {
                     return;

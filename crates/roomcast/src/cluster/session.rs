@@ -44,7 +44,7 @@ pub(super) async fn run(shared: &Arc<Shared>, mut stop: Stop) -> anyhow::Result<
     let canary = Canary::subscribe(&mut connection, own_channel, heard).await?;
     shared.concerns.send_replace(canary.concerns());
     shared.link.send_replace(Link::Connected);
-    let taking = queue.run(shared.clone(), connection.clone());
+    let taking = queue.run(shared.clone());
     let publishing = publish(shared, connection.clone());
     let counting = count(shared, connection.clone());
     tokio::select! {
