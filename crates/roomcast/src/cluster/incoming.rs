@@ -14,8 +14,7 @@ use tokio::sync::{mpsc, watch};
 use wire::bus::Malformed;
 use wire::bus::broadcast::{self, Incoming, Scope};
 
-use super::{Shared, requests};
-use crate::gateway::Gateway;
+use super::{Channels, Shared, requests};
 use crate::sampled::Sampled;
 use crate::shard::ids;
 
@@ -103,17 +102,15 @@ impl Inlet {
     }
 
     fn event(&self, channel: &str, body: Bytes) {
-        let Shared { settings, gateway, .. } = &*self.shared;
-        let Gateway { profile, metrics, publisher, .. } = gateway;
-        let rules = &profile.rules;
-        let prefix = &settings.prefix;
-        let here = |id: &NamespaceId| broadcast::is_of(channel, prefix, rules.namespace_name(*id));
-        let Some(namespace) = rules.namespace_ids().into_iter().find(here) else { return };
-        metrics.bus_messages.inc();
-        if let Some(room) = broadcast::room_of(channel, prefix, rules.namespace_name(namespace)) {
+        let Shared { channels, gateway, uid, .. } = &*self.shared;
+        let found =
+            channels.iter().find_map(|of| broadcast::room_of(channel, &of.events).map(|room| (of.namespace, room)));
+        let Some((namespace, room)) = found.filter(|_| !broadcast::is_own(&body, uid)) else { return };
+        gateway.metrics.bus_messages.inc();
+        if let Some(room) = room {
             let Ok(room) = RoomName::parse(room) else { return };
             let is_somebody_here = ids::place_of(room.as_str()).is_some()
-                || !publisher.interest().shards(namespace, std::slice::from_ref(&room)).is_empty();
+                || !gateway.publisher.interest().shards(namespace, std::slice::from_ref(&room)).is_empty();
             // Who is not here yet may be put there by what waits.
             if !is_somebody_here && self.waiting.requests.load(Ordering::Acquire) == 0 {
                 return;
@@ -123,15 +120,12 @@ impl Inlet {
     }
 
     fn request(&self, channel: &[u8], body: Bytes) {
-        let Shared { settings, gateway, .. } = &*self.shared;
-        let rules = &gateway.profile.rules;
-        let is_of =
-            |id: &NamespaceId| requests::channel(&settings.prefix, rules.namespace_name(*id)).as_bytes() == channel;
+        let Shared { channels, gateway, .. } = &*self.shared;
         // Answers are for those who ask, and this node asks nothing.
-        if let Some(namespace) = rules.namespace_ids().into_iter().find(is_of) {
+        if let Some(Channels { namespace, .. }) = channels.iter().find(|of| of.requests.as_bytes() == channel) {
             gateway.metrics.bus_messages.inc();
             self.waiting.requests.fetch_add(1, Ordering::AcqRel);
-            if !self.queue(Message { namespace, kind: Kind::Request, body }) {
+            if !self.queue(Message { namespace: *namespace, kind: Kind::Request, body }) {
                 self.waiting.requests.fetch_sub(1, Ordering::AcqRel);
             }
         }

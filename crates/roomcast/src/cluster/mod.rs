@@ -11,10 +11,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use hub::names::NamespaceId;
 use hub::profile::Profile;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use wire::bus::broadcast;
 
 pub use outgoing::Bus;
 
@@ -59,6 +61,8 @@ struct Shared {
     settings: Settings,
     gateway: Gateway,
     uid: String,
+    /// The channels of each namespace.
+    channels: Vec<Channels>,
     bus: Bus,
     questions: Arc<Semaphore>,
     /// The members that were counted last, this one included.
@@ -69,6 +73,25 @@ struct Shared {
 
 /// How long what is said at the end has to get to Redis.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
+
+/// The channels by which a namespace hears of others.
+struct Channels {
+    namespace: NamespaceId,
+    /// Those of events begin with this.
+    events: String,
+    requests: String,
+}
+
+impl Channels {
+    fn of(profile: &Profile, prefix: &str) -> Vec<Self> {
+        let ids = profile.rules.namespace_ids().into_iter();
+        ids.map(|namespace| {
+            let name = profile.rules.namespace_name(namespace);
+            Self { namespace, events: broadcast::base_channel(prefix, name), requests: requests::channel(prefix, name) }
+        })
+        .collect()
+    }
+}
 
 /// A node's part in a cluster, until it is ended.
 pub struct Running {
@@ -96,6 +119,7 @@ impl Running {
 /// Joins the cluster. Must be called on a tokio runtime; returns at once, whether Redis is there or not. `bus` is what the gateway publishes to.
 pub fn start(settings: Settings, gateway: Gateway, bus: Bus, report: Report) -> Running {
     let shared = Arc::new(Shared {
+        channels: Channels::of(&gateway.profile, &settings.prefix),
         settings,
         gateway,
         uid: new_uid(),

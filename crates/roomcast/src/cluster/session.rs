@@ -9,7 +9,7 @@ use redis::aio::MultiplexedConnection;
 use tokio::time::{Instant, sleep};
 
 use super::incoming::intake;
-use super::{Shared, outgoing, requests};
+use super::{Channels, Shared, outgoing};
 use crate::redis_link::{Canary, lost, refused};
 use crate::supervisor::{Link, Stop};
 
@@ -31,15 +31,13 @@ pub(super) async fn run(shared: &Arc<Shared>, mut stop: Stop) -> anyhow::Result<
     let own_channel = format!("roomcast:canary:{}:{}", shared.uid, super::new_uid());
     let (inlet, queue, heard) = intake(shared, own_channel.clone());
     let mut connection = shared.settings.server.connect(move |push| inlet.take(push)).await?;
-    let prefix = &shared.settings.prefix;
-    for name in shared.gateway.profile.rules.namespaces() {
-        let pattern = format!("{}*", escaped(&format!("{prefix}#{name}#")));
+    for Channels { events, requests, .. } in &shared.channels {
+        let pattern = format!("{}*", escaped(events));
         let subscribed = connection.psubscribe(&pattern).await.map_err(refused);
         subscribed.with_context(|| format!("cannot subscribe to {pattern}"))?;
         // Who listens to requests counts as a member, and others wait for its answers: so it is listened to once, and last.
-        let channel = requests::channel(prefix, name);
-        let subscribed = connection.subscribe(&channel).await.map_err(refused);
-        subscribed.with_context(|| format!("cannot subscribe to {channel}"))?;
+        let subscribed = connection.subscribe(requests).await.map_err(refused);
+        subscribed.with_context(|| format!("cannot subscribe to {requests}"))?;
     }
     let canary = Canary::subscribe(&mut connection, own_channel, heard).await?;
     shared.concerns.send_replace(canary.concerns());
@@ -59,10 +57,9 @@ pub(super) async fn run(shared: &Arc<Shared>, mut stop: Stop) -> anyhow::Result<
 
 /// The members that listen, this one included.
 async fn members(shared: &Shared, connection: &mut MultiplexedConnection) -> anyhow::Result<usize> {
-    let rules = &shared.gateway.profile.rules;
-    let Some(name) = rules.namespaces().first() else { return Ok(1) };
+    let Some(Channels { requests, .. }) = shared.channels.first() else { return Ok(1) };
     let mut numsub = redis::cmd("PUBSUB");
-    numsub.arg("NUMSUB").arg(requests::channel(&shared.settings.prefix, name));
+    numsub.arg("NUMSUB").arg(requests);
     match numsub.query_async::<(String, usize)>(connection).await {
         Ok((_, members)) => Ok(members),
         // A user who may not ask knows of itself alone.

@@ -41,7 +41,7 @@ impl Outgoing<'_> {
     pub fn channel(&self, prefix: &str) -> String {
         match self.scope.rooms.as_slice() {
             [room] => format!("{prefix}#{}#{room}#", self.namespace),
-            _ => format!("{prefix}#{}#", self.namespace),
+            _ => base_channel(prefix, self.namespace),
         }
     }
 
@@ -189,16 +189,22 @@ pub(super) fn read_options(reader: &mut Reader<'_>) -> Result<Options, Malformed
     Ok(options)
 }
 
-/// Whether a channel is one of the namespace's.
-pub fn is_of(channel: &str, prefix: &str, namespace: &str) -> bool {
-    let rest = channel.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('#'));
-    rest.and_then(|rest| rest.strip_prefix(namespace)).is_some_and(|rest| rest.starts_with('#'))
+/// The channel for everyone in a namespace. Those of its rooms begin with it.
+pub fn base_channel(prefix: &str, namespace: &str) -> String {
+    format!("{prefix}#{namespace}#")
 }
 
-/// The room that a channel of the namespace is for, where it is for one alone; told without a look at the message.
-pub fn room_of<'a>(channel: &'a str, prefix: &str, namespace: &str) -> Option<&'a str> {
-    let rest = channel.strip_prefix(prefix)?.strip_prefix('#')?.strip_prefix(namespace)?.strip_prefix('#')?;
-    rest.strip_suffix('#')
+/// The room that a channel of this base is for, where it is for one alone; told without a look at the message. `None` for a channel of another base.
+pub fn room_of<'a>(channel: &'a str, base: &str) -> Option<Option<&'a str>> {
+    let rest = channel.strip_prefix(base)?;
+    Some(rest.strip_suffix('#'))
+}
+
+/// Whether a message is this member's own, told by its first bytes: the format has each member hear what it publishes.
+pub fn is_own(message: &[u8], uid: &str) -> bool {
+    // An array of three, which begins with a short text.
+    let head = [0x93, 0xa0 | uid.len() as u8];
+    uid.len() < 32 && message.strip_prefix(&head).is_some_and(|rest| rest.starts_with(uid.as_bytes()))
 }
 
 #[cfg(test)]
@@ -241,6 +247,7 @@ mod tests {
             assert_eq!((json.as_str(), &incoming.arguments.attachments), (arguments, &attachments));
             assert_eq!((incoming.scope, incoming.volatile), (scope, volatile));
             assert_eq!(read(&bytes(hex), uid), Ok(None), "our own");
+            assert!(is_own(&bytes(hex), uid) && !is_own(&bytes(hex), "kuNcM") && !is_own(&bytes(hex), "another"));
         };
         check(
             "93a66b754e634d4783a47479706502a46461746194a568656c6c6f01a13281a16195c3c0cb3ff8000000000000fdce00011170a36e7370a12f83a5726f6f6d7390a665786365707490a5666c61677380",
@@ -379,10 +386,11 @@ mod tests {
             outgoing.channel("socket.io")
         };
         assert_eq!(channel(&["r#1"]), "socket.io#/n#r#1#");
-        assert_eq!(room_of("socket.io#/n#r#1#", "socket.io", "/n"), Some("r#1"));
+        let base = base_channel("socket.io", "/n");
+        assert_eq!(room_of("socket.io#/n#r#1#", &base), Some(Some("r#1")));
         assert_eq!((channel(&[]).as_str(), channel(&["a", "b"]).as_str()), ("socket.io#/n#", "socket.io#/n#"));
-        assert_eq!(room_of("socket.io#/n#", "socket.io", "/n"), None);
-        assert_eq!(room_of("socket.io#/nn#r#", "socket.io", "/n"), None);
+        assert_eq!(room_of("socket.io#/n#", &base), Some(None));
+        assert_eq!(room_of("socket.io#/nn#r#", &base), None);
     }
 
     fn json(attachments: usize) -> impl Strategy<Value = serde_json::Value> {

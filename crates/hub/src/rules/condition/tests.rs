@@ -11,9 +11,9 @@ fn vocabulary() -> Vocabulary {
 }
 
 fn holds(text: &str, event: &str) -> Result<bool, String> {
-    let event = Document::parse(event.as_bytes()).unwrap();
+    let event = Document::parse(event.as_bytes()).expect("an event");
     let scope = Scope { event: Some(&event), key: "order.created", texts: &[("id", "42")], ..Scope::default() };
-    Condition::parse(text, &vocabulary()).unwrap().holds(&Conditions::new(), &scope)
+    Condition::parse(text, &vocabulary()).expect("a condition").holds(&Conditions::new(), &scope)
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn the_claims_that_are_read_are_known() {
         ("!has(user.clanIds) || user.role == 'x'", Some(vec!["clanIds", "role"])),
         ("size(user) > 2", None),
     ] {
-        let condition = Condition::parse(text, &vocabulary).unwrap();
+        let condition = Condition::parse(text, &vocabulary).expect("a condition");
         let claims = condition.claims().map(|claims| claims.iter().map(|claim| &**claim).collect::<Vec<_>>());
         assert_eq!(claims, expected, "{text}");
     }

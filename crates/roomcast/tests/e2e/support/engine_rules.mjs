@@ -25,6 +25,14 @@ const BAD_METHOD = refusal(2, "Bad handshake method");
 const BAD_REQUEST = refusal(3, "Bad request");
 const UNSUPPORTED = refusal(5, "Unsupported protocol version");
 
+/** Tries again where what was done beside a GET came before it, so that the GET found the session over: that says nothing of one that waits. */
+async function heldFirst(attempt, attempts = 20) {
+  let answer;
+  do answer = await attempt();
+  while (answer.status === 400 && (attempts -= 1));
+  return answer;
+}
+
 export function engineRules(name, server) {
   describe(name, () => {
     let url;
@@ -52,7 +60,7 @@ export function engineRules(name, server) {
         query: `${POLLING}&sid=${sid}`,
         get: (headers) => send("GET", session.query, headers),
         post: (body, headers) => send("POST", session.query, headers, body),
-        /** A GET that is on its way; it has arrived once the server has seen what was sent after it on another connection. */
+        /** A GET that is on its way, by a connection of its own: which of two connections is heard first nothing says. */
         startGet() {
           const connection = new Connection(url);
           connection.write(requestText("GET", at(session.query)));
@@ -312,16 +320,18 @@ export function engineRules(name, server) {
       });
 
       it("a POST whose client goes ends the session", async () => {
-        const session = await open();
-        const waiting = session.startGet();
-        const post = new Connection(url);
-        post.write(requestText("POST", at(session.query), { "Content-Length": 100 }));
-        post.write("4");
-        post.socket.end();
-        // They go by connections of their own: the GET may come after the session's end.
-        const answer = await waiting.answer;
-        assert.ok(answer.text === "1" || answer.status === 400, answer.text);
-        assert.ok(await session.isOver());
+        const answer = await heldFirst(async () => {
+          const session = await open();
+          const waiting = session.startGet();
+          const post = new Connection(url);
+          post.write(requestText("POST", at(session.query), { "Content-Length": 100 }));
+          post.write("4");
+          post.socket.end();
+          const answer = await waiting.answer;
+          assert.ok(await session.isOver());
+          return answer;
+        });
+        assert.equal(answer.text, "1");
       });
 
       it("a connection may end after each request", async () => {
@@ -579,17 +589,19 @@ export function engineRules(name, server) {
       });
 
       it("may be done without a probe", async () => {
-        const session = await ready();
-        const waiting = session.startGet();
-        const { connection } = await upgrade(url, at(`${WEBSOCKET}&sid=${session.sid}`));
-        connection.send("5");
-        connection.send(server.ask(2));
-        let packet;
-        do packet = await connection.text();
-        while (!server.isAnswer(packet, 2));
-        // The client has paused its polls and does not look at it; by a connection of its own, it may come after the upgrade.
-        const { status } = await waiting.answer;
-        assert.ok(status === 200 || status === 400, `${status}`);
+        const answer = await heldFirst(async () => {
+          const session = await ready();
+          const waiting = session.startGet();
+          const { connection } = await upgrade(url, at(`${WEBSOCKET}&sid=${session.sid}`));
+          connection.send("5");
+          connection.send(server.ask(2));
+          let packet;
+          do packet = await connection.text();
+          while (!server.isAnswer(packet, 2));
+          return waiting.answer;
+        });
+        // The client has paused its polls and does not look at it.
+        assert.equal(answer.status, 200);
       });
 
       for (const [what, spoil] of [
