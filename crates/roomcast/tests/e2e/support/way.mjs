@@ -99,7 +99,11 @@ export async function startWay(port, key = "gateway.") {
         other.destroy();
       });
       one.on("data", (data) => {
-        for (const frame of frames.of(data)) take(frame);
+        for (const frame of frames.of(data)) {
+          take(frame);
+          // What stands behind the accident went down with the connection.
+          if (one.destroyed) return;
+        }
       });
       if (isStopped) one.pause();
     }
