@@ -163,7 +163,7 @@ pub(super) fn read_event(reader: &mut Reader<'_>) -> Result<(String, Decoded), M
     Ok((event, arguments))
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Options {
     pub(super) scope: Scope,
     pub(super) volatile: bool,

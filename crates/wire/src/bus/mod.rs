@@ -5,5 +5,6 @@ pub mod broadcast;
 mod decode;
 mod encode;
 pub mod request;
+pub mod sharded;
 
 pub use decode::{Decoded, Malformed};

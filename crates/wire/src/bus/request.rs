@@ -129,7 +129,7 @@ struct JsonScope {
 /// A name of a room, which a program in JavaScript may have written as a number.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Name {
+pub(super) enum Name {
     Text(String),
     Number(i64),
 }
@@ -143,12 +143,12 @@ impl From<Name> for String {
     }
 }
 
-fn optional_names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+pub(super) fn optional_names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
     let names = Option::<Vec<Name>>::deserialize(deserializer)?;
     Ok(names.map(|names| names.into_iter().map(String::from).collect()))
 }
 
-fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+pub(super) fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     optional_names(deserializer).map(Option::unwrap_or_default)
 }
 
