@@ -5,6 +5,7 @@ import { after, afterEach, before, describe, it } from "node:test";
 
 import { ChatService, clan, enter } from "./support/clan.mjs";
 import { closeClients } from "./support/clients.mjs";
+import { drawn, shuffled } from "./support/drawn.mjs";
 import { SHARDS } from "./support/gateway.mjs";
 import { EventBus, Rabbit } from "./support/rabbit.mjs";
 import { until } from "./support/recorder.mjs";
@@ -15,25 +16,10 @@ const SEED = Number(process.env.SEED ?? Date.now() % 1_000_000);
 const ACCIDENTS = Number(process.env.ACCIDENTS ?? 8);
 const KINDS = ["lost", "unheard", "closed", "cut", "killed"];
 
-/** Numbers from 0 to 1 that the seed determines (mulberry32). */
-function* drawn(seed) {
-  for (let state = seed; ; ) {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    yield ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  }
-}
-
-/** `count` kinds of accidents in a drawn order, each kind about as often as the others. */
+/** The first accidents of a seed, each kind about as often as the others. */
 function accidents(seed, count) {
-  const numbers = drawn(seed);
-  const order = [];
-  while (order.length < count) {
-    const kinds = [...KINDS];
-    while (kinds.length > 0) order.push(...kinds.splice(Math.floor(numbers.next().value * kinds.length), 1));
-  }
-  return order.slice(0, count);
+  const order = shuffled(drawn(seed), KINDS);
+  return Array.from({ length: count }, () => order.next().value);
 }
 
 for (const shards of SHARDS) {

@@ -10,6 +10,8 @@ import { Recorder, within } from "./recorder.mjs";
 /** The transports with which a stock client may run. */
 export const TRANSPORTS = { websocket: ["websocket"], polling: ["polling"], upgrade: ["polling", "websocket"] };
 
+export { io };
+
 const open = new Set();
 
 /** Ends every client that a test left open. */

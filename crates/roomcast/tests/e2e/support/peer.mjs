@@ -51,5 +51,5 @@ export function startEmitter(redis) {
     connection.disconnect();
   };
   open.add(close);
-  return { emitter: new Emitter(connection), close };
+  return { emitter: new Emitter(connection), connection, close };
 }

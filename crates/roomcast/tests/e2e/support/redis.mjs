@@ -52,20 +52,28 @@ export class Redis {
     await within(this.ended, "Redis to be gone");
   }
 
+  /** Stands still until it goes on: connections stay, and nothing is answered. */
+  pause = () => this.server.kill("SIGSTOP");
+  goOn = () => this.server.kill("SIGCONT");
+
   /** Publishes to a channel as a service would; gives the number of subscribers. */
-  publish(channel, data) {
-    const body = typeof data === "string" ? data : JSON.stringify(data);
-    const words = ["PUBLISH", channel, body].map((word) => `$${Buffer.byteLength(word)}\r\n${word}\r\n`);
+  async publish(channel, data) {
+    return Number(await this.command("PUBLISH", channel, typeof data === "string" ? data : JSON.stringify(data)));
+  }
+
+  /** Has it do a command whose answer is a line; gives that. */
+  command(...words) {
+    const said = words.map((word) => `$${Buffer.byteLength(word)}\r\n${word}\r\n`);
     const answered = new Promise((resolve, reject) => {
-      const socket = connect(this.port, "127.0.0.1", () => socket.write(`*3\r\n${words.join("")}`));
+      const socket = connect(this.port, "127.0.0.1", () => socket.write(`*${words.length}\r\n${said.join("")}`));
       let answer = "";
       socket.on("error", reject);
       socket.on("data", (data) => {
         answer += data;
         if (!answer.endsWith("\r\n")) return;
         socket.end();
-        if (answer.startsWith(":")) resolve(Number(answer.slice(1)));
-        else reject(new Error(`Redis says ${answer}`));
+        if (answer.startsWith("-")) reject(new Error(`Redis says ${answer}`));
+        else resolve(answer.slice(1).trimEnd());
       });
     });
     return within(answered, "Redis to answer");
