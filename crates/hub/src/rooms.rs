@@ -50,6 +50,8 @@ pub struct Rooms {
     sockets: Slab<Memberships>,
     rooms_per_socket: usize,
     named_rooms: usize,
+    /// Sockets that entered or left a named room, where somebody wants to know; some more than once, and some gone meanwhile.
+    changed: Option<Vec<SocketKey>>,
 }
 
 #[derive(Debug)]
@@ -107,7 +109,20 @@ impl Rooms {
         let mut rooms = Slab::new();
         let namespaces = (0..namespaces).map(|index| Namespace::open(NamespaceId(index as u32), &mut rooms)).collect();
         let namespaces = PerNamespace::new(namespaces);
-        Self { rooms, namespaces, sockets: Slab::new(), rooms_per_socket, named_rooms: 0 }
+        Self { rooms, namespaces, sockets: Slab::new(), rooms_per_socket, named_rooms: 0, changed: None }
+    }
+
+    /// Notes from now on which sockets come and change rooms, for [`take_changed`](Self::take_changed).
+    pub fn note_changes(&mut self) {
+        self.changed = Some(Vec::new());
+    }
+
+    /// The sockets that came or changed rooms since this was asked last; some may be gone.
+    pub fn take_changed(&mut self) -> Vec<SocketKey> {
+        let mut changed = self.changed.as_mut().map(std::mem::take).unwrap_or_default();
+        changed.sort_unstable_by_key(|key| key.0);
+        changed.dedup();
+        changed
     }
 
     /// A new socket of the connection in `slot`, in no room but that of everyone.
@@ -116,6 +131,7 @@ impl Rooms {
         let rooms = &mut self.rooms;
         let everyone = self.namespaces.get_or_insert_with(namespace, || Namespace::open(namespace, rooms)).everyone;
         self.attach(socket, everyone);
+        self.note_change(socket);
         SocketKey(socket)
     }
 
@@ -156,6 +172,7 @@ impl Rooms {
             }
         };
         self.attach(key.0, room);
+        self.note_change(key.0);
         Join::Newly
     }
 
@@ -164,6 +181,7 @@ impl Rooms {
         match self.place(key, name) {
             Some(place) => {
                 self.detach(key.0, place, watch);
+                self.note_change(key.0);
                 true
             }
             None => false,
@@ -212,6 +230,12 @@ impl Rooms {
     /// How many named rooms have a member.
     pub fn count(&self) -> usize {
         self.named_rooms
+    }
+
+    fn note_change(&mut self, socket: u32) {
+        if let Some(changed) = &mut self.changed {
+            changed.push(SocketKey(socket));
+        }
     }
 
     fn find(&self, namespace: NamespaceId, name: &RoomName) -> Option<&Room> {

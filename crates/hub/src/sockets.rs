@@ -171,6 +171,23 @@ impl Sockets {
         &self.rooms
     }
 
+    /// Notes from now on which sockets come and change rooms, for [`take_changed`](Self::take_changed).
+    pub fn note_changes(&mut self) {
+        self.rooms.note_changes();
+    }
+
+    /// The sockets that came or changed rooms since this was asked last, and are there.
+    pub fn take_changed(&mut self) -> Vec<SocketKey> {
+        let mut changed = self.rooms.take_changed();
+        changed.retain(|key| self.sockets.get(key.index()).is_some_and(Option::is_some));
+        changed
+    }
+
+    /// Every socket's key.
+    pub fn keys(&self) -> impl Iterator<Item = SocketKey> {
+        self.by_slot.iter().flatten().copied()
+    }
+
     /// How many sockets there are.
     pub fn count(&self) -> usize {
         self.count

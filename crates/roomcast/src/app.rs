@@ -17,7 +17,8 @@ use tokio::task::JoinHandle;
 use crate::acceptor::Acceptor;
 use crate::access::Access;
 use crate::auth::{Auth, AuthConfig, Pace};
-use crate::cluster::{self, Bus};
+use crate::cluster::directory::{self, Directory};
+use crate::cluster::{self, Bus, Nodes};
 use crate::embed::Program;
 use crate::fanout::{Interest, Publisher};
 use crate::gateway::Gateway;
@@ -34,7 +35,7 @@ use crate::shard::ids::NodeId;
 use crate::shard::inbox::{Inbox, Message, Numbers, inbox};
 use crate::shard::{self, Outside};
 use crate::source::{self, Which};
-use crate::supervisor::{Link, Standing};
+use crate::supervisor::{self, Link, Standing};
 use crate::upstream::{Files, Upstreams};
 
 /// Threads of the backend runtime: brokers, the server API and key servers are mostly waiting.
@@ -109,7 +110,7 @@ pub struct Running {
 struct ToEnd {
     acceptor: Acceptor,
     source: source::Running,
-    cluster: Option<cluster::Running>,
+    cluster: Option<(cluster::Running, directory::Running)>,
     threads: Threads,
     background: Background,
     /// What connections of HTTP/2 follow.
@@ -181,8 +182,12 @@ pub async fn start(
 
     let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..shards).map(|_| inbox()).unzip();
     let interest = Arc::new(Interest::new(profile.rules.namespaces().len()));
-    let cluster = cluster::Settings::of(&profile)?.map(|settings| (settings, Bus::default()));
-    let bus = cluster.as_ref().map(|(_, bus)| bus.clone());
+    let nodes = Nodes::new(node_id()?);
+    let cluster = cluster::Settings::of(&profile)?.map(|settings| {
+        let directory = Directory::new(&settings, nodes.clone());
+        (settings, Bus::default(), directory)
+    });
+    let (bus, directory) = cluster.as_ref().map(|(_, bus, directory)| (bus.clone(), directory.clone())).unzip();
     let publisher = Publisher::new(inboxes.into(), interest).keeping(Kept::of(&profile)).in_cluster(bus);
     let gateway = Gateway {
         profile: profile.clone(),
@@ -191,16 +196,20 @@ pub async fn start(
         metrics: metrics.clone(),
         acks: Arc::default(),
         namespaces: Namespaces::new(profile.clone()),
+        directory,
         left: Arc::new(Notify::new()),
     };
     let mut background = Background::default();
     let health = Arc::new(Health::new(&profile, metrics.clone()));
     let hearing = health.clone();
     let source = source::start(&gateway, move |which, standing| hear_source(&hearing, which, standing))?;
-    let cluster = cluster.map(|(settings, bus)| {
-        let hearing = health.clone();
-        let report = Arc::new(move |standing: &Standing| hear(&hearing, Part::Bus, standing));
-        cluster::start(settings, gateway.clone(), bus, report)
+    let cluster = cluster.map(|(settings, bus, directory)| {
+        let report = |part| -> supervisor::Report {
+            let hearing = health.clone();
+            Arc::new(move |standing: &Standing| hear(&hearing, part, standing))
+        };
+        let directory = directory::start(settings.clone(), gateway.clone(), directory, report(Part::Directory));
+        (cluster::start(settings, gateway.clone(), bus, report(Part::Bus)), directory)
     });
     let ops = Ops::new(gateway.clone(), health.clone());
     let life = watch::Sender::new(Life::Serving);
@@ -221,7 +230,7 @@ pub async fn start(
     let shared = Arc::new(Shared {
         profile: profile.clone(),
         inboxes: gateway.publisher.inboxes().into(),
-        node: node_id()?,
+        node: nodes.own(),
         draining: AtomicBool::new(false),
         admission: Admission::new(shards),
         agreed: AtomicUsize::new(0),
@@ -240,7 +249,9 @@ pub async fn start(
     for (index, receiver) in receivers.into_iter().enumerate() {
         threads.shards.push(shard::spawn(index, outside.clone(), shared.clone(), receiver)?);
     }
-    background.0.push(tokio::spawn(tell_gone(gateway.clone())));
+    if gateway.directory.is_none() {
+        background.0.push(tokio::spawn(tell_gone(gateway.clone())));
+    }
     let address = format!("{}:{}", bracketed(&profile.service.host), profile.service.port);
     let acceptor = match Acceptor::start(&address, &shared.inboxes) {
         Ok(acceptor) => acceptor,
@@ -297,7 +308,8 @@ impl Running {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         acceptor.stop();
-        if let Some(cluster) = cluster {
+        if let Some((cluster, directory)) = cluster {
+            directory.end().await;
             cluster.end().await;
         }
         threads.end().await;
@@ -336,7 +348,7 @@ async fn serve_operators(
     }))
 }
 
-/// Tells others about users who have been gone for the grace.
+/// Tells others about users who have been gone for the grace: those of a node that stands alone.
 async fn tell_gone(gateway: Gateway) {
     let rules = &gateway.profile.rules;
     loop {
@@ -349,10 +361,7 @@ async fn tell_gone(gateway: Gateway) {
                 last_seen_unix_ms: gone.last_seen_unix_ms,
                 now_unix_ms: unix_ms(),
             };
-            // Who is gone here may be on another node: nobody there is told.
-            let mut emissions = rules.on_user_offline(&facts);
-            emissions.iter_mut().for_each(|emission| emission.sending.local = true);
-            gateway.publisher.publish(emissions, None).await;
+            gateway.publisher.publish(rules.on_user_offline(&facts), None).await;
         }
         match next_unix_ms {
             Some(at) => tokio::time::sleep(Duration::from_millis(at.saturating_sub(unix_ms()).max(1))).await,

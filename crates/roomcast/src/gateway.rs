@@ -9,9 +9,12 @@ use hub::names::{NamespaceId, RoomName, UserId};
 use hub::profile::Profile;
 use hub::rules::KindId;
 use hub::sockets::user_room;
+use serde_json::{Map, Value};
 use tokio::sync::{Notify, oneshot};
 
 use crate::acks::Acks;
+use crate::cluster::Directory;
+use crate::cluster::directory::Elsewhere;
 use crate::fanout::{Done, Publisher};
 use crate::metrics::Metrics;
 use crate::namespaces::Namespaces;
@@ -33,6 +36,8 @@ pub struct Gateway {
     pub acks: Arc<Acks>,
     /// Namespaces that the program has opened.
     pub namespaces: Arc<Namespaces>,
+    /// Who is here in the whole cluster, where there is one.
+    pub directory: Option<Directory>,
     /// Rung when a user's last socket went, for whoever tells others once the grace is over.
     pub left: Arc<Notify>,
 }
@@ -55,7 +60,7 @@ impl Gateway {
         receiver.await.unwrap_or(0)
     }
 
-    /// Every room of these namespaces with its number of members, those of one name counted together.
+    /// Every room of these namespaces in the whole cluster with its number of members, those of one name counted together.
     pub async fn rooms(&self, namespaces: &[NamespaceId]) -> BTreeMap<String, usize> {
         let mut rooms = BTreeMap::new();
         for part in self.ask(Query::Rooms).await {
@@ -65,12 +70,26 @@ impl Gateway {
                 }
             }
         }
+        if let Some(directory) = &self.directory {
+            let elsewhere = |socket: Elsewhere<'_>| {
+                let is_meant =
+                    self.profile.rules.namespace(socket.namespace).is_some_and(|of| namespaces.contains(&of));
+                for room in socket.rooms.iter().filter(|_| is_meant) {
+                    *rooms.entry(room.clone()).or_default() += 1;
+                }
+            };
+            directory.walk(elsewhere).await;
+        }
         rooms
     }
 
-    /// The members of a room.
+    /// The members of a room, in the whole cluster.
     pub async fn room(&self, namespace: NamespaceId, room: &RoomName) -> Vec<Member> {
-        self.ask(|reply| Query::Room(namespace, room.clone(), reply)).await.concat()
+        let mut members = self.ask(|reply| Query::Room(namespace, room.clone(), reply)).await.concat();
+        if let Some(directory) = &self.directory {
+            members.extend(directory.members(self, namespace, room).await);
+        }
+        members
     }
 
     /// The numbers of all shards together.
@@ -95,9 +114,12 @@ impl Gateway {
         self.metrics.inbox_bytes.set(waiting as i64);
     }
 
-    /// The users that are connected, each once: an id is the same as text and as integer.
+    /// The users that are connected to any node, each once: an id is the same as text and as integer.
     pub async fn users(&self) -> Vec<UserId> {
         let mut users = self.ask(Query::Users).await.concat();
+        if let Some(directory) = &self.directory {
+            directory.walk(|socket| users.extend(socket.user)).await;
+        }
         users.sort();
         users.dedup_by(|one, other| one.as_str() == other.as_str());
         users
@@ -118,9 +140,32 @@ impl Gateway {
         (rooms.len(), members)
     }
 
-    /// Whether a user is online, and when last seen.
-    pub fn seen(&self, user_id: &str) -> Seen {
-        self.presence.seen(user_id)
+    /// Whether a user is online on any node, and when last seen.
+    pub async fn seen(&self, user_id: &str) -> Seen {
+        self.all_seen(&[user_id.to_owned()]).await.pop().unwrap_or_default()
+    }
+
+    /// The same of several, in their order.
+    pub async fn all_seen(&self, user_ids: &[String]) -> Vec<Seen> {
+        let here: Vec<Seen> = user_ids.iter().map(|id| self.presence.seen(id)).collect();
+        let Some(directory) = &self.directory else { return here };
+        if here.iter().all(|seen| seen.online) {
+            return here;
+        }
+        let elsewhere = directory.seen(user_ids).await;
+        here.into_iter().zip(elsewhere).map(|(here, elsewhere)| here.or(elsewhere)).collect()
+    }
+
+    /// `{id: {online, lastSeen}}`, each user once.
+    pub async fn presence_of(&self, user_ids: &[String], now_unix_ms: u64) -> Value {
+        let seen = self.all_seen(user_ids).await;
+        user_ids
+            .iter()
+            .cloned()
+            .zip(seen)
+            .map(|(id, seen)| (id, seen.document(now_unix_ms)))
+            .collect::<Map<_, _>>()
+            .into()
     }
 
     /// Disconnects for good, on the other nodes of the cluster, too; the number of connections that were ended on this one.

@@ -117,6 +117,7 @@ metrics! {
         bus_messages: "Messages received from other nodes of the cluster, those for rooms without a member here included",
         bus_published: "Events published to the other nodes of the cluster",
         bus_reconnects: "Connections to the cluster's Redis that were lost or refused, each followed by another attempt",
+        nodes_lost: "Nodes of the cluster whose lease ran out, and whose sockets this node took out of the directory",
         dead_letters: "Messages published to the dead-letter queue",
         jwks_fetches: "Fetches of the JSON Web Key Set",
         jwks_failures: "Fetches of the JSON Web Key Set that failed; the old keys stay in use",
@@ -132,6 +133,7 @@ metrics! {
         redis_up: "1 while connected to Redis and subscribed to its channels",
         bus_members: "Members of the cluster that listen, Node servers and this node included, as counted last",
         bus_up: "1 while connected to the other nodes of the cluster",
+        directory_up: "1 while this node is in the cluster's directory",
         ready: "1 while the node is ready",
     }
     labelled {

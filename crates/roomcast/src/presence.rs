@@ -191,6 +191,44 @@ impl Presence {
         (gone, None)
     }
 
+    /// Takes users whose last socket here went and who did not come back, whether their grace is over or not: for a cluster, where they may be elsewhere.
+    pub fn take_left(&self, max: usize) -> Vec<Gone> {
+        let mut state = self.state.lock();
+        let mut left = Vec::new();
+        while left.len() < max
+            && let Some(leaving) = state.leaving.pop_front()
+        {
+            let last = state.last_seen(&leaving.id) == Some(leaving.gone.last_seen_unix_ms);
+            if last && !state.online.contains_key(&leaving.id) {
+                left.push(leaving.gone);
+            }
+        }
+        left
+    }
+
+    /// Takes these back, which could not be told of. Bound: [`REMEMBERED_MAX`]; the oldest are dropped.
+    pub fn put_back_left(&self, left: Vec<Gone>) {
+        let mut state = self.state.lock();
+        for gone in left.into_iter().rev() {
+            let Some(id) = gone.user.id.as_ref().map(|id| Arc::from(id.as_str())) else { continue };
+            state.leaving.push_front(Leaving { id, gone });
+        }
+        let surplus = state.leaving.len().saturating_sub(REMEMBERED_MAX);
+        state.leaving.drain(..surplus);
+    }
+
+    /// The rooms of a user's sockets here; `None` where there is no socket.
+    pub fn rooms_of(&self, user_id: &str) -> Option<Vec<(NamespaceId, RoomName)>> {
+        let state = self.state.lock();
+        let online = state.online.get(user_id)?;
+        Some(online.rooms.iter().map(|(namespace, room, _)| (*namespace, room.clone())).collect())
+    }
+
+    /// Everybody who is here.
+    pub fn users(&self) -> Vec<Arc<str>> {
+        self.state.lock().online.keys().cloned().collect()
+    }
+
     /// What is known of a user.
     pub fn seen(&self, user_id: &str) -> Seen {
         let state = self.state.lock();
@@ -202,6 +240,13 @@ impl Presence {
 }
 
 impl Seen {
+    /// What two nodes know of a user.
+    pub fn or(self, other: Self) -> Self {
+        let online = self.online || other.online;
+        let last_seen = self.last_seen_unix_ms.max(other.last_seen_unix_ms);
+        Self { online, last_seen_unix_ms: last_seen.filter(|_| !online) }
+    }
+
     /// `{online, lastSeen}`; who is online was seen last now.
     pub fn document(&self, now_unix_ms: u64) -> Value {
         let last_seen = if self.online { Some(now_unix_ms) } else { self.last_seen_unix_ms };

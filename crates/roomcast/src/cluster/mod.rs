@@ -1,7 +1,9 @@
 //! The cluster: what is published on one node reaches the members on all others, Node's Socket.IO servers and emitters among them, and what these ask of each
 //! other's sockets is answered, over channels of Redis in the format of `@socket.io/redis-adapter`. Knows neither connections nor rules; this file wires the parts together.
 
+pub mod directory;
 mod incoming;
+pub mod nodes;
 mod outgoing;
 mod requests;
 mod session;
@@ -18,6 +20,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use wire::bus::broadcast;
 
+pub use directory::{Ask, Directory, Record};
+pub use nodes::{NodeInfo, Nodes};
 pub use outgoing::Bus;
 
 use crate::gateway::Gateway;

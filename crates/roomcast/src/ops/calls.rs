@@ -168,8 +168,8 @@ pub(super) struct Presence {
 }
 
 /// Whether a user is online, and when last seen.
-pub(super) fn presence(ops: &Ops, user_id: &str) -> Presence {
-    let seen = ops.gateway.seen(user_id);
+pub(super) async fn presence(ops: &Ops, user_id: &str) -> Presence {
+    let seen = ops.gateway.seen(user_id).await;
     Presence { online: seen.online, last_seen: seen.last_seen_unix_ms.map(iso_8601) }
 }
 

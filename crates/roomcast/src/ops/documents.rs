@@ -210,14 +210,8 @@ async fn fetch(ops: &Ops, what: Fetch, now_unix_ms: u64) -> String {
     let gateway = &ops.gateway;
     let count = async |walk| ops.census.ask(gateway, walk, Instant::now()).await.count.to_string();
     match what {
-        Fetch::Online(user) => gateway.seen(&user).online.to_string(),
-        Fetch::Presence(users) => {
-            let seen = |user: String| {
-                let document = gateway.seen(&user).document(now_unix_ms);
-                (user, document)
-            };
-            Value::Object(users.into_iter().map(seen).collect()).to_string()
-        }
+        Fetch::Online(user) => gateway.seen(&user).await.online.to_string(),
+        Fetch::Presence(users) => gateway.presence_of(&users, now_unix_ms).await.to_string(),
         Fetch::Sockets(namespace) => count(Walk::Sockets(namespace)).await,
         Fetch::Rooms(kind) => count(Walk::RoomsOf(kind)).await,
         Fetch::Members(kind) => count(Walk::MembersOf(kind)).await,

@@ -43,11 +43,13 @@ pub enum Part {
     Redis,
     /// The other nodes of the cluster.
     Bus,
+    /// Who is on them.
+    Directory,
 }
 
 impl Part {
     /// Every part, in the order in which they are listed.
-    pub const ALL: [Self; 3] = [Self::Rabbitmq, Self::Redis, Self::Bus];
+    pub const ALL: [Self; 4] = [Self::Rabbitmq, Self::Redis, Self::Bus, Self::Directory];
 
     /// Its name in documents.
     pub const fn as_str(self) -> &'static str {
@@ -55,6 +57,7 @@ impl Part {
             Self::Rabbitmq => "rabbitmq",
             Self::Redis => "redis",
             Self::Bus => "bus",
+            Self::Directory => "directory",
         }
     }
 }
@@ -142,6 +145,7 @@ impl Health {
         }
         if profile.redis.is_some() && profile.redis_key.is_some() {
             health.set_state(Part::Bus, State::Connecting);
+            health.set_state(Part::Directory, State::Connecting);
         }
         health
     }
@@ -195,7 +199,8 @@ impl Health {
 
     /// The state of Redis for whatever it is used, in short: `connected` where all of it is.
     pub fn redis(&self) -> &'static str {
-        let states = [self.state(Part::Redis), self.state(Part::Bus)].map(|state| state.in_short());
+        let states =
+            [Part::Redis, Part::Bus, Part::Directory].map(|part| self.state(part)).map(|state| state.in_short());
         let says = |what| states.contains(&what).then_some(what);
         says("disconnected").or_else(|| says("connected")).unwrap_or("disabled")
     }

@@ -91,7 +91,7 @@ pub fn grpc(ops: &Ops, port: Port) -> Router {
 }
 
 /// Milliseconds since 1970.
-fn now_unix_ms() -> u64 {
+pub(crate) fn now_unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

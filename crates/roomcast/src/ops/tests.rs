@@ -76,6 +76,7 @@ impl Node {
             presence,
             metrics: metrics.clone(),
             acks: Arc::default(),
+            directory: None,
             left: Arc::new(Notify::new()),
         };
         let health = Arc::new(Health::new(&gateway.profile, metrics));
@@ -161,6 +162,8 @@ async fn serve_shard(
             | Message::Resume { .. }
             | Message::Snapshot { .. }
             | Message::Replaced(_)
+            | Message::UserEntered { .. }
+            | Message::TellAnew
             | Message::Drain { .. }
             | Message::End => panic!("the API sends nothing of the kind"),
         }

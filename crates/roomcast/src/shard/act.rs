@@ -201,10 +201,10 @@ impl Shard {
                 let (_, namespace) = self.place(key);
                 let user = self.sockets.get(key).user.clone();
                 let Some(id) = &user.id else { return };
-                if self.outside.gateway.presence.entered(id.as_str(), namespace, &room) {
-                    let new_id = || self.clock.new_id();
-                    let moment = hub::sockets::Moment { now_unix_ms: self.clock.unix_ms(), new_id: &new_id };
-                    self.sockets.user_entered(key, &room, &moment, later);
+                if self.outside.gateway.presence.entered(id.as_str(), namespace, &room)
+                    && self.first_entered(&user, namespace, &room, key)
+                {
+                    self.tell_entered(key, &room, later);
                 }
             }
             Output::Latest { key, room } => self.give_latest(key, room),
@@ -217,6 +217,7 @@ impl Shard {
                 let (_, namespace) = self.place(key);
                 if let Some(id) = &self.sockets.get(key).user.id {
                     self.outside.gateway.presence.left(id.as_str(), namespace, &room);
+                    self.user_moved(id);
                 }
             }
         }
@@ -232,7 +233,12 @@ impl Shard {
         let inbox = self.own.clone();
         let resume = move |reply| inbox.send(Message::Resume { ticket, reply });
         match request {
-            Request::Presence { user_ids } => resume(Reply::Json(self.presence_of(&user_ids).into())),
+            Request::Presence { user_ids } => {
+                let (gateway, now) = (self.outside.gateway.clone(), self.clock.unix_ms());
+                self.outside.backend.spawn(async move {
+                    resume(Reply::Json(gateway.presence_of(&user_ids, now).await.to_string().into()));
+                });
+            }
             Request::Call { callee, message } => {
                 let upstreams = self.outside.upstreams.clone();
                 self.outside.backend.spawn(async move {
@@ -284,15 +290,5 @@ impl Shard {
                 });
             }
         }
-    }
-
-    /// `{id: {online, lastSeen}}`, each user once.
-    fn presence_of(&self, user_ids: &[String]) -> String {
-        let now = self.clock.unix_ms();
-        let mut object = serde_json::Map::new();
-        for id in user_ids {
-            object.insert(id.clone(), self.outside.gateway.presence.seen(id).document(now));
-        }
-        serde_json::Value::Object(object).to_string()
     }
 }

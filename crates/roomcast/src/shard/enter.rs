@@ -256,7 +256,7 @@ impl Shard {
         tracing::info!(socket = %id, user = user.id.as_ref().map(|id| id.as_str()), address = %self.connection(slot).address, "connected");
         if let Some(id) = &user.id {
             if self.outside.gateway.presence.connected(id.as_str()) {
-                self.user_online(id);
+                self.user_came(&user, id);
             }
             self.claim_place(slot, id);
         }
@@ -274,24 +274,6 @@ impl Shard {
             Protocol::SocketIo(_) | Protocol::Json(_) | Protocol::Probe(_) | Protocol::Greeting { .. } => {
                 ids::socket_id(self.index, slot, self.clock.random())
             }
-        }
-    }
-
-    /// Where a user may have only so many connections, the oldest ones go, on whichever shard they are.
-    fn claim_place(&mut self, slot: u32, id: &UserId) {
-        let Some(connections) = self.outside.gateway.profile.user.connections else { return };
-        let place = (self.index, self.slots.key(slot));
-        for (shard, key) in self.outside.gateway.presence.claim(id.as_str(), place, connections as usize) {
-            self.outside.gateway.publisher.inboxes()[shard].send(Message::Replaced(key));
-        }
-    }
-
-    fn user_online(&mut self, id: &UserId) {
-        let now = self.clock.unix_ms();
-        let presence = hub::rules::Presence { id, rooms: &[], last_seen_unix_ms: now, now_unix_ms: now };
-        let emissions = self.outside.gateway.profile.rules.on_user_online(&presence);
-        for emission in emissions {
-            self.emit(emission, None);
         }
     }
 

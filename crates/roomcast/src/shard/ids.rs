@@ -10,7 +10,7 @@ use hub::names::SocketId;
 const ID_BYTES: usize = 15;
 
 /// This run of this node, as session ids name it: an id of an earlier run is unknown here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct NodeId(pub [u8; 3]);
 
 /// The id of an Engine.IO session: 20 characters of `A-Za-z0-9_-`. A secret between us and the client.

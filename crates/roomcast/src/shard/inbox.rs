@@ -10,6 +10,7 @@ use bytes::Bytes;
 use hub::codes::ErrorCode;
 use hub::emission::{Emission, Except, Payload, Sending, Target};
 use hub::names::{EventName, NamespaceId, RoomName, SocketId, UserId};
+use hub::rooms::SocketKey;
 use hub::rules::{KindId, Reply};
 use rustix::event::EventfdFlags;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -90,6 +91,19 @@ pub enum Message {
     },
     /// A newer connection of the same user took this one's place.
     Replaced(ConnectionKey),
+    /// No other node has told that a user is in this room, where a socket of the user's is.
+    UserEntered {
+        /// In which namespace.
+        namespace: NamespaceId,
+        /// Which room.
+        room: RoomName,
+        /// The socket.
+        key: SocketKey,
+        /// Its public id: another may have its key meanwhile.
+        socket: SocketId,
+    },
+    /// Others were told that everybody here is gone: it is to be told once more who is in which room.
+    TellAnew,
     /// A question about what the shard holds.
     Query(Query),
     /// Close the shard's connections at a steady pace over this time, take no new ones.

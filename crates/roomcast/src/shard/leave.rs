@@ -16,6 +16,7 @@ impl Shard {
     pub(super) fn exit(&mut self, key: SocketKey, reason: &'static str) {
         let (slot, namespace) = self.place(key);
         let place = (self.index, self.slots.key(slot));
+        let id = self.sockets.get(key).id;
         let departed = self.with_sockets(|sockets, moment, watch, out| sockets.exit(key, moment, watch, out));
         self.outside.gateway.metrics.sockets.dec();
         if departed.dropped_commands > 0 {
@@ -25,11 +26,11 @@ impl Shard {
                 "commands of a client that is gone were dropped: too many wait"
             );
         }
-        if let Some(id) = &departed.user.id {
+        if let Some(user_id) = &departed.user.id {
             let now = self.clock.unix_ms();
             if self.outside.gateway.presence.disconnected(
                 &departed.user,
-                id.as_str(),
+                user_id.as_str(),
                 place,
                 &departed.followed_rooms,
                 now,
@@ -37,6 +38,7 @@ impl Shard {
                 self.outside.gateway.left.notify_one();
             }
         }
+        self.socket_went(id, &departed.user, slot);
         self.let_go(key, slot, namespace, reason);
     }
 

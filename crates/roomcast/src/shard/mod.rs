@@ -8,7 +8,7 @@ mod act;
 pub mod admission;
 mod answers;
 pub mod client_files;
-mod clock;
+pub(crate) mod clock;
 mod compress;
 mod connection;
 mod deliver;
@@ -17,6 +17,7 @@ mod engine;
 mod enter;
 pub mod front;
 mod greet;
+mod here;
 pub mod ids;
 pub mod inbox;
 mod latest;
@@ -243,7 +244,10 @@ pub fn spawn(
         // Whoever starts the shard waits for this.
         let _ = made.send(Ok(()));
         let clock = Clock::new();
-        let sockets = Sockets::new(outside.gateway.profile.clone());
+        let mut sockets = Sockets::new(outside.gateway.profile.clone());
+        if outside.gateway.directory.is_some() {
+            sockets.note_changes();
+        }
         let namespaces = Held::new(outside.gateway.profile.clone());
         let wheel = Wheel::new(clock.now_ms());
         let profile = &outside.gateway.profile;
@@ -448,6 +452,8 @@ impl Shard {
                     self.replaced(connection.slot);
                 }
             }
+            Message::UserEntered { namespace, room, key, socket } => self.user_entered(namespace, &room, key, socket),
+            Message::TellAnew => self.tell_anew(),
             Message::Query(query) => self.answer(query),
             Message::Drain { spread_ms } => self.start_drain(spread_ms),
             // The loop ends before it comes here.
@@ -468,6 +474,7 @@ impl Shard {
         let result = decide(&mut self.sockets, &moment, &mut watch, &mut outputs);
         self.carry_out(&mut outputs);
         self.outputs = outputs;
+        self.tell_directory();
         result
     }
 

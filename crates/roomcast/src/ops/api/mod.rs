@@ -148,7 +148,7 @@ async fn room(State(ops): State<Ops>, named: Named, asked: Asking) -> Result<Jso
 /// `GET /api/presence/{userId}`.
 async fn presence(State(ops): State<Ops>, named: Named) -> Result<Json<Value>, Refused> {
     let user_id = name(named)?;
-    let calls::Presence { online, last_seen } = calls::presence(&ops, &user_id);
+    let calls::Presence { online, last_seen } = calls::presence(&ops, &user_id).await;
     Ok(Json(json!({ "userId": user_id, "online": online, "lastSeen": last_seen })))
 }
 

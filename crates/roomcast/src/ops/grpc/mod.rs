@@ -137,7 +137,7 @@ impl Roomcast for Calls {
         if user_id.is_empty() {
             return Err(Refused::field("user_id", "is missing").into());
         }
-        let calls::Presence { online, last_seen } = calls::presence(&self.0, &user_id);
+        let calls::Presence { online, last_seen } = calls::presence(&self.0, &user_id).await;
         Ok(Response::new(v1::GetPresenceResponse { user_id, online, last_seen }))
     }
 

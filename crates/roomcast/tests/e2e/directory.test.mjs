@@ -1,0 +1,265 @@
+// Who is here, on several nodes that are one: presence, rooms and places of users over the whole cluster, also when a node dies or Redis forgets.
+
+import assert from "node:assert/strict";
+import { after, afterEach, before, describe, it } from "node:test";
+
+import { Redis as Keys } from "ioredis";
+
+import { clan, enter } from "./support/clan.mjs";
+import { closeClients, socketIo } from "./support/clients.mjs";
+import { startGateway } from "./support/gateway.mjs";
+import { until } from "./support/recorder.mjs";
+import { Redis } from "./support/redis.mjs";
+import { tokenOf } from "./support/token.mjs";
+
+/** A node of HomeTrip's that is in the directory. */
+async function startNode(redis, start = startGateway) {
+  const node = await start({ shards: 2, env: redis.env });
+  node.isHere = () => until(async () => (await node.get("/health/ready")).json, ({ parts }) => parts.directory.state === "connected" && parts.bus.state === "connected", "the directory");
+  await node.isHere();
+  return node;
+}
+
+const keysOf = (redis) => new Keys(redis.url).on("error", () => {});
+
+let number = 0;
+const fresh = (what) => `${what}-${(number += 1)}`;
+
+async function user(node, userId = fresh("user"), conversation = undefined) {
+  const client = socketIo(node.url, { token: tokenOf(userId), name: userId, reconnection: false });
+  client.userId = userId;
+  client.greeting = await client.next("connected");
+  client.joins = (roomId) => client.ask("join_room", { roomType: "conversation", roomId });
+  client.told = (status, of) => client.next("presence_update", (update) => update.userId === of && update.status === status);
+  client.tellings = (of) => client.events.items.filter(({ event, args }) => event === "presence_update" && args[0].userId === of).map(({ args }) => args[0].status);
+  client.presence = async (...userIds) => (await client.ask("get_presence", { userIds })).presence;
+  if (conversation) assert.equal((await client.joins(conversation)).success, true);
+  return client;
+}
+
+describe("who is here, on three nodes", () => {
+  let redis;
+  let keys;
+  let nodes;
+  before(async () => {
+    redis = await Redis.start();
+    keys = keysOf(redis);
+    nodes = await Promise.all([startNode(redis), startNode(redis), startNode(redis)]);
+  });
+  after(async () => {
+    await Promise.all(nodes.map((node) => node.stop()));
+    await keys.quit();
+    await redis.kill();
+  });
+  afterEach(closeClients);
+
+  it("is told once of a user with sockets on several nodes, and that the user is gone when the last one is", async () => {
+    const conversation = fresh("trip");
+    const watcher = await user(nodes[0], undefined, conversation);
+    const first = await user(nodes[1], undefined, conversation);
+    await watcher.told("online", first.userId);
+    const second = await user(nodes[2], first.userId, conversation);
+    const third = await user(nodes[0], first.userId, conversation);
+    first.close();
+    third.close();
+    const other = await user(nodes[2], undefined, conversation);
+    await watcher.told("online", other.userId);
+    assert.equal((await watcher.presence(first.userId))[first.userId].online, true);
+    second.close();
+    const gone = await watcher.told("offline", first.userId);
+    assert.ok(gone.lastSeen);
+    assert.deepEqual(watcher.tellings(first.userId), ["online", "offline"]);
+    const seen = (await other.presence(first.userId))[first.userId];
+    assert.deepEqual([seen.online, typeof seen.lastSeen], [false, "string"]);
+  });
+
+  it("is not told that a user is gone who moved to another node within the grace", async () => {
+    const conversation = fresh("trip");
+    const watcher = await user(nodes[0], undefined, conversation);
+    const before = await user(nodes[1], undefined, conversation);
+    await watcher.told("online", before.userId);
+    before.close();
+    await user(nodes[2], before.userId, conversation);
+    // Who goes later and is told to be gone proves that the time of the other is over.
+    const later = await user(nodes[1], undefined, conversation);
+    await watcher.told("online", later.userId);
+    later.close();
+    await watcher.told("offline", later.userId);
+    assert.ok(!watcher.tellings(before.userId).includes("offline"));
+  });
+
+  it("stands in every node's documents and server API", async () => {
+    const conversation = fresh("trip");
+    const all = await Promise.all(nodes.map((node) => user(node, undefined, conversation)));
+    const ids = all.map(({ userId }) => userId).sort();
+    for (const node of nodes) {
+      const members = await until(async () => (await node.api("GET", `/api/rooms/${encodeURIComponent(`conversation:${conversation}`)}`)).json, ({ members }) => members === 3, "all members");
+      assert.deepEqual(members.sockets.map(({ userId }) => userId).sort(), ids);
+      assert.deepEqual(members.sockets.map(({ socketId }) => socketId).sort(), all.map(({ socket }) => socket.id).sort());
+      assert.equal((await node.api("GET", "/api/rooms")).json.rooms[`conversation:${conversation}`], 3);
+      for (const id of ids) assert.equal((await node.api("GET", `/api/presence/${id}`)).json.online, true);
+    }
+  });
+
+  it("stands in Redis for operators, each socket at its own key, for as long as it is there", async () => {
+    const conversation = fresh("trip");
+    const client = await user(nodes[1], undefined, conversation);
+    const key = `ws:socket:${client.socket.id}`;
+    const value = JSON.parse(await until(() => keys.get(key), (value) => value?.includes(conversation), "the socket's key"));
+    assert.deepEqual([value.socketId, value.userId, value.rooms.sort()], [client.socket.id, client.userId, [`conversation:${conversation}`, `user:${client.userId}`]]);
+    assert.match(value.connectedAt, /^\d{4}-\d\d-\d\dT/);
+    assert.equal(typeof value.node, "string");
+    assert.equal(value.claims, undefined, "what stands in tokens is not for operators");
+    assert.ok((await keys.ttl(key)) > 60);
+    client.close();
+    await until(() => keys.get(key), (value) => value === null, "the key to be gone");
+  });
+});
+
+describe("a profile's documents", () => {
+  afterEach(closeClients);
+
+  it("tell of users on all nodes", async () => {
+    const redis = await Redis.start();
+    const start = (options) => startGateway({ profile: "marketplace", ...options });
+    const nodes = await Promise.all([startNode(redis, start), startNode(redis, start)]);
+    const ids = [fresh("user"), fresh("user")];
+    for (const [index, node] of nodes.entries()) await socketIo(node.url, { token: tokenOf(ids[index]) }).next("connect");
+    for (const node of nodes) {
+      const { data } = await until(async () => (await node.get("/connected-users")).json, ({ data }) => data.count === 2, "both users");
+      assert.deepEqual(data.users.sort(), ids);
+      for (const id of ids) assert.equal((await node.get(`/user-status/${id}`)).json.data.isConnected, true);
+    }
+    await Promise.all(nodes.map((node) => node.stop()));
+    await redis.kill();
+  });
+});
+
+describe("a node that dies", () => {
+  let redis;
+  before(async () => {
+    redis = await Redis.start();
+  });
+  after(() => redis.kill());
+  afterEach(closeClients);
+
+  it("leaves nothing behind: the others tell who is gone, and not of those who moved", async () => {
+    const nodes = await Promise.all([startNode(redis), startNode(redis), startNode(redis)]);
+    const keys = keysOf(redis);
+    const conversation = fresh("trip");
+    const watcher = await user(nodes[0], undefined, conversation);
+    const [gone, moved, both] = [await user(nodes[1], undefined, conversation), await user(nodes[1], undefined, conversation), await user(nodes[1], undefined, conversation)];
+    await user(nodes[2], both.userId, conversation);
+    for (const { userId } of [gone, moved, both]) await watcher.told("online", userId);
+    const key = `ws:socket:${gone.socket.id}`;
+    await until(() => keys.get(key), (value) => value !== null, "the socket's key");
+    await nodes[1].kill();
+    await user(nodes[2], moved.userId, conversation);
+    await watcher.told("offline", gone.userId);
+    await watcher.next("user_left", ({ userId }) => userId === gone.userId);
+    await until(() => keys.get(key), (value) => value === null, "the key to be gone");
+    const later = await user(nodes[2], undefined, conversation);
+    await watcher.told("online", later.userId);
+    later.close();
+    await watcher.told("offline", later.userId);
+    for (const { userId } of [moved, both]) assert.ok(!watcher.tellings(userId).includes("offline"), `${userId} is not gone`);
+    assert.deepEqual(watcher.tellings(gone.userId), ["online", "offline"], "it is told once");
+    const presence = await watcher.presence(gone.userId, moved.userId, both.userId);
+    assert.deepEqual([gone, moved, both].map(({ userId }) => presence[userId].online), [false, true, true]);
+    assert.deepEqual((await nodes[0].api("GET", `/api/rooms/${encodeURIComponent(`conversation:${conversation}`)}`)).json.members, 3);
+    const left = (await keys.keys("roomcast:*")).filter((name) => !name.includes(":reaped:"));
+    const alive = new Set(left.filter((name) => name.includes(":lease:")).map((name) => name.split(":").at(-1)));
+    assert.equal(alive.size, 2);
+    assert.deepEqual(left.filter((name) => /:(sockets|kicks|reaper):/.test(name) && !alive.has(name.split(":").at(-1))), [], "nothing of the dead one stands there");
+    await Promise.all([nodes[0].stop(), nodes[2].stop()]);
+    assert.deepEqual((await keys.keys("*:nodes")).concat(await keys.keys("ws:socket:*")), [], "who ends leaves nothing");
+    await keys.quit();
+  });
+
+  it("was only held up: it announces its users again, and they stay", async () => {
+    const nodes = await Promise.all([startNode(redis), startNode(redis)]);
+    const conversation = fresh("trip");
+    const watcher = await user(nodes[0], undefined, conversation);
+    const client = await user(nodes[1], undefined, conversation);
+    await watcher.told("online", client.userId);
+    nodes[1].signal("SIGSTOP");
+    await watcher.told("offline", client.userId);
+    nodes[1].signal("SIGCONT");
+    await until(() => watcher.tellings(client.userId), (tellings) => tellings.at(-1) === "online", "the user to be there again");
+    assert.equal(client.socket.connected, true);
+    assert.equal((await watcher.presence(client.userId))[client.userId].online, true);
+    await Promise.all(nodes.map((node) => node.stop()));
+  });
+});
+
+describe("a Redis that forgets", () => {
+  afterEach(closeClients);
+
+  it("has nobody told to be gone, and who is here stands there again", async () => {
+    const redis = await Redis.start();
+    const nodes = await Promise.all([startNode(redis), startNode(redis)]);
+    const conversation = fresh("trip");
+    const watcher = await user(nodes[0], undefined, conversation);
+    const stays = await user(nodes[1], undefined, conversation);
+    await watcher.told("online", stays.userId);
+    const members = async (node) => (await node.api("GET", `/api/rooms/${encodeURIComponent(`conversation:${conversation}`)}`)).json.members;
+    const flush = async () => {
+      const keys = keysOf(redis);
+      await keys.flushall();
+      await keys.quit();
+    };
+    const restart = async () => {
+      await redis.kill();
+      await redis.start();
+    };
+    for (const accident of [flush, restart]) {
+      await accident();
+      for (const node of nodes) {
+        await until(() => members(node), (count) => count === 2, "all members to stand there again");
+        await node.isHere();
+      }
+      const leaves = await user(nodes[1], undefined, conversation);
+      await watcher.told("online", leaves.userId);
+      leaves.close();
+      // Nobody is told to be gone before one full lease has passed; then those who are.
+      await watcher.told("offline", leaves.userId);
+      assert.ok(!watcher.tellings(stays.userId).includes("offline"), `after ${accident.name}`);
+    }
+    await Promise.all(nodes.map((node) => node.stop()));
+    await redis.kill();
+  });
+});
+
+describe("one connection for each user, on two nodes", () => {
+  let redis;
+  let nodes;
+  before(async () => {
+    redis = await Redis.start();
+    nodes = await Promise.all([startNode(redis, clan), startNode(redis, clan)]);
+  });
+  after(async () => {
+    await Promise.all(nodes.map((node) => node.stop()));
+    await redis.kill();
+  });
+  afterEach(closeClients);
+
+  it("the newer one wins, wherever it is", async () => {
+    const id = fresh("mia");
+    let older = await enter(nodes[0], id);
+    for (const node of [nodes[1], nodes[0], nodes[0], nodes[1]]) {
+      const newer = await enter(node, id);
+      assert.equal((await older.next("error")).code, "replaced");
+      assert.equal((await older.closed()).close, 4409);
+      older = newer;
+    }
+    assert.equal((await older.subscribe("war")).status, "subscribed");
+  });
+
+  it("of many that come at once one is left", async () => {
+    const id = fresh("mia");
+    const all = await Promise.all(Array.from({ length: 12 }, (_, index) => enter(nodes[index % 2], id).catch(() => undefined)));
+    const open = () => all.filter((client) => client && client.socket.readyState === 1);
+    await until(open, (open) => open.length === 1, "one connection");
+    assert.equal((await open()[0].subscribe("war")).status, "subscribed");
+  });
+});
