@@ -52,7 +52,7 @@ const withBroker = async ({ rabbit }, act) => {
 /**
  * `happen(cluster, node)`: the accident, from its beginning to its end; the node is a drawn one. `misses`: by which ways the
  * members of this node (`here`) and those of others (`elsewhere`) may miss what is published meanwhile, as the promises say; nobody misses anything where
- * it is left out. `leaves`: the clients of this node lose their connections.
+ * it is left out. `leaves`: clients of this node may lose their connections, and be told to be gone.
  */
 export const ACCIDENTS = {
   "a node is killed": {
@@ -64,6 +64,7 @@ export const ACCIDENTS = {
   },
   "a node stands still for 20 s": {
     misses: MISSES_ALONE,
+    leaves: true,
     async happen(_, node) {
       node.gateway.signal("SIGSTOP");
       await pause(20_000);

@@ -48,8 +48,8 @@ class Node {
   }
 
   isWell(what, deadlineMs) {
-    const isUp = ({ bus, rabbitmq }) => bus.state === "connected" && rabbitmq.state === "connected";
-    return this.health(({ status, parts }) => status === "ok" && isUp(parts), what, deadlineMs);
+    const isUp = ({ state }) => ["connected", "disabled"].includes(state);
+    return this.health(({ status, parts }) => status === "ok" && Object.values(parts).every(isUp), what, deadlineMs);
   }
 
   close() {
