@@ -52,11 +52,12 @@ const withBroker = async ({ rabbit }, act) => {
 /**
  * `happen(cluster, node)`: the accident, from its beginning to its end; the node is a drawn one. `misses`: by which ways the
  * members of this node (`here`) and those of others (`elsewhere`) may miss what is published meanwhile, as the promises say; nobody misses anything where
- * it is left out. `leaves`: clients of this node may lose their connections, and be told to be gone.
+ * it is left out. `leaves`: clients of this node may lose their connections. `isTakenForDead`: it is silent for longer than its lease, so that they may be told to be gone.
  */
 export const ACCIDENTS = {
   "a node is killed": {
     leaves: true,
+    isTakenForDead: true,
     async happen(_, node) {
       await node.gateway.kill();
       await node.start();
@@ -65,6 +66,7 @@ export const ACCIDENTS = {
   "a node stands still for 20 s": {
     misses: MISSES_ALONE,
     leaves: true,
+    isTakenForDead: true,
     async happen(_, node) {
       node.gateway.signal("SIGSTOP");
       await pause(20_000);
@@ -123,14 +125,17 @@ export const ACCIDENTS = {
   },
   "a node and Redis do not reach each other": {
     misses: MISSES_AND_KEEPS,
+    isTakenForDead: true,
     happen: (_, node) => partition(node, "redis", "bus", "to", "from"),
   },
   "a node does not hear Redis": {
     misses: MISSES_AND_KEEPS,
+    isTakenForDead: true,
     happen: (_, node) => partition(node, "redis", "bus", "from"),
   },
   "Redis does not hear a node": {
     misses: MISSES_AND_KEEPS,
+    isTakenForDead: true,
     happen: (_, node) => partition(node, "redis", "bus", "to"),
   },
   "a node's connections to Redis break": {

@@ -4,6 +4,9 @@ import { io } from "../../e2e/support/clients.mjs";
 import { tokenOf } from "../../e2e/support/token.mjs";
 import { Account } from "./ledger.mjs";
 
+/** How long an answer may take: what is asked of a connection that ends is answered by nobody. */
+const ANSWER_MS = 30_000;
+
 export class Member {
   /** Whom it saw going offline, and typing. */
   offline = [];
@@ -40,6 +43,11 @@ export class Member {
   /** Tells the others of its group. */
   type() {
     this.socket.emit("typing", { roomType: "conversation", roomId: String(this.group) });
+  }
+
+  /** Who of these is there. */
+  async presence(userIds) {
+    return (await this.socket.timeout(ANSWER_MS).emitWithAck("get_presence", { userIds })).presence;
   }
 
   close() {
