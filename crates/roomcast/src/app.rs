@@ -249,9 +249,7 @@ pub async fn start(
     for (index, receiver) in receivers.into_iter().enumerate() {
         threads.shards.push(shard::spawn(index, outside.clone(), shared.clone(), receiver)?);
     }
-    if gateway.directory.is_none() {
-        background.0.push(tokio::spawn(tell_gone(gateway.clone())));
-    }
+    background.0.push(tokio::spawn(tell_gone(gateway.clone())));
     let address = format!("{}:{}", bracketed(&profile.service.host), profile.service.port);
     let acceptor = match Acceptor::start(&address, &shared.inboxes) {
         Ok(acceptor) => acceptor,
@@ -348,10 +346,13 @@ async fn serve_operators(
     }))
 }
 
-/// Tells others about users who have been gone for the grace: those of a node that stands alone.
+/// Tells others about users who have been gone for the grace, where this node is on its own; else they may be on another one.
 async fn tell_gone(gateway: Gateway) {
     let rules = &gateway.profile.rules;
     loop {
+        if let Some(directory) = &gateway.directory {
+            directory.until_refused().await;
+        }
         let (gone, next_unix_ms) = gateway.presence.take_gone(unix_ms());
         for gone in gone {
             let Some(id) = &gone.user.id else { continue };

@@ -41,7 +41,7 @@ pub struct Gone {
     pub rooms: Vec<(NamespaceId, RoomName)>,
 }
 
-/// Who is online. Bounds: one entry for each user with a socket, and [`REMEMBERED_MAX`] of users that were here.
+/// Who is online. Bounds: one entry for each user with a socket, and [`REMEMBERED_MAX`] of users that were here, as of those whose grace runs.
 #[derive(Debug, Default)]
 pub struct Presence {
     state: Mutex<State>,
@@ -169,6 +169,9 @@ impl Presence {
         state.remember(&id, now_unix_ms);
         let gone = Gone { user: user.clone(), last_seen_unix_ms: now_unix_ms, rooms: all };
         state.leaving.push_back(Leaving { id, gone });
+        if state.leaving.len() > REMEMBERED_MAX {
+            state.leaving.pop_front();
+        }
         true
     }
 
@@ -198,23 +201,20 @@ impl Presence {
         while left.len() < max
             && let Some(leaving) = state.leaving.pop_front()
         {
-            let last = state.last_seen(&leaving.id) == Some(leaving.gone.last_seen_unix_ms);
-            if last && !state.online.contains_key(&leaving.id) {
+            if !state.online.contains_key(&leaving.id) {
                 left.push(leaving.gone);
             }
         }
         left
     }
 
-    /// Takes these back, which could not be told of. Bound: [`REMEMBERED_MAX`]; the oldest are dropped.
+    /// Takes these back, which could not be told of.
     pub fn put_back_left(&self, left: Vec<Gone>) {
         let mut state = self.state.lock();
         for gone in left.into_iter().rev() {
             let Some(id) = gone.user.id.as_ref().map(|id| Arc::from(id.as_str())) else { continue };
             state.leaving.push_front(Leaving { id, gone });
         }
-        let surplus = state.leaving.len().saturating_sub(REMEMBERED_MAX);
-        state.leaving.drain(..surplus);
     }
 
     /// The rooms of a user's sockets here; `None` where there is no socket.

@@ -213,6 +213,9 @@ describe("a Redis that forgets", () => {
       await redis.start();
     };
     for (const accident of [flush, restart]) {
+      const leaving = await user(nodes[1], undefined, conversation);
+      await watcher.told("online", leaving.userId);
+      leaving.close();
       await accident();
       for (const node of nodes) {
         await until(() => members(node), (count) => count === 2, "all members to stand there again");
@@ -223,9 +226,34 @@ describe("a Redis that forgets", () => {
       leaves.close();
       // Nobody is told to be gone before one full lease has passed; then those who are.
       await watcher.told("offline", leaves.userId);
+      await watcher.told("offline", leaving.userId);
       assert.ok(!watcher.tellings(stays.userId).includes("offline"), `after ${accident.name}`);
     }
     await Promise.all(nodes.map((node) => node.stop()));
+    await redis.kill();
+  });
+});
+
+describe("a Redis that lets nodes share events alone", () => {
+  afterEach(closeClients);
+
+  it("leaves each of them to know its own users, and they say so", async () => {
+    const redis = await Redis.start();
+    const keys = keysOf(redis);
+    await keys.acl("SETUSER", "events", "on", ">secret", "&*", "+@pubsub", "+ping", "+hello", "+client");
+    const env = { REDIS_URL: redis.url.replace("//", "//events:secret@") };
+    const node = await startGateway({ env });
+    const health = await until(async () => (await node.get("/health/ready")).json, ({ parts }) => parts.directory.state === "disconnected" && parts.bus.state === "connected", "the bus alone");
+    assert.equal(health.status, "degraded");
+    assert.ok(health.reasons.some((reason) => /^directory is away: .*NOPERM|permissions/.test(reason)), JSON.stringify(health.reasons));
+    const conversation = fresh("trip");
+    const watcher = await user(node, undefined, conversation);
+    const client = await user(node, undefined, conversation);
+    await watcher.told("online", client.userId);
+    client.close();
+    await watcher.told("offline", client.userId);
+    await node.stop();
+    await keys.quit();
     await redis.kill();
   });
 });

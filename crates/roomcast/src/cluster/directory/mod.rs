@@ -30,7 +30,7 @@ use super::nodes::Nodes;
 use crate::gateway::Gateway;
 use crate::presence::Place;
 use crate::shard::inbox::Message;
-use crate::supervisor::{Link, Pace, Report, Stop, Stopper, stop, supervise, tell};
+use crate::supervisor::{Fault, Link, Pace, Report, Stop, Stopper, stop, supervise, tell};
 
 /// How long what is to be written at the end has.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
@@ -47,6 +47,8 @@ struct Inner {
     /// How often the node has entered itself.
     entered: AtomicU32,
     connection: RwLock<Option<MultiplexedConnection>>,
+    /// Redis is there, and does not let this node in.
+    is_refused: watch::Sender<bool>,
 }
 
 impl fmt::Debug for Directory {
@@ -65,6 +67,7 @@ impl Directory {
             scripts: Scripts::default(),
             entered: AtomicU32::new(0),
             connection: RwLock::new(None),
+            is_refused: watch::Sender::new(false),
         };
         Self(Arc::new(inner))
     }
@@ -102,6 +105,12 @@ impl Directory {
         self.0.news.gives_back(user, place);
     }
 
+    /// Waits until this node is known to be on its own: Redis lets it not into the directory. Where Redis is only away, it is not.
+    pub async fn until_refused(&self) {
+        // The sender lives as long as this.
+        let _ = self.0.is_refused.subscribe().wait_for(|is_refused| *is_refused).await;
+    }
+
     /// The node's name, with the number of times that it entered itself: what was written under an older one is another's to clean up.
     fn name(&self) -> String {
         format!("{}.{}", self.0.nodes.own().text(), self.0.entered.load(Ordering::Relaxed))
@@ -118,14 +127,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// Says something that nobody else can be asked about.
-    async fn tell_alone(&self, asks: Vec<Ask>) {
-        for ask in asks {
-            self.tell(ask).await;
-        }
-    }
-
-    /// Tells what was asked about: no other node has.
+    /// Tells what was asked about: no other node has, or none can be asked.
     async fn tell(&self, ask: Ask) {
         match ask {
             Ask::Online(user) => self.tell_online(&user).await,
@@ -188,7 +190,16 @@ async fn run(shared: Arc<Shared>, stop: Stop, report: Report) {
             let result = session::run(&shared, stop).await;
             *shared.directory.0.connection.write() = None;
             let asks = shared.directory.0.news.down();
-            shared.tell_alone(asks).await;
+            for ask in asks {
+                shared.tell(ask).await;
+            }
+            let refused = |error: &anyhow::Error| matches!(error.downcast_ref::<Fault>(), Some(Fault::Refused(_)));
+            let is_refused = result.as_ref().is_err_and(refused);
+            shared
+                .directory
+                .0
+                .is_refused
+                .send_if_modified(|before| std::mem::replace(before, is_refused) != is_refused);
             result
         }
     };

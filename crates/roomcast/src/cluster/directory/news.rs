@@ -1,8 +1,9 @@
 //! What changed on this node and is not written yet: the shards put it here, and the writer takes it. Where something changed twice, the last state
 //! stands. Bound: the sockets of this node, and those that were written and are gone.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use hub::names::{NamespaceId, RoomName, SocketId};
 use hub::rooms::SocketKey;
@@ -10,10 +11,16 @@ use hub::rules::User;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::presence::Place;
+use crate::presence::{Gone, Place};
 
 /// Questions that may wait to be written; more are answered by what this node knows alone.
 const ASKS_MAX: usize = 65_536;
+
+/// How long users who went are remembered: the longest that it may take until others are told.
+const GONE_LATELY: Duration = Duration::from_secs(30);
+
+/// How many of them.
+const GONE_LATELY_MAX: usize = 10_000;
 
 /// A socket as the others are to know it.
 #[derive(Debug, Clone)]
@@ -123,6 +130,8 @@ struct State {
     users: HashSet<Arc<str>>,
     asks: Vec<Ask>,
     claims: Vec<Claim>,
+    /// Users who went lately, and when that was written: where Redis forgot that others are to be told, it is written once more.
+    gone_lately: VecDeque<(Instant, Gone)>,
     /// The places that this node's connections have, by when they came.
     places: HashMap<(Arc<str>, Place), u64>,
 }
@@ -219,10 +228,10 @@ impl News {
         };
         *claims = places.iter().map(again).collect();
         if anew {
-            state.changed.retain(|_, change| change.is_some());
             for (id, Written { record, .. }) in std::mem::take(&mut state.written) {
                 state.changed.entry(id).or_insert(Some(record));
             }
+            state.changed.retain(|_, change| change.is_some());
         }
         drop(state);
         self.arrived.notify_one();
@@ -248,6 +257,22 @@ impl News {
         state.users.clear();
         state.claims.clear();
         std::mem::take(&mut state.asks)
+    }
+
+    /// It is written that these users went.
+    pub(super) fn wrote_gone(&self, gone: Vec<Gone>, now: Instant) {
+        let mut state = self.state.lock();
+        let lately = &mut state.gone_lately;
+        lately.extend(gone.into_iter().map(|gone| (now, gone)));
+        let surplus = lately.len().saturating_sub(GONE_LATELY_MAX);
+        let is_old = |(at, _): &&(Instant, Gone)| now.duration_since(*at) > GONE_LATELY;
+        let old = lately.iter().take_while(is_old).count();
+        lately.drain(..old.max(surplus));
+    }
+
+    /// Users of whom it may be forgotten that they went.
+    pub(super) fn take_gone_lately(&self) -> Vec<Gone> {
+        std::mem::take(&mut self.state.lock().gone_lately).into_iter().map(|(_, gone)| gone).collect()
     }
 
     /// The next that are to be written, at most so many of each kind; nothing where there is no news.

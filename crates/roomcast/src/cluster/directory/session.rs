@@ -104,6 +104,9 @@ async fn enter(shared: &Shared, connection: &mut MultiplexedConnection) -> anyho
     }
     wake_all(shared, connection).await?;
     look(shared, connection, 0).await?;
+    if standing == Standing::Forgotten {
+        shared.gateway.presence.put_back_left(directory.news.take_gone_lately());
+    }
     directory.news.up(standing != Standing::Held, shared.gateway.presence.users());
     if standing == Standing::Reaped {
         // The others were told that everybody here is gone.

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
-use hub::names::UserId;
+use hub::names::{NamespaceId, RoomName, UserId};
 use redis::Pipeline;
 use redis::aio::MultiplexedConnection;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,9 @@ use crate::supervisor::Stop;
 
 /// News of each kind that are written at once.
 const BATCH: usize = 256;
+
+/// A room that presence follows.
+type Followed = (NamespaceId, RoomName);
 
 /// A socket as it stands in the directory, and, without what is our own business, at `ws:socket:ID` for operators.
 #[derive(Debug, Serialize, Deserialize)]
@@ -81,7 +85,7 @@ async fn write_next(shared: &Arc<Shared>, connection: &mut MultiplexedConnection
     }
     let mut taken = Taken { shared, batch: batch.unwrap_or_default(), gone };
     let elsewhere = write(shared, connection, &taken.batch, &taken.gone).await?;
-    taken.gone.clear();
+    shared.directory.0.news.wrote_gone(std::mem::take(&mut taken.gone), Instant::now());
     let Batch { asks, .. } = std::mem::take(&mut taken.batch);
     for ask in asks {
         if !is_told(shared, &ask, &elsewhere) {
@@ -119,21 +123,25 @@ async fn write(
     if !batch.sockets.is_empty() {
         pipe.expire(keys.sockets(&name), KEPT_SECS as i64).ignore();
     }
-    let mut asked: Vec<&str> = Vec::new();
-    for gone in gone {
-        if let Some(id) = gone.user.id.as_ref().filter(|id| gateway.presence.rooms_of(id.as_str()).is_none()) {
-            let rooms: Vec<String> =
-                gone.rooms.iter().map(|(namespace, room)| room_text(gateway, *namespace, room)).collect();
-            pipe.add_command(user_gone(
-                shared,
-                &name,
-                id,
-                &rooms,
-                gateway.profile.rules.offline_grace().as_millis() as u64,
-            ))
-            .ignore();
+    let gone_with_rooms = gone.iter().filter_map(|gone| Some((gone.user.id.as_ref()?, gone.rooms.clone())));
+    let mut users_gone: HashMap<&UserId, Vec<Followed>> = gone_with_rooms.collect();
+    // Where an outage was so long that not everybody who went was remembered, their sockets are.
+    for Change { record, .. } in batch.sockets.iter().filter(|change| change.is_gone) {
+        let followed = |room: &&RoomName| gateway.profile.rules.remembers_room(record.namespace, room);
+        let rooms = record.rooms.iter().filter(followed).map(|room| (record.namespace, room.clone()));
+        if let Some(id) = &record.user.id {
+            users_gone.entry(id).or_insert_with(|| rooms.collect());
         }
     }
+    let grace_ms = gateway.profile.rules.offline_grace().as_millis() as u64;
+    for (id, rooms) in users_gone {
+        if gateway.presence.rooms_of(id.as_str()).is_none() {
+            let rooms: Vec<String> =
+                rooms.iter().map(|(namespace, room)| room_text(gateway, *namespace, room)).collect();
+            pipe.add_command(user_gone(shared, &name, id, &rooms, grace_ms)).ignore();
+        }
+    }
+    let mut asked: Vec<&str> = Vec::new();
     for user in &batch.users {
         // Who is gone meanwhile stands among those who went.
         let Some(rooms) = gateway.presence.rooms_of(user) else { continue };
