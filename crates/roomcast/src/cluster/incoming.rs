@@ -13,6 +13,7 @@ use redis::{PushInfo, PushKind, Value};
 use tokio::sync::{mpsc, watch};
 use wire::bus::Malformed;
 use wire::bus::broadcast::{self, Incoming, Scope};
+use wire::bus::request;
 
 use super::{Channels, Shared, requests};
 use crate::sampled::Sampled;
@@ -38,6 +39,7 @@ struct Message {
 enum Kind {
     Event,
     Request,
+    Answer,
 }
 
 /// The connection's side: must not block.
@@ -120,14 +122,19 @@ impl Inlet {
     }
 
     fn request(&self, channel: &[u8], body: Bytes) {
-        let Shared { channels, gateway, .. } = &*self.shared;
-        // Answers are for those who ask, and this node asks nothing.
-        if let Some(Channels { namespace, .. }) = channels.iter().find(|of| of.requests.as_bytes() == channel) {
+        let Shared { channels, gateway, bus, .. } = &*self.shared;
+        let is = |name: &String| name.as_bytes() == channel;
+        if let Some(Channels { namespace, .. }) = channels.iter().find(|of| is(&of.requests)) {
             gateway.metrics.bus_messages.inc();
             self.waiting.requests.fetch_add(1, Ordering::AcqRel);
             if !self.queue(Message { namespace: *namespace, kind: Kind::Request, body }) {
                 self.waiting.requests.fetch_sub(1, Ordering::AcqRel);
             }
+        } else if !bus.asking().is_idle()
+            && let Some(Channels { namespace, .. }) = channels.iter().find(|of| of.responses.iter().any(is))
+        {
+            gateway.metrics.bus_messages.inc();
+            self.queue(Message { namespace: *namespace, kind: Kind::Answer, body });
         }
     }
 
@@ -163,6 +170,9 @@ impl Queue {
             let handled = match kind {
                 Kind::Event => hand_over(&shared, namespace, &body).await,
                 Kind::Request => requests::answer(&shared, namespace, &body).await,
+                Kind::Answer => {
+                    request::read_answer(&body).map(|(id, answer)| shared.bus.asking().take(&id, answer, size))
+                }
             };
             if let Err(error) = handled {
                 dropped(&shared, "unreadable", &error.to_string());

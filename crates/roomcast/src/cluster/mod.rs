@@ -1,6 +1,7 @@
 //! The cluster: what is published on one node reaches the members on all others, Node's Socket.IO servers and emitters among them, and what these ask of each
 //! other's sockets is answered, over channels of Redis in the format of `@socket.io/redis-adapter`. Knows neither connections nor rules; this file wires the parts together.
 
+mod asking;
 pub mod directory;
 mod incoming;
 pub mod nodes;
@@ -20,6 +21,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use wire::bus::broadcast;
 
+pub use asking::{Unanswered, Whose};
 pub use directory::{Ask, Directory, Record};
 pub use nodes::{NodeInfo, Nodes};
 pub use outgoing::Bus;
@@ -84,14 +86,19 @@ struct Channels {
     /// Those of events begin with this.
     events: String,
     requests: String,
+    /// Those of answers: to everybody, and to this member.
+    responses: [String; 2],
 }
 
 impl Channels {
-    fn of(profile: &Profile, prefix: &str) -> Vec<Self> {
+    fn of(profile: &Profile, prefix: &str, uid: &str) -> Vec<Self> {
         let ids = profile.rules.namespace_ids().into_iter();
         ids.map(|namespace| {
             let name = profile.rules.namespace_name(namespace);
-            Self { namespace, events: broadcast::base_channel(prefix, name), requests: requests::channel(prefix, name) }
+            let events = broadcast::base_channel(prefix, name);
+            let responses =
+                [requests::response_channel(prefix, name), requests::own_response_channel(prefix, name, uid)];
+            Self { namespace, events, requests: requests::channel(prefix, name), responses }
         })
         .collect()
     }
@@ -122,11 +129,12 @@ impl Running {
 
 /// Joins the cluster. Must be called on a tokio runtime; returns at once, whether Redis is there or not. `bus` is what the gateway publishes to.
 pub fn start(settings: Settings, gateway: Gateway, bus: Bus, report: Report) -> Running {
+    let uid = new_uid();
     let shared = Arc::new(Shared {
-        channels: Channels::of(&gateway.profile, &settings.prefix),
+        channels: Channels::of(&gateway.profile, &settings.prefix, &uid),
         settings,
         gateway,
-        uid: new_uid(),
+        uid,
         bus: bus.clone(),
         questions: Arc::new(Semaphore::new(requests::QUESTIONS_MAX)),
         members: AtomicUsize::new(1),

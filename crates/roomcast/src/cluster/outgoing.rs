@@ -1,5 +1,5 @@
-//! Events, orders and answers on their way to the other nodes: a queue between whoever publishes and the connection to Redis, and their form on the wire. An event stays
-//! in the queue until Redis has answered its publishing, and with it its completion.
+//! Events, orders, questions and answers on their way to the other nodes: a queue between whoever publishes and the connection to Redis, and their form
+//! on the wire. An event stays in the queue until Redis has answered its publishing, and with it its completion.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -16,6 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use wire::bus::broadcast::{Outgoing, Scope};
 use wire::bus::request::{Asked, Request, Who};
 
+use super::asking::{Asking, Question};
 use super::{Shared, requests};
 use crate::fanout::Event;
 use crate::metrics::Metrics;
@@ -50,6 +51,7 @@ static UNSAYABLE: Sampled = Sampled::new();
 pub(super) enum Item {
     Event(Arc<Event>),
     Order(Arc<Order>),
+    Question(Arc<Question>),
     Answer(Arc<Answer>),
 }
 
@@ -69,7 +71,7 @@ impl Item {
     fn cost(&self) -> usize {
         match self {
             Self::Event(event) => event.emission.payload.size() + OVERHEAD_BYTES,
-            Self::Order(_) => OVERHEAD_BYTES,
+            Self::Order(_) | Self::Question(_) => OVERHEAD_BYTES,
             Self::Answer(answer) => answer.message.len() + OVERHEAD_BYTES,
         }
     }
@@ -78,8 +80,9 @@ impl Item {
         match (self, other) {
             (Self::Event(one), Self::Event(two)) => Arc::ptr_eq(one, two),
             (Self::Order(one), Self::Order(two)) => Arc::ptr_eq(one, two),
+            (Self::Question(one), Self::Question(two)) => Arc::ptr_eq(one, two),
             (Self::Answer(one), Self::Answer(two)) => Arc::ptr_eq(one, two),
-            (Self::Event(_) | Self::Order(_) | Self::Answer(_), _) => false,
+            (Self::Event(_) | Self::Order(_) | Self::Question(_) | Self::Answer(_), _) => false,
         }
     }
 }
@@ -94,6 +97,7 @@ struct Inner {
     bytes: AtomicUsize,
     arrived: Notify,
     freed: Notify,
+    asking: Asking,
 }
 
 #[derive(Default)]
@@ -140,17 +144,24 @@ impl Bus {
         self.put(Item::Answer(Arc::new(Answer { channel, message })));
     }
 
-    fn put(&self, item: Item) {
+    /// What is asked of the others.
+    pub(super) fn asking(&self) -> &Asking {
+        &self.0.asking
+    }
+
+    /// Returns whether it waits now: what is given up, or beyond the last bound, does not.
+    pub(super) fn put(&self, item: Item) -> bool {
         let mut waiting = self.0.waiting.lock();
         if waiting.is_given_up || self.0.bytes.load(Ordering::Relaxed) >= BEYOND_MAX_BYTES {
             waiting.dropped += 1;
-            return;
+            return false;
         }
         self.0.bytes.fetch_add(item.cost(), Ordering::AcqRel);
         waiting.first_since.get_or_insert_with(Instant::now);
         waiting.items.push_back(item);
         drop(waiting);
         self.0.arrived.notify_one();
+        true
     }
 
     /// Whether the bound is reached.
@@ -275,10 +286,9 @@ impl Bus {
 pub(super) fn message(shared: &Shared, item: &Item) -> Option<(String, Bytes)> {
     let said = match item {
         Item::Event(event) => event_message(shared, event)?,
-        Item::Order(order) => {
-            let asked = Asked { uid: Some(shared.uid.clone()), id: None, request: order.request.clone() };
-            let name = name_of(shared, order.namespace)?;
-            asked.message(name).map(|message| (requests::channel(&shared.settings.prefix, name), message))
+        Item::Order(order) => request_message(shared, order.namespace, None, &order.request)?,
+        Item::Question(question) => {
+            request_message(shared, question.namespace, Some(question.id.clone()), &question.request)?
         }
         Item::Answer(answer) => Ok((answer.channel.clone(), answer.message.clone())),
     };
@@ -297,6 +307,17 @@ pub(super) fn message(shared: &Shared, item: &Item) -> Option<(String, Bytes)> {
 fn name_of(shared: &Shared, namespace: NamespaceId) -> Option<&str> {
     let rules = &shared.gateway.profile.rules;
     rules.governs(namespace).then(|| rules.namespace_name(namespace))
+}
+
+fn request_message(
+    shared: &Shared,
+    namespace: NamespaceId,
+    id: Option<String>,
+    request: &Request,
+) -> Option<Result<(String, Bytes), serde_json::Error>> {
+    let name = name_of(shared, namespace)?;
+    let asked = Asked { uid: Some(shared.uid.clone()), id, request: request.clone() };
+    Some(asked.message(name).map(|message| (requests::channel(&shared.settings.prefix, name), message)))
 }
 
 fn event_message(shared: &Shared, event: &Event) -> Option<Result<(String, Bytes), serde_json::Error>> {

@@ -33,6 +33,11 @@ pub(super) fn response_channel(prefix: &str, namespace: &str) -> String {
     format!("{prefix}-response#{namespace}#")
 }
 
+/// The channel that answers to one member may go to.
+pub(super) fn own_response_channel(prefix: &str, namespace: &str, uid: &str) -> String {
+    format!("{}{uid}#", response_channel(prefix, namespace))
+}
+
 /// Carries out what is asked, in the order in which it came, and answers.
 ///
 /// # Errors
@@ -59,7 +64,8 @@ pub(super) async fn answer(shared: &Arc<Shared>, namespace: NamespaceId, message
             names.dedup();
             answers.give(&Answer::Rooms(names));
         }
-        Request::Fetch { scope } => {
+        Request::Fetch { peers_only: true, .. } => answers.give(&Answer::Sockets(Vec::new())),
+        Request::Fetch { scope, peers_only: false } => {
             let sockets = described(shared, namespace, &scope).await;
             answers.give(&Answer::Sockets(sockets.iter().map(document).collect()));
         }

@@ -9,6 +9,7 @@ use redis::aio::MultiplexedConnection;
 use tokio::time::{Instant, sleep};
 
 use super::incoming::intake;
+use super::outgoing::Item;
 use super::{Channels, Shared, outgoing};
 use crate::redis_link::{Canary, lost, refused};
 use crate::supervisor::{Link, Stop};
@@ -31,10 +32,12 @@ pub(super) async fn run(shared: &Arc<Shared>, mut stop: Stop) -> anyhow::Result<
     let own_channel = format!("roomcast:canary:{}:{}", shared.uid, super::new_uid());
     let (inlet, queue, heard) = intake(shared, own_channel.clone());
     let mut connection = shared.settings.server.connect(move |push| inlet.take(push)).await?;
-    for Channels { events, requests, .. } in &shared.channels {
+    for Channels { events, requests, responses, .. } in &shared.channels {
         let pattern = format!("{}*", escaped(events));
         let subscribed = connection.psubscribe(&pattern).await.map_err(refused);
         subscribed.with_context(|| format!("cannot subscribe to {pattern}"))?;
+        let subscribed = connection.subscribe(responses.as_slice()).await.map_err(refused);
+        subscribed.with_context(|| format!("cannot subscribe to {}", responses.join(", ")))?;
         // Who listens to requests counts as a member, and others wait for its answers: so it is listened to once, and last.
         let subscribed = connection.subscribe(requests).await.map_err(refused);
         subscribed.with_context(|| format!("cannot subscribe to {requests}"))?;
@@ -58,6 +61,11 @@ pub(super) async fn run(shared: &Arc<Shared>, mut stop: Stop) -> anyhow::Result<
 /// The members that listen, this one included.
 async fn members(shared: &Shared, connection: &mut MultiplexedConnection) -> anyhow::Result<usize> {
     let Some(Channels { requests, .. }) = shared.channels.first() else { return Ok(1) };
+    members_of(requests, connection).await
+}
+
+/// Those that listen to the requests of a namespace.
+async fn members_of(requests: &str, connection: &mut MultiplexedConnection) -> anyhow::Result<usize> {
     let mut numsub = redis::cmd("PUBSUB");
     numsub.arg("NUMSUB").arg(requests);
     match numsub.query_async::<(String, usize)>(connection).await {
@@ -97,6 +105,15 @@ async fn publish(shared: &Shared, mut connection: MultiplexedConnection) -> anyh
         let mut count = 0;
         for item in &waiting {
             if let Some((channel, message)) = outgoing::message(shared, item) {
+                if let Item::Question(question) = item {
+                    if !shared.bus.asking().is_waiting(question) {
+                        continue;
+                    }
+                    let members = members_of(&channel, &mut connection).await?;
+                    if !question.is_asked_of(members.saturating_sub(1)) {
+                        continue;
+                    }
+                }
                 pipe.cmd("PUBLISH").arg(channel).arg(&message[..]).ignore();
                 count += 1;
             }

@@ -6,5 +6,7 @@ mod decode;
 mod encode;
 pub mod request;
 pub mod sharded;
+mod socket;
 
 pub use decode::{Decoded, Malformed};
+pub use socket::RemoteSocket;

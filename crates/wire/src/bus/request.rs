@@ -58,6 +58,8 @@ pub enum Request {
     Fetch {
         /// Which.
         scope: Scope,
+        /// Of members that are no gateways: the others answer with none. Node servers do not know of this.
+        peers_only: bool,
     },
     /// An event for the servers themselves.
     ServerSideEmit {
@@ -116,6 +118,8 @@ struct Json<'a> {
     room: Option<String>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     data: Option<&'a RawValue>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    peers_only: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -183,7 +187,8 @@ pub fn read(message: &Bytes) -> Result<Option<Asked>, Malformed> {
 }
 
 fn read_json(message: &Bytes) -> Result<Option<Asked>, Malformed> {
-    let Json { uid, request_id: id, kind, opts, rooms, close, sid, room, data } = serde_json::from_slice(message)?;
+    let Json { uid, request_id: id, kind, opts, rooms, close, sid, room, data, peers_only } =
+        serde_json::from_slice(message)?;
     let who = match (opts, sid) {
         (Some(opts), _) => Some(Who::Scope(opts.into())),
         (None, Some(sid)) => Some(Who::Socket(sid)),
@@ -196,8 +201,8 @@ fn read_json(message: &Bytes) -> Result<Option<Asked>, Malformed> {
         (kind::JOIN, Some(who)) => Request::Join { who, rooms },
         (kind::LEAVE, Some(who)) => Request::Leave { who, rooms },
         (kind::DISCONNECT, Some(who)) => Request::Disconnect { who, close: close.unwrap_or_default() },
-        (kind::FETCH, Some(Who::Scope(scope))) => Request::Fetch { scope },
-        (kind::FETCH, _) => Request::Fetch { scope: Scope::default() },
+        (kind::FETCH, Some(Who::Scope(scope))) => Request::Fetch { scope, peers_only },
+        (kind::FETCH, _) => Request::Fetch { scope: Scope::default(), peers_only },
         (kind::SERVER_SIDE_EMIT, _) => match data {
             Some(data) => Request::ServerSideEmit { data: data.get().to_owned() },
             None => return malformed("a server-side event without data"),
@@ -246,6 +251,7 @@ impl Asked {
             sid: None,
             room: None,
             data: None,
+            peers_only: false,
         };
         let to = |who: &Who, json: Json<'static>| match who {
             Who::Scope(scope) => Json { opts: Some(scope.into()), ..json },
@@ -261,7 +267,9 @@ impl Asked {
             Request::Join { who, rooms: names } => rooms(who, names, empty(kind::JOIN)),
             Request::Leave { who, rooms: names } => rooms(who, names, empty(kind::LEAVE)),
             Request::Disconnect { who, close } => Json { close: Some(*close), ..to(who, empty(kind::DISCONNECT)) },
-            Request::Fetch { scope } => Json { opts: Some(scope.into()), ..empty(kind::FETCH) },
+            Request::Fetch { scope, peers_only } => {
+                Json { opts: Some(scope.into()), peers_only: *peers_only, ..empty(kind::FETCH) }
+            }
             Request::ServerSideEmit { data } => {
                 let data: &RawValue = serde_json::from_str(data)?;
                 return serde_json::to_vec(&Json { data: Some(data), ..empty(kind::SERVER_SIDE_EMIT) })
@@ -472,7 +480,13 @@ mod tests {
             r#"{"uid":"kuNcMG","requestId":"4p1Hav","type":5,"opts":{"rooms":["room1"],"except":[]}}"#,
             Some("kuNcMG"),
             Some("4p1Hav"),
-            Request::Fetch { scope: scope(&["room1"], &[]) },
+            Request::Fetch { scope: scope(&["room1"], &[]), peers_only: false },
+        );
+        check(
+            r#"{"uid":"kuNcMG","requestId":"4p1Hav","type":5,"opts":{"rooms":[],"except":[]},"peersOnly":true}"#,
+            Some("kuNcMG"),
+            Some("4p1Hav"),
+            Request::Fetch { scope: Scope::default(), peers_only: true },
         );
         check(r#"{"uid":"kuNcMG","requestId":"WBWyL4","type":1}"#, Some("kuNcMG"), Some("WBWyL4"), Request::AllRooms);
         check(

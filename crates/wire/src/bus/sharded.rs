@@ -168,8 +168,11 @@ pub fn request(asked: &Asked, namespace: &str) -> Result<Option<Bytes>, serde_js
             options_json(out, &scope_of(who), false);
             out.extend_from_slice(if *close { br#","close":true"# } else { br#","close":false"# });
         }),
-        Request::Fetch { scope } => whole(kind::FETCH, &|out| {
+        Request::Fetch { scope, peers_only } => whole(kind::FETCH, &|out| {
             options_json(out, scope, false);
+            if *peers_only {
+                out.extend_from_slice(br#","peersOnly":true"#);
+            }
             if let Some(id) = &asked.id {
                 out.extend_from_slice(br#","requestId":"#);
                 write_string(id, out);

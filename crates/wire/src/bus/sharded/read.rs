@@ -57,6 +57,7 @@ struct Parts {
     close: bool,
     sockets: Option<Vec<String>>,
     client_count: Option<u64>,
+    peers_only: bool,
 }
 
 #[derive(Deserialize)]
@@ -82,6 +83,8 @@ struct JsonData<'a> {
     #[serde(borrow)]
     sockets: Option<Vec<&'a RawValue>>,
     client_count: Option<u64>,
+    #[serde(default)]
+    peers_only: bool,
 }
 
 #[derive(Deserialize)]
@@ -110,7 +113,8 @@ impl Parts {
     fn of_json(message: &Bytes) -> Result<Self, Malformed> {
         let Json { kind, uid, nsp: namespace, data } = serde_json::from_slice(message)?;
         let base = Self { kind, uid, namespace, ..Self::default() };
-        let Some(JsonData { packet, opts, request_id: id, rooms, close, sockets, client_count }) = data else {
+        let Some(JsonData { packet, opts, request_id: id, rooms, close, sockets, client_count, peers_only }) = data
+        else {
             return Ok(base);
         };
         let (mut event, mut value) = (None, None);
@@ -125,7 +129,7 @@ impl Parts {
         });
         let sockets = sockets.map(|sockets| sockets.into_iter().map(|socket| socket.get().to_owned()).collect());
         let (rooms, close) = (rooms.unwrap_or_default(), close.unwrap_or_default());
-        Ok(Self { event, value, options, id, rooms, close, sockets, client_count, ..base })
+        Ok(Self { event, value, options, id, rooms, close, sockets, client_count, peers_only, ..base })
     }
 
     fn of_binary(message: &Bytes) -> Result<Self, Malformed> {
@@ -174,7 +178,8 @@ impl Parts {
     }
 
     fn said(self) -> Result<Option<Said>, Malformed> {
-        let Self { kind, uid, namespace, event, value, options, id, rooms, close, sockets, client_count } = self;
+        let Self { kind, uid, namespace, event, value, options, id, rooms, close, sockets, client_count, peers_only } =
+            self;
         let order = |request: fn(Who, Vec<String>, bool) -> Request| match options.clone() {
             Some(Options { scope, .. }) => Ok(request(Who::Scope(scope), rooms.clone(), close)),
             None => malformed("an order for nobody"),
@@ -193,7 +198,9 @@ impl Parts {
             kind::JOIN => order(|who, rooms, _| Request::Join { who, rooms })?,
             kind::LEAVE => order(|who, rooms, _| Request::Leave { who, rooms })?,
             kind::DISCONNECT => order(|who, _, close| Request::Disconnect { who, close })?,
-            kind::FETCH => Request::Fetch { scope: options.map(|options| options.scope).unwrap_or_default() },
+            kind::FETCH => {
+                Request::Fetch { scope: options.map(|options| options.scope).unwrap_or_default(), peers_only }
+            }
             kind::SERVER_SIDE_EMIT => match value {
                 Some(value) => Request::ServerSideEmit { data: String::from_utf8_lossy(&value.json).into_owned() },
                 None => return malformed("a server-side event without data"),

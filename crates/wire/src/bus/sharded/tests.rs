@@ -140,7 +140,12 @@ fn questions_and_orders_are_what_the_node_adapter_writes() {
     check(
         r#"{"type":7,"data":{"opts":{"rooms":[],"except":[],"flags":{}},"requestId":"98064bf433211f8d"},"uid":"34bcc19a260aa570","nsp":"/"}"#,
         Some(ID),
-        Request::Fetch { scope: Scope::default() },
+        Request::Fetch { scope: Scope::default(), peers_only: false },
+    );
+    check(
+        r#"{"type":7,"data":{"opts":{"rooms":[],"except":[],"flags":{}},"peersOnly":true,"requestId":"98064bf433211f8d"},"uid":"34bcc19a260aa570","nsp":"/"}"#,
+        Some(ID),
+        Request::Fetch { scope: Scope::default(), peers_only: true },
     );
     check(
         r#"{"type":9,"data":{"packet":["sse",1,{"a":2}]},"uid":"34bcc19a260aa570","nsp":"/"}"#,
