@@ -8,6 +8,7 @@ import { Redis as Keys } from "ioredis";
 import { clan, enter } from "./support/clan.mjs";
 import { closeClients, socketIo } from "./support/clients.mjs";
 import { startGateway } from "./support/gateway.mjs";
+import { startPeer } from "./support/peer.mjs";
 import { until } from "./support/recorder.mjs";
 import { Redis } from "./support/redis.mjs";
 import { tokenOf } from "./support/token.mjs";
@@ -21,6 +22,15 @@ async function startNode(redis, start = startGateway) {
 }
 
 const keysOf = (redis) => new Keys(redis.url).on("error", () => {});
+
+async function keysNow(redis, ask) {
+  const keys = keysOf(redis);
+  try {
+    return await ask(keys);
+  } finally {
+    await keys.quit();
+  }
+}
 
 let number = 0;
 const fresh = (what) => `${what}-${(number += 1)}`;
@@ -113,6 +123,49 @@ describe("who is here, on three nodes", () => {
     assert.ok((await keys.ttl(key)) > 60);
     client.close();
     await until(() => keys.get(key), (value) => value === null, "the key to be gone");
+  });
+});
+
+describe("a Node server beside the gateways", () => {
+  afterEach(closeClients);
+
+  it("has its sockets among those who are here", async () => {
+    const redis = await Redis.start();
+    const peer = await startPeer(redis);
+    peer.io.use((socket, next) => {
+      socket.data.userId = socket.handshake.auth.userId;
+      next();
+    });
+    const nodes = await Promise.all([startNode(redis), startNode(redis)]);
+    const conversation = fresh("trip");
+    const id = fresh("user");
+    const there = socketIo(peer.url, { auth: { userId: id } });
+    await there.ask("join", { room: `conversation:${conversation}` });
+    const here = await user(nodes[0], undefined, conversation);
+    for (const node of nodes) {
+      const path = `/api/rooms/${encodeURIComponent(`conversation:${conversation}`)}`;
+      const { sockets } = await until(async () => (await node.api("GET", path)).json, ({ members }) => members === 2, "both members");
+      assert.deepEqual(sockets.map(({ socketId, userId }) => [socketId, userId]).sort(), [[there.socket.id, id], [here.socket.id, here.userId]].sort());
+      assert.equal((await node.api("GET", "/api/rooms")).json.rooms[`conversation:${conversation}`], 2);
+      assert.equal((await node.api("GET", `/api/presence/${id}`)).json.online, true);
+    }
+    assert.equal((await here.presence(id))[id].online, true);
+    // Who goes from a gateway to the Node server is not gone.
+    const moving = await user(nodes[1], undefined, conversation);
+    await here.told("online", moving.userId);
+    socketIo(peer.url, { auth: { userId: moving.userId } });
+    await until(async () => (await keysNow(redis, (keys) => keys.sismember("roomcast:{socket.io}:peers:users", moving.userId))), (is) => is === 1, "the user on Node");
+    moving.close();
+    const later = await user(nodes[1], undefined, conversation);
+    await here.told("online", later.userId);
+    later.close();
+    await here.told("offline", later.userId);
+    assert.ok(!here.tellings(moving.userId).includes("offline"));
+    there.close();
+    await until(() => here.presence(id), (presence) => !presence[id].online, "the user to be gone");
+    await peer.close();
+    await Promise.all(nodes.map((node) => node.stop()));
+    await redis.kill();
   });
 });
 

@@ -65,6 +65,16 @@ impl Keys {
         self.of("sockets:", node)
     }
 
+    /// Which node asks the members that are no gateways.
+    pub(super) fn peers_asker(&self) -> String {
+        self.of("peers:", "asker")
+    }
+
+    /// A set: users with a socket of theirs.
+    pub(super) fn peers_users(&self) -> String {
+        self.of("peers:", "users")
+    }
+
     /// A hash: the sockets in a room, each with its node and user.
     pub(super) fn room(&self, room: &str) -> String {
         self.of("room:", room)
@@ -103,7 +113,8 @@ pub(super) fn room_of(gateway: &Gateway, text: &str) -> Option<(NamespaceId, Roo
 }
 
 /// The scripts, by what they do. Beside the keys above they know `secret`, which all nodes of the cluster share; `user:USER`, a hash of the nodes where a user
-/// is, each with the user's rooms there that presence follows; `seen:USER`, when the user was seen last; `left:USER`, a hash of the rooms that a user
+/// is, each with the user's rooms there that presence follows; `seen:USER`, when the user was seen last; `peers:users`, a set of those who are
+/// on members that are no gateways; `left:USER`, a hash of the rooms that a user
 /// left, and when; and `owed`, a sorted set of the users of whom it is to be told that they are gone, by when that is due. Each takes the keys' prefix as its only key, and builds the others itself: they are on the same server.
 pub(super) struct Scripts {
     pub(super) look: Script,
@@ -183,6 +194,7 @@ local elsewhere, all = {}, redis.call('HGETALL', p..'user:'..user)
 for i = 1, #all, 2 do
   if all[i] ~= node and redis.call('EXISTS', p..'lease:'..all[i]) == 1 then elsewhere[#elsewhere + 1] = all[i + 1] end
 end
+if redis.call('SISMEMBER', p..'peers:users', user) == 1 then elsewhere[#elsewhere + 1] = '[]' end
 if ARGV[3] ~= '' then
   redis.call('HSET', p..'user:'..user, node, ARGV[3])
   redis.call('EXPIRE', p..'user:'..user, ARGV[4])
@@ -204,7 +216,7 @@ return elsewhere
 const SEEN: &str = r"
 local p, seen = KEYS[1], {}
 for i = 2, #ARGV do
-  local is_there = 0
+  local is_there = redis.call('SISMEMBER', p..'peers:users', ARGV[i])
   for _, node in ipairs(redis.call('HKEYS', p..'user:'..ARGV[i])) do
     if node ~= ARGV[1] and redis.call('EXISTS', p..'lease:'..node) == 1 then is_there = 1 end
   end
@@ -254,7 +266,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local gone = {}
 for _, user in ipairs(redis.call('ZRANGEBYSCORE', p..'owed', '-inf', string.format('%.0f', now), 'LIMIT', 0, ARGV[1])) do
-  local is_there = false
+  local is_there = redis.call('SISMEMBER', p..'peers:users', user) == 1
   for _, node in ipairs(redis.call('HKEYS', p..'user:'..user)) do
     if redis.call('EXISTS', p..'lease:'..node) == 1 then is_there = true end
   end

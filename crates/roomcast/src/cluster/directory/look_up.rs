@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::Directory;
 use super::keys::{self, room_text};
+use super::peers::PEERS;
 use super::tell::user_id;
 use super::write::Listed;
 use crate::gateway::Gateway;
@@ -48,42 +49,57 @@ impl Directory {
     /// The members of a room on the other nodes.
     pub async fn members(&self, gateway: &Gateway, namespace: NamespaceId, room: &RoomName) -> Vec<Member> {
         let Some((mut connection, others)) = self.others() else { return Vec::new() };
+        let mut found = Vec::new();
+        let peers = self.0.keys.sockets(PEERS);
+        let name = gateway.profile.rules.namespace_name(namespace);
+        let is_in = |socket: &Listed| socket.namespace == name && socket.rooms.iter().any(|of| of == room.as_str());
+        walk_over(&mut connection, &peers, &mut |socket| {
+            if let Some(socket_id) = SocketId::parse(&socket.socket_id).filter(|_| is_in(socket)) {
+                found.push(Member { socket_id, user_id: user_id(&socket.user_id) });
+            }
+        })
+        .await;
         let mut all = redis::cmd("HGETALL");
         all.arg(self.0.keys.room(&room_text(gateway, namespace, room)));
         let asking = all.query_async::<HashMap<String, String>>(&mut connection);
-        let Ok(Ok(members)) = timeout(ANSWER_MAX, asking).await else { return Vec::new() };
+        let Ok(Ok(members)) = timeout(ANSWER_MAX, asking).await else { return found };
         let member = |(id, of): (String, String)| {
             let (node, user): (String, serde_json::Value) = serde_json::from_str(&of).ok()?;
             let socket_id = SocketId::parse(&id).filter(|_| others.contains(&node))?;
             Some(Member { socket_id, user_id: user_id(&user) })
         };
-        members.into_iter().filter_map(member).collect()
+        found.extend(members.into_iter().filter_map(member));
+        found
     }
 
     /// Walks over the sockets of the other nodes.
     pub async fn walk(&self, mut each: impl FnMut(Elsewhere<'_>)) {
         let Some((mut connection, others)) = self.others() else { return };
-        for node in others {
-            let mut cursor = 0_u64;
-            loop {
-                let mut scan = redis::cmd("HSCAN");
-                scan.arg(self.0.keys.sockets(&node)).arg(cursor).arg("COUNT").arg(SLICE);
-                let asking = scan.query_async::<(u64, Vec<(String, String)>)>(&mut connection);
-                let Ok(Ok((next, slice))) = timeout(ANSWER_MAX, asking).await else { return };
-                for (_, listed) in &slice {
-                    if let Ok(listed) = serde_json::from_str::<Listed>(listed) {
-                        each(Elsewhere {
-                            user: user_id(&listed.user_id),
-                            namespace: &listed.namespace,
-                            rooms: &listed.rooms,
-                        });
-                    }
-                }
-                cursor = next;
-                if cursor == 0 {
-                    break;
-                }
+        for node in others.iter().map(String::as_str).chain([PEERS]) {
+            let mut each = |socket: &Listed| {
+                each(Elsewhere { user: user_id(&socket.user_id), namespace: &socket.namespace, rooms: &socket.rooms });
+            };
+            walk_over(&mut connection, &self.0.keys.sockets(node), &mut each).await;
+        }
+    }
+}
+
+/// Walks over the sockets of a node that stand at this key, as far as Redis answers.
+async fn walk_over(connection: &mut MultiplexedConnection, key: &str, each: &mut impl FnMut(&Listed)) {
+    let mut cursor = 0_u64;
+    loop {
+        let mut scan = redis::cmd("HSCAN");
+        scan.arg(key).arg(cursor).arg("COUNT").arg(SLICE);
+        let asking = scan.query_async::<(u64, Vec<(String, String)>)>(connection);
+        let Ok(Ok((next, slice))) = timeout(ANSWER_MAX, asking).await else { return };
+        for (_, listed) in &slice {
+            if let Ok(listed) = serde_json::from_str(listed) {
+                each(&listed);
             }
+        }
+        cursor = next;
+        if cursor == 0 {
+            return;
         }
     }
 }

@@ -4,6 +4,7 @@
 mod keys;
 mod look_up;
 mod news;
+mod peers;
 mod session;
 mod tell;
 mod write;
@@ -33,7 +34,7 @@ use crate::shard::inbox::Message;
 use crate::supervisor::{Fault, Link, Pace, Report, Stop, Stopper, stop, supervise, tell};
 
 /// How long what is to be written at the end has.
-const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
+const LAST_WORDS_MAX: Duration = Duration::from_millis(1_500);
 
 /// A node's way to the directory. Cheap to clone.
 #[derive(Clone)]
@@ -148,7 +149,6 @@ impl Shared {
 
 /// The directory's connection, until it is ended.
 pub struct Running {
-    directory: Directory,
     stopper: Stopper,
     task: JoinHandle<()>,
 }
@@ -163,22 +163,21 @@ impl Running {
     /// Leaves the directory, after what the last clients left behind is written.
     pub async fn end(self) {
         self.stopper.stop(std::time::Instant::now() + LAST_WORDS_MAX);
-        let _ = timeout(LAST_WORDS_MAX * 2, self.task).await;
-        drop(self.directory);
+        let _ = timeout(LAST_WORDS_MAX, self.task).await;
     }
 }
 
 /// Enters this node, and keeps it there. Must be called on a tokio runtime; returns at once, whether Redis is there or not.
 pub fn start(settings: Settings, gateway: Gateway, directory: Directory, report: Report) -> Running {
     let shared = Arc::new(Shared {
-        directory: directory.clone(),
+        directory,
         settings,
         gateway,
         link: watch::Sender::new(Link::Connecting),
         concerns: watch::Sender::new(Vec::new()),
     });
     let (stopper, stop) = stop();
-    Running { directory, stopper, task: tokio::spawn(run(shared, stop, report)) }
+    Running { stopper, task: tokio::spawn(run(shared, stop, report)) }
 }
 
 async fn run(shared: Arc<Shared>, stop: Stop, report: Report) {

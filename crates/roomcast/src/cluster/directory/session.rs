@@ -71,8 +71,10 @@ pub(super) async fn run(shared: &Arc<Shared>, stop: Stop) -> anyhow::Result<()> 
     let looking = look_on(shared, connection.clone());
     let writing = super::write::run(shared, connection.clone(), stop);
     let again = write_again(shared);
+    let asking = super::peers::ask_on(shared, connection.clone());
     tokio::select! {
         result = looking => return result,
+        result = asking => return result,
         result = writing => result?,
         () = again => {}
     }
