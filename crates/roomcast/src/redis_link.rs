@@ -20,8 +20,11 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// The pause between two canaries.
 const EVERY: Duration = Duration::from_secs(3);
 
-/// How long a canary may take, and every answer.
+/// How long what shows that a connection lives may take, while this process runs.
 const DEAF_AFTER: Duration = Duration::from_secs(10);
+
+/// How long any other answer may take, whether it runs or not.
+const ANSWER_MAX: Duration = Duration::from_secs(60);
 
 /// Where Redis is.
 #[derive(Debug, Clone)]
@@ -72,7 +75,7 @@ impl Server {
     ) -> anyhow::Result<MultiplexedConnection> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_MAX))
-            .set_response_timeout(Some(DEAF_AFTER))
+            .set_response_timeout(Some(ANSWER_MAX))
             .set_push_sender(move |push: PushInfo| -> Result<(), Infallible> {
                 take(push);
                 Ok(())
@@ -151,12 +154,12 @@ impl Canary {
                         return Err(Fault::Deaf("Redis has forgotten the subscriptions".to_owned()).into());
                     }
                     let hearing = async { heard.wait_for(|latest| *latest >= number).await.map(drop) };
-                    let back = timeout(DEAF_AFTER, hearing).await;
+                    let back = patiently(hearing).await;
                     let silent = || {
                         let what = "a message to this node's own channel did not come back within";
                         Fault::Deaf(format!("{what} {DEAF_AFTER:?}"))
                     };
-                    back.map_err(|_| silent())?.context("the connection to Redis was lost")?;
+                    back.ok_or_else(silent)?.context("the connection to Redis was lost")?;
                 }
             }
         }
@@ -165,17 +168,29 @@ impl Canary {
 }
 
 /// Asks, and takes silence for deafness.
-async fn ask<T: redis::FromRedisValue>(
+pub(crate) async fn ask<T: redis::FromRedisValue>(
     connection: &mut MultiplexedConnection,
     command: &redis::Cmd,
 ) -> anyhow::Result<T> {
-    command.query_async(connection).await.map_err(lost)
+    let answer = patiently(command.query_async(connection)).await;
+    answer.ok_or_else(|| Fault::Deaf(format!("Redis did not answer within {DEAF_AFTER:?}")))?.map_err(lost)
+}
+
+/// Waits for [`DEAF_AFTER`], of which no second counts in which this process was held up: what it missed may be waiting at its door.
+pub(crate) async fn patiently<T>(what: impl Future<Output = T>) -> Option<T> {
+    let mut what = std::pin::pin!(what);
+    for _ in 0..DEAF_AFTER.as_secs() {
+        if let Ok(done) = timeout(Duration::from_secs(1), &mut what).await {
+            return Some(done);
+        }
+    }
+    None
 }
 
 /// What an error of a command says of the connection: silence is deafness.
 pub(crate) fn lost(error: RedisError) -> anyhow::Error {
     if error.is_timeout() {
-        return Fault::Deaf(format!("Redis did not answer within {DEAF_AFTER:?}")).into();
+        return Fault::Deaf("Redis did not answer".to_owned()).into();
     }
     refused(error).context("the connection to Redis was lost")
 }

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::Shared;
 use super::keys::{self, LEASE_MS};
 use crate::cluster::nodes::NodeInfo;
-use crate::redis_link::{lost, refused};
+use crate::redis_link::{ask, lost, refused};
 use crate::shard::ids::NodeId;
 use crate::shard::inbox::{ConnectionKey, Message};
 use crate::supervisor::{Link, Stop};
@@ -156,7 +156,7 @@ async fn look(shared: &Shared, connection: &mut MultiplexedConnection, carried_o
     let mut cmd = keys::call(&directory.scripts.look, &directory.keys);
     cmd.arg(&own).arg(LEASE_MS).arg(secret).arg(carried_out);
     type Answer = (String, String, Vec<String>, Vec<(String, String, u8)>);
-    let (standing, secret, kicks, listed): Answer = cmd.query_async(connection).await.map_err(lost)?;
+    let (standing, secret, kicks, listed): Answer = ask(connection, &cmd).await?;
     let (mut alive, mut dead) = (Vec::new(), Vec::new());
     for (name, address, lives) in listed {
         let Some(id) = NodeId::of_name(&name) else { continue };

@@ -64,7 +64,6 @@ export const ACCIDENTS = {
     },
   },
   "a node stands still for 20 s": {
-    misses: MISSES_ALONE,
     leaves: true,
     isTakenForDead: true,
     async happen(_, node) {
