@@ -198,7 +198,12 @@ impl Sockets {
         self.sockets[key.index()].as_ref().expect(THERE)
     }
 
-    /// The same, to change it.
+    /// A socket that may be gone; another may have its key meanwhile.
+    pub fn try_get(&self, key: SocketKey) -> Option<&Socket> {
+        self.sockets.get(key.index())?.as_deref()
+    }
+
+    /// A socket that is there, to change it.
     pub fn get_mut(&mut self, key: SocketKey) -> &mut Socket {
         self.sockets[key.index()].as_mut().expect(THERE)
     }

@@ -64,10 +64,8 @@ impl Shard {
 
     /// The directory was asked, and no other node has told that the user is in the room.
     pub(super) fn user_entered(&mut self, namespace: NamespaceId, room: &RoomName, key: SocketKey, socket: SocketId) {
-        let is_there = self.sockets.keys().any(|of| of == key)
-            && self.sockets.get(key).id == socket
-            && self.sockets.get(key).namespace == namespace
-            && self.sockets.rooms().is_member(key, room);
+        let asked = self.sockets.try_get(key).filter(|of| of.id == socket && of.namespace == namespace);
+        let is_there = asked.is_some() && self.sockets.rooms().is_member(key, room);
         if is_there {
             self.with_sockets(|sockets, moment, _, out| sockets.user_entered(key, room, moment, out));
         }
@@ -75,30 +73,21 @@ impl Shard {
 
     /// Others were told that everybody here is gone: it is told once more who is here, and in which rooms.
     pub(super) fn tell_anew(&mut self) {
-        let Some(directory) = self.outside.gateway.directory.clone() else { return };
-        let rules = &self.outside.gateway.profile.rules;
+        let profile = self.outside.gateway.profile.clone();
         let (mut users, mut entered) = (HashSet::new(), HashSet::new());
-        for key in self.sockets.keys() {
-            let socket = self.sockets.get(key);
-            let Some(id) = &socket.user.id else { continue };
+        for key in self.sockets.keys().collect::<Vec<_>>() {
+            let Some(socket) = self.sockets.try_get(key) else { continue };
+            let (user, namespace) = (socket.user.clone(), socket.namespace);
+            let Some(id) = &user.id else { continue };
+            let rooms: Vec<RoomName> = self.sockets.rooms().of(key).cloned().collect();
             if users.insert(id.clone()) {
-                // Where it cannot be asked any more, it is told when it can be again.
-                let _ = directory.ask(Ask::Online(socket.user.clone()));
+                self.user_came(&user, id);
             }
-            for room in self.sockets.rooms().of(key) {
-                if rules.watches_user_enter(socket.namespace, room)
-                    && entered.insert((id.clone(), socket.namespace, room.clone()))
+            for room in rooms.iter().filter(|room| profile.rules.watches_user_enter(namespace, room)) {
+                if entered.insert((id.clone(), namespace, room.clone()))
+                    && self.first_entered(&user, namespace, room, key)
                 {
-                    let (namespace, room) = (socket.namespace, room.clone());
-                    let ask = Ask::Entered {
-                        user: socket.user.clone(),
-                        namespace,
-                        room,
-                        shard: self.index,
-                        key,
-                        socket: socket.id,
-                    };
-                    let _ = directory.ask(ask);
+                    self.with_sockets(|sockets, moment, _, out| sockets.user_entered(key, room, moment, out));
                 }
             }
         }
