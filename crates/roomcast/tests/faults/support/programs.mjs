@@ -6,6 +6,9 @@ import { fileURLToPath } from "node:url";
 
 import { within } from "../../e2e/support/recorder.mjs";
 
+/** How long a crowd may take to come: thousands of clients on a machine that has the servers, too. */
+const COMING_MS = 600_000;
+
 const running = new Set();
 const endAll = () => running.forEach((child) => child.kill("SIGKILL"));
 after(endAll);
@@ -38,7 +41,7 @@ export class Crowd {
     await Promise.all(
       crowd.children.map((child, index) => {
         const first = index * each;
-        return crowd.#ask(child, "come", { url, first, count: Math.min(each, clients - first), groups, transports }, 120_000);
+        return crowd.#ask(child, "come", { url, first, count: Math.min(each, clients - first), groups, transports }, COMING_MS);
       }),
     );
     return crowd;
