@@ -94,13 +94,13 @@ impl Nodes {
         let mut looks = self.0.looks.subscribe();
         // One that is under way may have begun too early.
         let enough = *looks.borrow_and_update() + 2;
-        self.0.wanted.notify_one();
         let _ = timeout(LOOK_MAX, async {
-            while *looks.borrow_and_update() < enough {
+            while *looks.borrow_and_update() < enough && self.find(id).is_none() {
+                // Before each wait: the look that was wanted last may be over already.
+                self.0.wanted.notify_one();
                 if looks.changed().await.is_err() {
                     return;
                 }
-                self.0.wanted.notify_one();
             }
         })
         .await;
