@@ -18,6 +18,7 @@ use crate::acceptor::Acceptor;
 use crate::access::Access;
 use crate::auth::{Auth, AuthConfig, Pace};
 use crate::cluster::directory::{self, Directory};
+use crate::cluster::passing::{self, Passing};
 use crate::cluster::{self, Bus, Nodes};
 use crate::embed::Program;
 use crate::fanout::{Interest, Publisher};
@@ -187,6 +188,10 @@ pub async fn start(
         let directory = Directory::new(&settings, nodes.clone());
         (settings, Bus::default(), directory)
     });
+    let port_for_nodes = match &cluster {
+        Some((settings, ..)) => Some(passing::Port::open(&profile, settings.clone(), &nodes).await?),
+        None => None,
+    };
     let (bus, directory) = cluster.as_ref().map(|(_, bus, directory)| (bus.clone(), directory.clone())).unzip();
     let publisher = Publisher::new(inboxes.into(), interest).keeping(Kept::of(&profile)).in_cluster(bus);
     let gateway = Gateway {
@@ -231,6 +236,9 @@ pub async fn start(
         profile: profile.clone(),
         inboxes: gateway.publisher.inboxes().into(),
         node: nodes.own(),
+        passing: port_for_nodes
+            .is_some()
+            .then(|| Arc::new(Passing::new(nodes.clone(), metrics.clone(), backend.clone()))),
         draining: AtomicBool::new(false),
         admission: Admission::new(shards),
         agreed: AtomicUsize::new(0),
@@ -248,6 +256,9 @@ pub async fn start(
     let mut threads = Threads { inboxes: shared.inboxes.clone(), shards: Vec::new() };
     for (index, receiver) in receivers.into_iter().enumerate() {
         threads.shards.push(shard::spawn(index, outside.clone(), shared.clone(), receiver)?);
+    }
+    if let Some(port) = port_for_nodes {
+        background.0.push(tokio::spawn(port.serve(shared.clone(), nodes)));
     }
     background.0.push(tokio::spawn(tell_gone(gateway.clone())));
     let address = format!("{}:{}", bracketed(&profile.service.host), profile.service.port);
@@ -294,13 +305,17 @@ impl Running {
         source.stop(Instant::now() + settings.timeout / 4).await;
         // Half of the time for the connections.
         let spread = settings.timeout / 2;
+        if let Some(passing) = &shared.passing {
+            passing.leave(spread);
+        }
         for inbox in gateway.publisher.inboxes() {
             inbox.send(Message::Drain { spread_ms: spread.as_millis() as u64 });
         }
         let closed_by = Instant::now() + spread + settings.timeout / 8;
         while Instant::now() < closed_by {
             let Numbers { sockets, to_drain, .. } = gateway.numbers().await;
-            if sockets + to_drain == 0 {
+            let passed_on = shared.passing.as_ref().map_or(0, |passing| passing.under_way());
+            if sockets + to_drain + passed_on == 0 {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -135,6 +135,7 @@ metrics! {
         bus_up: "1 while connected to the other nodes of the cluster",
         directory_up: "1 while this node is in the cluster's directory",
         ready: "1 while the node is ready",
+        passing_on: "Polls and WebSockets of other nodes' sessions that came to this node, and are passed on at present",
     }
     labelled {
         refused("reason"): "Handshakes and tokens refused",
@@ -144,11 +145,14 @@ metrics! {
         redis_dropped("reason"): "Messages of Redis that reached nobody: they could not be handled, were over the size limit, or came faster than the shards took them",
         bus_dropped("reason"): "Events that missed members: the bus was `away` for too long, what was said here is `unsayable` to others, or what came from them was `unreadable`, `too_large`, or found the queue `full`",
         condition_errors("condition"): "Conditions that could not be evaluated, each of which counted as a no, and emits of hooks that could not be made",
+        passed_on("outcome"): "Requests of other nodes' sessions: `answered` by their node, `unknown` where no node of that name is alive, `unreachable` where it is not to be reached, `lost` on the way, or `full` while this node passes on as many as it may",
         upstream_calls("outcome"): "Calls of services: `answered`, `refused`, `unavailable`, `timed_out`, or `spared` while one is left alone since it does not answer",
     }
     histograms {
         rabbitmq_to_socket_seconds [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]:
             "From a message's arrival from RabbitMQ until the last local member had it sent or queued",
+        passed_on_seconds [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]:
+            "From the head of a POST for another node's session until that node's answer was here",
     }
 }
 
@@ -177,6 +181,7 @@ mod tests {
             &metrics.redis_dropped,
             &metrics.bus_dropped,
             &metrics.condition_errors,
+            &metrics.passed_on,
             &metrics.upstream_calls,
         ];
         labelled.iter().for_each(|family| family.inc("some"));

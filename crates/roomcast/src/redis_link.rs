@@ -1,6 +1,7 @@
 //! A connection to Redis, for whoever needs one: where it is, how it is made, and how it is seen to be alive. Knows nothing of what it is used for.
 
 use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -9,6 +10,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, ProtocolVersion, PushInfo, RedisError,
 };
+use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
@@ -63,6 +65,26 @@ impl Server {
         };
         let client = Client::open(info.set_redis_settings(login)).context("the settings of Redis make no sense")?;
         Ok(Self { client, name })
+    }
+
+    /// The address at which the server sees this machine. Nothing is sent for it.
+    ///
+    /// # Errors
+    /// The server's name is not known, or there is no way to it.
+    pub(crate) async fn local_address(&self) -> anyhow::Result<IpAddr> {
+        let (host, port) = match self.client.get_connection_info().addr() {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => (host.as_str(), *port),
+            _ => return Ok(Ipv4Addr::LOCALHOST.into()),
+        };
+        let way = async {
+            let found = tokio::net::lookup_host((host, port)).await?.next().context("no address has this name")?;
+            let from: IpAddr =
+                if found.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+            let socket = UdpSocket::bind((from, 0)).await?;
+            socket.connect(found).await?;
+            Ok::<_, anyhow::Error>(socket.local_addr()?.ip())
+        };
+        way.await.with_context(|| format!("there is no way to Redis at {}", self.name))
     }
 
     /// Connects. What the server sends unasked goes to `take`, which must not block and is dropped with the connection.

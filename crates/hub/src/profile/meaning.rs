@@ -141,6 +141,8 @@ fn service(written: &Section, findings: &mut Findings<'_>) -> Service {
         console: written.switch("console"),
         ops_port: written.count("ops_port"),
         grpc_port: written.count("grpc_port"),
+        cluster_host: written.text("cluster_host").map(str::to_owned),
+        cluster_port: written.count("cluster_port").unwrap_or_default(),
         tls,
         trusted_proxies: written.texts("trusted_proxies"),
         unused_variables: written.texts("unused_variables"),

@@ -50,6 +50,10 @@ pub struct Service {
     pub ops_port: Option<u16>,
     /// A port of its own for gRPC.
     pub grpc_port: Option<u16>,
+    /// The address for other nodes of the cluster; `None` for the one at which Redis sees this machine.
+    pub cluster_host: Option<String>,
+    /// The port for them; 0 takes a free one.
+    pub cluster_port: u16,
     /// The certificate of the service port; `None` for plain HTTP.
     pub tls: Option<Certificate>,
     /// Addresses or networks whose `X-Forwarded-For` is believed.

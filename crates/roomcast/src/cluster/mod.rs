@@ -6,10 +6,12 @@ pub mod directory;
 mod incoming;
 pub mod nodes;
 mod outgoing;
+pub mod passing;
 mod requests;
 mod session;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -49,6 +51,14 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The address of this machine at which Redis sees it.
+    ///
+    /// # Errors
+    /// Redis is nowhere to be found at present.
+    pub async fn local_address(&self) -> anyhow::Result<IpAddr> {
+        self.server.local_address().await
+    }
+
     /// Those of a profile; `None` where no variable names a Redis, or nodes are to stand alone.
     ///
     /// # Errors

@@ -155,6 +155,7 @@ async fn serve_shard(
             Message::Query(query) => answer(query, &members, &profile),
             Message::Listen(_)
             | Message::Accepted(..)
+            | Message::Passed(..)
             | Message::Poll(_)
             | Message::Adopt(_)
             | Message::Authenticated { .. }

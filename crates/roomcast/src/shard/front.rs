@@ -1,11 +1,11 @@
-//! HTTP on a shard: which request goes where. Polls are `polls`, WebSocket handshakes `upgrades`; everything that is no session goes to the
-//! backend runtime. Knows nothing of what sessions do with their packets.
+//! HTTP on a shard: which request goes where. Polls are `polls`, WebSocket handshakes `upgrades`, requests of other nodes' sessions `passed`;
+//! everything that is no session goes to the backend runtime. Knows nothing of what sessions do with their packets.
 
 mod direct;
+mod passed;
 mod polls;
 mod upgrades;
 
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -35,6 +35,7 @@ use super::inbox::Inbox;
 use super::patience::Patient;
 use super::poll::{Handshake, Named};
 use super::transport::Transport;
+use crate::cluster::passing::{Foreign, Passing};
 use crate::embed;
 use crate::embed::Program;
 use crate::http2::{Http2, Opening, opening};
@@ -63,6 +64,8 @@ pub struct Shared {
     pub inboxes: Arc<[Inbox]>,
     /// This node, as session ids name it.
     pub node: NodeId,
+    /// The way to the other nodes, where there are any.
+    pub passing: Option<Arc<Passing>>,
     /// New sessions are refused.
     pub draining: AtomicBool,
     /// How fast new sessions are let in.
@@ -144,36 +147,45 @@ enum Found<'a> {
     Plain(usize, NamespaceId),
 }
 
-/// The front of one shard.
+/// Who sends requests.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer {
+    /// Where the client is, or the proxy in front of it.
+    address: IpAddr,
+    /// Another node passes them on: they are not passed on again.
+    is_passed: bool,
+}
+
+/// The front of one shard; or of none, for what other nodes pass on.
 pub struct Front {
     shared: Arc<Shared>,
     shard: usize,
-    tasks: Rc<Cell<usize>>,
+    tasks: Arc<AtomicUsize>,
 }
 
 /// Counts a task of the shard's runtime for as long as it lives.
-struct Task(Rc<Cell<usize>>);
+struct Task(Arc<AtomicUsize>);
 
 impl Drop for Task {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Front {
     /// The front of this shard.
     pub fn new(shared: Arc<Shared>, shard: usize) -> Self {
-        Self { shared, shard, tasks: Rc::default() }
+        Self { shared, shard, tasks: Arc::default() }
     }
 
     /// Whether nothing of the front's is under way: the shard then is alone in its thread, and may sleep without its runtime.
     pub fn is_idle(&self) -> bool {
-        self.tasks.get() == 0
+        self.tasks.load(Ordering::Relaxed) == 0
     }
 
     /// Starts a task on the shard's runtime. There is no other way to one.
     fn spawn(&self, work: impl Future<Output = ()> + 'static) {
-        self.tasks.set(self.tasks.get() + 1);
+        self.tasks.fetch_add(1, Ordering::Relaxed);
         let task = Task(self.tasks.clone());
         tokio::task::spawn_local(async move {
             work.await;
@@ -190,20 +202,21 @@ impl Front {
     /// it has waited so long for its first byte.
     pub fn start(self: Rc<Self>, stream: std::net::TcpStream, peer: SocketAddr, head: Bytes, waited: Duration) {
         let first_head = self.shared.profile.limits.timeouts.head.saturating_sub(waited);
+        let peer = Peer { address: peer.ip(), is_passed: false };
         let serving = self.clone().serve(stream, peer, head, first_head);
         self.spawn(serving);
     }
 
-    async fn serve(self: Rc<Self>, stream: std::net::TcpStream, peer: SocketAddr, head: Bytes, first_head: Duration) {
+    async fn serve(self: Rc<Self>, stream: std::net::TcpStream, peer: Peer, head: Bytes, first_head: Duration) {
         let Ok(stream) = TcpStream::from_std(stream) else { return };
         let timeouts = self.shared.profile.limits.timeouts;
-        let mut stream = match &self.shared.tls {
+        let mut stream = match self.shared.tls.as_ref().filter(|_| !peer.is_passed) {
             None => Transport::Plain(stream),
             Some(acceptor) => match tokio::time::timeout(timeouts.head, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => Transport::Tls(Box::new(stream)),
                 Ok(Err(error)) => {
                     self.shared.metrics.refused.inc("tls");
-                    return tracing::debug!(%peer, %error, "a TLS handshake failed");
+                    return tracing::debug!(peer = %peer.address, %error, "a TLS handshake failed");
                 }
                 Err(_) => return self.shared.metrics.refused.inc("tls"),
             },
@@ -218,7 +231,7 @@ impl Front {
             let stage = stage.clone();
             async move {
                 stage.head_is_whole();
-                let response = front.answer(request, peer.ip()).await;
+                let response = front.answer(request, peer).await;
                 stage.answered();
                 response
             }
@@ -228,7 +241,7 @@ impl Front {
             .serve_connection(stream, service)
             .with_upgrades();
         if let Err(error) = connection.await {
-            tracing::trace!(%peer, %error, "an HTTP connection ended");
+            tracing::trace!(peer = %peer.address, %error, "an HTTP connection ended");
         }
         crate::memory::connection_ended();
     }
@@ -244,23 +257,22 @@ impl Front {
         });
     }
 
-    async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Result<Response<Body>, BrokenOff> {
-        let draining = self.is_draining();
+    async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Result<Response<Body>, BrokenOff> {
         let mut response = self.route(request, peer).await?;
-        if draining && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        if self.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             // So that a client which comes back opens a new connection, which the balancer can send elsewhere.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response)
     }
 
-    async fn route(&self, request: Request<Incoming>, peer: IpAddr) -> Result<Response<Body>, BrokenOff> {
+    async fn route(&self, request: Request<Incoming>, peer: Peer) -> Result<Response<Body>, BrokenOff> {
         match self.find(request.uri().path(), request.headers()) {
             Some(Found::Engine(endpoint, file)) => {
                 let file = file.to_owned();
                 self.engine(request, peer, endpoint, &file).await
             }
-            Some(Found::Plain(endpoint, namespace)) => Ok(self.plain(request, peer, endpoint, namespace).await),
+            Some(Found::Plain(endpoint, namespace)) => Ok(self.plain(request, peer.address, endpoint, namespace).await),
             None => Ok(self.ops(request).await),
         }
     }
@@ -285,7 +297,7 @@ impl Front {
     async fn engine(
         &self,
         request: Request<Incoming>,
-        peer: IpAddr,
+        Peer { address: peer, is_passed }: Peer,
         endpoint: usize,
         file: &str,
     ) -> Result<Response<Body>, BrokenOff> {
@@ -297,6 +309,20 @@ impl Front {
         }
         let query_string = request.uri().query().unwrap_or_default().to_owned();
         let query = Query::parse(&query_string);
+        if let Some(passing) = &self.shared.passing
+            && !is_passed
+            && let Some(sid) = self.foreign(&query)
+        {
+            let session = Foreign { sid, revision: query.revision() };
+            // A node that is not there knows no session: what is said of it is said here.
+            if upgrades::is_asked(request.headers()) {
+                if let Some(tunnel) = passing.tunnel(session, peer).await {
+                    return Ok(self.pass_upgrade(request, tunnel).await);
+                }
+            } else if let Some(way) = passing.way(session).await {
+                return self.pass_poll(request, peer, way, &cross_origin).await;
+            }
+        }
         let method = request.method().clone();
         let kept = self.program_s_request(&request, peer);
         let mut response = if upgrades::is_asked(request.headers()) {

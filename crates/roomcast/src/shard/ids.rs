@@ -6,6 +6,7 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hub::names::SocketId;
+use wire::engine::Revision;
 
 const ID_BYTES: usize = 15;
 
@@ -21,6 +22,15 @@ impl SessionId {
     /// Takes 20 characters of the alphabet; anything else is no session's id.
     pub fn parse(text: &str) -> Option<Self> {
         decode(text).map(Self)
+    }
+
+    /// The node and the shard of a session of this revision, whichever node that is.
+    pub fn place(self, revision: Revision) -> (NodeId, u8) {
+        let [shard, a, b, c, _, x, y, z, ..] = self.0;
+        match revision {
+            Revision::Four => (NodeId([a, b, c]), shard),
+            Revision::Three => (NodeId([x, y, z]), shard),
+        }
     }
 
     /// The id as a socket's public id: that is what it is to clients of Engine.IO 3, see [`NodeId::open_session_id`].
@@ -109,5 +119,7 @@ mod tests {
         let sid = node.open_session_id(2, 70_000, [9; 7]);
         assert_eq!((node.shard_of(sid), place_of(sid.to_socket_id().as_str())), (Some(2), Some((2, 70_000))));
         assert_eq!(place_of(&format!("/chat#{sid}")), Some((2, 70_000)));
+        assert_eq!(sid.place(Revision::Three), (node, 2));
+        assert_eq!(node.session_id(63, [9; 11]).place(Revision::Four), (node, 63));
     }
 }

@@ -1,6 +1,6 @@
 //! The way into a shard: its messages, and the bound on what waits there. Knows nothing of what the shard does with them.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, OnceLock};
@@ -49,6 +49,8 @@ pub enum Message {
     Listen(Listener),
     /// A TCP connection that another shard accepted, which had taken its share.
     Accepted(std::net::TcpStream, SocketAddr),
+    /// A TCP connection by which another node passes on what a client at this address sends it.
+    Passed(std::net::TcpStream, IpAddr),
     /// A polling request for a session of this shard.
     Poll(PollRequest),
     /// A WebSocket whose handshake is over.

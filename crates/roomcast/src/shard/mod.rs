@@ -431,6 +431,7 @@ impl Shard {
             Message::Event(event) => self.events.push_back(event),
             Message::Listen(listener) => self.listen(listener),
             Message::Accepted(stream, peer) => self.greet(stream, peer, front),
+            Message::Passed(stream, address) => front.clone().start_passed(stream, address),
             Message::Poll(request) => self.poll_request(request),
             Message::Adopt(adopted) => self.adopt(*adopted),
             Message::Authenticated { connection, namespace, verdict } => {

@@ -179,18 +179,19 @@ impl Write for Patient {
 /// What sleeps in the runtime stays when it stops, and is moved only once it wakes too early: most times are stopped within microseconds, for
 /// each request anew, and cost the runtime's timers nothing.
 #[derive(Default)]
-struct Timer {
+pub(crate) struct Timer {
     until: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl Timer {
-    fn stop(&mut self) {
+    /// It begins anew when it is next waited for.
+    pub(crate) fn stop(&mut self) {
         self.until = None;
     }
 
     /// Ready once it has run for so long.
-    fn run(&mut self, within: Duration, context: &mut Context<'_>) -> Poll<io::Error> {
+    pub(crate) fn run(&mut self, within: Duration, context: &mut Context<'_>) -> Poll<io::Error> {
         let until = *self.until.get_or_insert_with(|| Instant::now() + within);
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
         if sleep.deadline() > until {

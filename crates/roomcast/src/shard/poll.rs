@@ -50,6 +50,22 @@ pub enum PollRequest {
         /// The answer. A sender that is dropped stands for 400.
         reply: oneshot::Sender<PollReply>,
     },
+    /// The node by which a session's client comes is about to go.
+    Leaving {
+        /// The session.
+        sid: SessionId,
+        /// What goes through that node.
+        what: Passage,
+    },
+}
+
+/// What of a session goes through another node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passage {
+    /// The GET that waits.
+    Poll,
+    /// Its WebSocket.
+    WebSocket,
 }
 
 /// A session as a request names it. Its owner knows whether the request fits.

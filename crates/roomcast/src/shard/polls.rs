@@ -3,11 +3,12 @@
 
 use std::net::IpAddr;
 
+use hub::codes::CloseCode;
 use tokio::sync::oneshot;
 use wire::engine::{self, GetVerdict, Polls, Post, PostAnswer, Refusal, Session};
 
 use super::inbox::Message;
-use super::poll::{Handshake, Named, PollKind, PollReply, PollRequest};
+use super::poll::{Handshake, Named, Passage, PollKind, PollReply, PollRequest};
 use super::slots::Encoding;
 use super::{MESSAGES_PER_READ, Shard};
 
@@ -19,6 +20,11 @@ impl Shard {
                 let opened = self.open_polling(handshake, address, endpoint, polls);
                 // A client that went away meanwhile is noticed by its missing polls.
                 let _ = reply.send(opened);
+            }
+            PollRequest::Leaving { sid, what } => {
+                if let Some(slot) = self.sessions.get(&sid).copied() {
+                    self.passage_ends(slot, what);
+                }
             }
             PollRequest::Session { named, kind, reply } => {
                 if let Some(slot) = self.sessions.get(&named.sid).copied() {
@@ -42,6 +48,24 @@ impl Shard {
             }
         }
         self.settle();
+    }
+
+    /// The node by which a session's client comes is about to go: a poll comes again by another way, and the session goes on; a WebSocket is closed,
+    /// since it cannot be led elsewhere.
+    fn passage_ends(&mut self, slot: u32, what: Passage) {
+        match (what, self.socket_io(slot).session.transport()) {
+            (Passage::Poll, engine::Transport::Polling) => {
+                self.session(slot, |session, context| session.get_released(context));
+            }
+            (Passage::WebSocket, engine::Transport::WebSocket) => {
+                self.close(slot, CloseCode::GoingAway, CloseCode::GoingAway.reason());
+            }
+            // It has moved on. A WebSocket that is being tried ends with its way, and the session goes on over polling.
+            (Passage::Poll, engine::Transport::WebSocket) | (Passage::WebSocket, engine::Transport::Polling) => {}
+        }
+        if self.connections[slot as usize].is_some() {
+            self.arm(slot);
+        }
     }
 
     /// Does what is due for a session before a request of it is looked at: a client whose time is over does not get it back by being

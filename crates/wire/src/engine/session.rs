@@ -159,6 +159,15 @@ impl Session {
         }
     }
 
+    /// The waiting GET is to be answered with nothing, so that the client's next one can come by another way.
+    pub fn get_released(&mut self, context: &mut Context<'_>) {
+        if let State::Polling(polling) = &mut self.state
+            && std::mem::take(&mut polling.get_waits)
+        {
+            context.out.push(Output::AnswerGet(polling.polls.control(&[NOOP])));
+        }
+    }
+
     /// The head of a POST arrived; `binary` if it says that its body is `application/octet-stream`. After `Ok` read the body (at most
     /// `max_payload` bytes) and come back with one of [`Session::post_body`], [`Session::post_too_large`], [`Session::post_aborted`].
     pub fn post_started(&mut self, binary: bool, context: &mut Context<'_>) -> Result<(), PostAnswer> {

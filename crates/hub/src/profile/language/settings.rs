@@ -59,6 +59,20 @@ pub(super) static SERVICE: Table = Table {
             "grpc_port = 9200",
         ),
         key(
+            "cluster_host",
+            Text,
+            Default("${CLUSTER_HOST:-}"),
+            "The address at which other nodes of the cluster pass requests on to this one, which they learn from Redis; the one at which Redis sees this machine if it is empty.",
+            r#"cluster_host = "10.0.0.7""#,
+        ),
+        key(
+            "cluster_port",
+            Count(0, 65_535),
+            Default("${CLUSTER_PORT:-0}"),
+            "The port for that; 0 takes a free one. No port is opened where there is no Redis.",
+            "cluster_port = 7300",
+        ),
+        key(
             "tls_certificate",
             Text,
             Default("${TLS_CERT_FILE:-}"),

@@ -1,0 +1,381 @@
+//! Any request on any node: what comes to one that has not the session is passed on to the one that has, so that no balancer needs sticky sessions.
+//!
+//! The session's id names its node, and [`Nodes`] says where that is. Polls go over one HTTP/2 connection to each other node (`link`), a WebSocket over a
+//! connection of its own, byte by byte (`tunnel`); both sides of either know the cluster's secret (`proof`). What others pass on comes by `listener`. Knows
+//! nothing of sessions but their ids, and nothing of packets.
+
+mod link;
+mod listener;
+mod proof;
+mod tunnel;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Method, Request, Response, StatusCode, Uri};
+use http_body_util::{Either, Empty};
+use hyper::body::Incoming;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Instant;
+use wire::engine::Revision;
+
+use self::link::Link;
+pub use self::listener::Port;
+pub use self::tunnel::{Passage as TunnelPassage, Tunnel};
+use super::nodes::{NodeInfo, Nodes};
+use crate::metrics::Metrics;
+use crate::shard::ids::{NodeId, SessionId};
+use crate::shard::poll::Passage;
+
+/// Polls and WebSockets of other nodes' sessions that this node may have under way. Further ones are answered as if their node were not there.
+const PASSAGES_MAX: usize = 65_536;
+
+/// How long a connection to another node may take, proofs included.
+const CONNECT_MAX: Duration = Duration::from_secs(2);
+
+/// The shortest time between two polls of a client whose node is about to go, so that one which comes back to the same node does not run in circles.
+const LEAVE_MIN: Duration = Duration::from_millis(250);
+
+/// How long after another each passage ends when this node goes.
+const LEAVE_EACH_MAX: Duration = Duration::from_millis(10);
+
+/// Where the client of a passed-on request is. On a connection between nodes alone; a client's own field of this name is overwritten.
+const CLIENT: HeaderName = HeaderName::from_static("roomcast-client");
+
+/// The session that a node asks for itself about.
+const SESSION: HeaderName = HeaderName::from_static("roomcast-session");
+
+/// What it says of it: a poll, or a WebSocket, is about to lose its way.
+const LEAVING: HeaderName = HeaderName::from_static("roomcast-leaving");
+const POLL: HeaderValue = HeaderValue::from_static("poll");
+const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
+
+/// Between nodes: the session ended while the request's body was still arriving, and its client's connection is to be broken off without an answer.
+/// No client is ever answered this.
+pub const BROKEN_OFF: StatusCode = StatusCode::GONE;
+
+/// Fields that speak of one connection (RFC 9110, section 7.6.1), or that hyper sees to.
+const OF_ONE_CONNECTION: [HeaderName; 7] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::EXPECT,
+];
+
+/// The body of a request to another node.
+type Sent = Either<Incoming, Empty<Bytes>>;
+
+/// A session of another node, as a request names it.
+#[derive(Debug, Clone, Copy)]
+pub struct Foreign {
+    /// Its id.
+    pub sid: SessionId,
+    /// The revision that the request speaks.
+    pub revision: Revision,
+}
+
+impl Foreign {
+    fn place(self) -> (NodeId, u8) {
+        self.sid.place(self.revision)
+    }
+}
+
+/// What came of a poll that was passed on.
+pub enum Answer {
+    /// What its owner says.
+    Whole(Response<Bytes>),
+    /// The client's connection is to be broken off.
+    BrokenOff,
+    /// The owner, or the way to it, was lost on the way.
+    Lost,
+}
+
+/// A request from another node.
+pub enum Asked {
+    /// It passes on what a client at this address sent.
+    ByClient {
+        /// As the client sent it.
+        request: Box<Request<Incoming>>,
+        /// Where the client is, or the proxy in front of it.
+        address: IpAddr,
+    },
+    /// It is about to go, and a session's client comes through it.
+    Leaving {
+        /// The session.
+        sid: SessionId,
+        /// What comes through it.
+        what: Passage,
+    },
+}
+
+/// The way to the other nodes.
+pub struct Passing {
+    nodes: Nodes,
+    links: Mutex<HashMap<NodeId, Arc<Link>>>,
+    places: Arc<Semaphore>,
+    leaving: watch::Sender<Option<Leaving>>,
+    backend: Handle,
+    metrics: Arc<Metrics>,
+}
+
+/// This node is about to go.
+#[derive(Clone)]
+struct Leaving {
+    since: Instant,
+    each: Duration,
+    /// How many know when their turn is.
+    told: Arc<AtomicU32>,
+}
+
+/// A place among those who are passed on.
+struct Place {
+    metrics: Arc<Metrics>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.metrics.passing_on.dec();
+    }
+}
+
+/// The way to a session's node.
+pub struct Way<'a> {
+    passing: &'a Passing,
+    link: Arc<Link>,
+    sender: link::Sender,
+    sid: SessionId,
+    _place: Place,
+}
+
+impl Passing {
+    /// No connection is made before it is needed; those of polls live on this runtime.
+    pub fn new(nodes: Nodes, metrics: Arc<Metrics>, backend: Handle) -> Self {
+        Self {
+            nodes,
+            links: Mutex::default(),
+            places: Arc::new(Semaphore::new(PASSAGES_MAX)),
+            leaving: watch::Sender::new(None),
+            backend,
+            metrics,
+        }
+    }
+
+    /// The way by which polls of this session go; none if its node is not there.
+    pub async fn way(&self, session: Foreign) -> Option<Way<'_>> {
+        let place = self.place()?;
+        let node = self.node(session).await?;
+        let link = self.link(&node);
+        let Some(sender) = link.sender(&node, &self.nodes, &self.backend).await else {
+            self.metrics.passed_on.inc("unreachable");
+            return None;
+        };
+        Some(Way { passing: self, link, sender, sid: session.sid, _place: place })
+    }
+
+    /// A connection to the node of this session, for a WebSocket of it whose client is at this address; none if its node is not there.
+    pub async fn tunnel(self: &Arc<Self>, session: Foreign, client: IpAddr) -> Option<Tunnel> {
+        let place = self.place()?;
+        let node = self.node(session).await?;
+        let (_, shard) = session.place();
+        let purpose = proof::Purpose::Tunnel { client, shard };
+        match proof::connect(&node, &self.nodes, purpose).await {
+            Ok(stream) => {
+                self.metrics.passed_on.inc("answered");
+                Some(Tunnel { stream, passage: TunnelPassage::new(self.clone(), node, session.sid, place) })
+            }
+            Err(error) => {
+                tracing::debug!(address = ?node.address, error = format!("{error:#}"), "a node cannot be reached");
+                self.metrics.passed_on.inc("unreachable");
+                None
+            }
+        }
+    }
+
+    fn place(&self) -> Option<Place> {
+        match self.places.clone().try_acquire_owned() {
+            Ok(permit) => {
+                self.metrics.passing_on.inc();
+                Some(Place { metrics: self.metrics.clone(), _permit: permit })
+            }
+            Err(_) => {
+                self.metrics.passed_on.inc("full");
+                None
+            }
+        }
+    }
+
+    async fn node(&self, session: Foreign) -> Option<Arc<NodeInfo>> {
+        let (id, _) = session.place();
+        // A request of the wrong revision is its node's to refuse.
+        let other = match session.revision {
+            Revision::Three => Revision::Four,
+            Revision::Four => Revision::Three,
+        };
+        let (unlikely, _) = session.sid.place(other);
+        let node = match self.nodes.find(id).or_else(|| self.nodes.find(unlikely)) {
+            Some(node) => Some(node),
+            // It may have started a moment ago.
+            None => self.nodes.look_up(id).await,
+        };
+        if node.is_none() {
+            self.metrics.passed_on.inc("unknown");
+        }
+        node
+    }
+
+    fn link(&self, node: &NodeInfo) -> Arc<Link> {
+        let mut links = self.links.lock();
+        if !links.contains_key(&node.id) {
+            // Those of nodes that are gone, too.
+            links.retain(|_, link| link.is_open());
+        }
+        links.entry(node.id).or_default().clone()
+    }
+
+    /// Polls and WebSockets that are under way.
+    pub fn under_way(&self) -> usize {
+        PASSAGES_MAX - self.places.available_permits()
+    }
+
+    /// This node is about to go: within this time the polls that wait are sent on, and WebSockets closed, at a steady pace.
+    pub fn leave(&self, within: Duration) {
+        let count = u32::try_from(self.under_way()).unwrap_or(u32::MAX).max(1);
+        let each = (within / count).min(LEAVE_EACH_MAX);
+        self.leaving.send_replace(Some(Leaving { since: Instant::now(), each, told: Arc::default() }));
+    }
+
+    /// Ends when a passage that began now has to, since this node goes; never if it does not.
+    async fn turn(&self) {
+        let earliest = Instant::now() + LEAVE_MIN;
+        let mut leaving = self.leaving.subscribe();
+        let Ok(leaving) = leaving.wait_for(Option::is_some).await.map(|leaving| leaving.clone()) else {
+            return std::future::pending().await;
+        };
+        let Some(Leaving { since, each, told }) = leaving else { return };
+        let nth = told.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep_until(earliest.max(since + each * nth)).await;
+    }
+}
+
+impl Way<'_> {
+    /// Passes a request on; who drops this on the way, drops the request for its owner, too.
+    pub async fn pass(self, request: Request<Incoming>, client: IpAddr) -> Answer {
+        let is_post = request.method() == Method::POST;
+        let begun = Instant::now();
+        let metrics = &self.passing.metrics;
+        let answer = {
+            let mut asked = std::pin::pin!(self.sender.ask(passed(request, client)));
+            tokio::select! {
+                biased;
+                answer = &mut asked => answer,
+                () = self.passing.turn() => {
+                    let told = self.link.tell(leaving(self.sid, Passage::Poll));
+                    tokio::join!(asked, told).0
+                }
+            }
+        };
+        match answer {
+            Ok(answer) if answer.status() == BROKEN_OFF => {
+                metrics.passed_on.inc("answered");
+                Answer::BrokenOff
+            }
+            Ok(answer) => {
+                metrics.passed_on.inc("answered");
+                if is_post {
+                    metrics.passed_on_seconds.observe(begun.elapsed().as_secs_f64());
+                }
+                Answer::Whole(answer)
+            }
+            Err(error) => {
+                tracing::debug!(error = format!("{error:#}"), "a request that was passed on was lost");
+                metrics.passed_on.inc("lost");
+                Answer::Lost
+            }
+        }
+    }
+}
+
+/// A request as it goes to the session's node.
+fn passed(request: Request<Incoming>, client: IpAddr) -> Request<Sent> {
+    let (head, body) = request.into_parts();
+    let mut headers = head.headers;
+    for name in named_by_connection(&headers).into_iter().chain(OF_ONE_CONNECTION) {
+        headers.remove(name);
+    }
+    headers.insert(CLIENT, HeaderValue::try_from(client.to_string()).expect("an address is a header value"));
+    let mut request = Request::new(Either::Left(body));
+    *request.method_mut() = head.method;
+    *request.uri_mut() = between_nodes(head.uri.into_parts().path_and_query);
+    *request.headers_mut() = headers;
+    request
+}
+
+/// Tells a session's node that this one is about to go.
+fn leaving(sid: SessionId, what: Passage) -> Request<Sent> {
+    let mut request = Request::new(Either::Right(Empty::new()));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = between_nodes(None);
+    let mut sid = HeaderValue::try_from(sid.to_string()).expect("the alphabet of ids is a header value's");
+    sid.set_sensitive(true);
+    request.headers_mut().insert(SESSION, sid);
+    let what = match what {
+        Passage::Poll => POLL,
+        Passage::WebSocket => WEBSOCKET,
+    };
+    request.headers_mut().insert(LEAVING, what);
+    request
+}
+
+/// What a node asks; nothing if it makes no sense.
+pub fn read(mut request: Request<Incoming>) -> Option<Asked> {
+    if let Some(client) = request.headers_mut().remove(CLIENT) {
+        let address = client.to_str().ok()?.parse().ok()?;
+        // As a client's own request has it.
+        let path = std::mem::take(request.uri_mut()).into_parts().path_and_query?;
+        *request.uri_mut() = Uri::from(path);
+        return Some(Asked::ByClient { request: Box::new(request), address });
+    }
+    let sid = SessionId::parse(request.headers().get(SESSION)?.to_str().ok()?)?;
+    let what = request.headers().get(LEAVING)?;
+    let what = [(POLL, Passage::Poll), (WEBSOCKET, Passage::WebSocket)].into_iter().find(|(word, _)| word == what);
+    Some(Asked::Leaving { sid, what: what?.1 })
+}
+
+/// A WebSocket's handshake as it goes to the session's node: as it came.
+pub fn handshake(request: &Request<Incoming>) -> Request<Empty<Bytes>> {
+    let mut handshake = Request::new(Empty::new());
+    *handshake.method_mut() = request.method().clone();
+    *handshake.uri_mut() = request.uri().clone();
+    *handshake.headers_mut() = request.headers().clone();
+    for name in [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::EXPECT] {
+        handshake.headers_mut().remove(name);
+    }
+    handshake
+}
+
+/// Fields that a `Connection` field names as its connection's own.
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let connection = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    connection.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok()).collect()
+}
+
+/// HTTP/2 wants a name for the server; a client's own stays in `host`.
+fn between_nodes(path: Option<PathAndQuery>) -> Uri {
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = Some(Authority::from_static("node"));
+    parts.path_and_query = Some(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+    Uri::from_parts(parts).expect("all three parts are there")
+}
