@@ -14,7 +14,7 @@ const CLIENTS = Number(process.env.CLIENTS || 500);
 /** Clients that one process can have without being the slowest of all. */
 const CLIENTS_OF_A_PROCESS = 1_250;
 /** How they come, in turn. */
-const TRANSPORTS = [["websocket"]];
+const TRANSPORTS = [["websocket"], ["polling"], ["polling", "websocket"]];
 /** Each return is told to everyone in the room: so rooms are small. */
 const CLIENTS_OF_A_GROUP = 10;
 const GROUPS = Math.ceil(CLIENTS / CLIENTS_OF_A_GROUP);
