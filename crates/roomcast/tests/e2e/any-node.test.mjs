@@ -379,6 +379,30 @@ describe("a node that is killed", () => {
   });
 });
 
+describe("a node that is held up", () => {
+  let cluster;
+  before(async () => (cluster = await startCluster()));
+  after(() => cluster.stop());
+  afterEach(closeConnections);
+
+  it("costs its clients their sessions, whose ends the other nodes tell, and is of use again when it goes on", async () => {
+    const [own, other] = cluster.nodes;
+    const session = await enter(own.url);
+    const waiting = session.get(other.url);
+    await until(() => other.metric("roomcast_passing_on"), (count) => count === 1, "the poll to be passed on");
+    own.signal("SIGSTOP");
+    assert.equal((await waiting).status, 502);
+    // The next way to it is not to be had either.
+    const next = await session.post(other.url, "3");
+    assert.deepEqual([next.status, next.json], [400, UNKNOWN]);
+    own.signal("SIGCONT");
+    // It has heard meanwhile that the GET was dropped.
+    await until(async () => (await session.get(other.url)).json, (answer) => answer?.code === 1, "the session's end");
+    const anew = await enter(own.url);
+    await until(async () => (await anew.post(other.url, "6")).text, (text) => text === "ok", "the way to be there again");
+  });
+});
+
 describe("a node that is taken out of service", () => {
   let cluster;
   before(async () => (cluster = await startCluster()));
