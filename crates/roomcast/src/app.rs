@@ -182,7 +182,6 @@ pub async fn start(
     let upstreams = Upstreams::start(&profile, files, &metrics, &backend)?;
 
     let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..shards).map(|_| inbox()).unzip();
-    let interest = Arc::new(Interest::new(profile.rules.namespaces().len()));
     let nodes = Nodes::new(node_id()?);
     let cluster = cluster::Settings::of(&profile)?.map(|settings| {
         let directory = Directory::new(&settings, nodes.clone());
@@ -192,6 +191,8 @@ pub async fn start(
         Some((settings, ..)) => Some(passing::Port::open(&profile, settings.clone(), &nodes).await?),
         None => None,
     };
+    let changes = cluster.as_ref().and_then(|(settings, ..)| settings.changes());
+    let interest = Arc::new(Interest::new(profile.rules.namespaces().len()).noting(changes));
     let (bus, directory) = cluster.as_ref().map(|(_, bus, directory)| (bus.clone(), directory.clone())).unzip();
     let publisher = Publisher::new(inboxes.into(), interest).keeping(Kept::of(&profile)).in_cluster(bus);
     let gateway = Gateway {

@@ -12,7 +12,7 @@ use hub::emission::{Emission, Target};
 use hub::names::{NamespaceId, RoomName};
 use parking_lot::{Mutex, RwLock};
 
-use crate::cluster::Bus;
+use crate::cluster::{Bus, Changes};
 use crate::kept::Kept;
 use crate::shard::ids;
 use crate::shard::inbox::{Full, Inbox};
@@ -66,6 +66,8 @@ pub struct Interest {
     /// The rooms of namespaces that are not the profile's.
     others: RwLock<HashMap<NamespaceId, HashMap<RoomName, ShardSet>>>,
     hasher: RandomState,
+    /// Who has to know which of the profile's rooms have a member at all.
+    changes: Option<Changes>,
 }
 
 impl fmt::Debug for Interest {
@@ -78,7 +80,12 @@ impl Interest {
     /// An empty map for this number of namespaces.
     pub fn new(namespaces: usize) -> Self {
         let namespaces = (0..namespaces).map(|_| std::array::from_fn(|_| Stripe::default())).collect();
-        Self { namespaces, others: RwLock::default(), hasher: RandomState::new() }
+        Self { namespaces, others: RwLock::default(), hasher: RandomState::new(), changes: None }
+    }
+
+    /// The same, which notes there when a room of the profile's gets its first member, and when its last one goes.
+    pub fn noting(self, changes: Option<Changes>) -> Self {
+        Self { changes, ..self }
     }
 
     fn is_profile_s(&self, namespace: NamespaceId) -> bool {
@@ -92,21 +99,39 @@ impl Interest {
 
     /// The shard has its first member of the room.
     pub fn add(&self, namespace: NamespaceId, room: &RoomName, shard: usize) {
-        let set = |rooms: &mut HashMap<RoomName, ShardSet>| rooms.entry(room.clone()).or_default().0 |= 1 << shard;
+        let set = |rooms: &mut HashMap<RoomName, ShardSet>| {
+            let shards = rooms.entry(room.clone()).or_default();
+            let is_first = shards.is_empty();
+            shards.0 |= 1 << shard;
+            is_first
+        };
         match self.stripe(namespace, room) {
-            Some(stripe) => set(&mut stripe.write()),
-            None => set(self.others.write().entry(namespace).or_default()),
+            Some(stripe) => {
+                let is_first = set(&mut stripe.write());
+                self.note(is_first, namespace, room);
+            }
+            None => drop(set(self.others.write().entry(namespace).or_default())),
+        }
+    }
+
+    /// Notes a change once the map has it: who is told looks there.
+    fn note(&self, has_changed: bool, namespace: NamespaceId, room: &RoomName) {
+        if has_changed && let Some(changes) = &self.changes {
+            changes.note(namespace, room);
         }
     }
 
     /// The shard's last member of the room is gone.
     pub fn remove(&self, namespace: NamespaceId, room: &RoomName, shard: usize) {
         match self.stripe(namespace, room) {
-            Some(stripe) => remove_from(&mut stripe.write(), room, shard),
+            Some(stripe) => {
+                let is_gone = remove_from(&mut stripe.write(), room, shard);
+                self.note(is_gone, namespace, room);
+            }
             None => {
                 let mut others = self.others.write();
                 if let Some(rooms) = others.get_mut(&namespace) {
-                    remove_from(rooms, room, shard);
+                    let _ = remove_from(rooms, room, shard);
                     if rooms.is_empty() {
                         others.remove(&namespace);
                     }
@@ -121,6 +146,16 @@ impl Interest {
         self.namespaces.iter().flatten().map(|stripe| stripe.read().len()).sum::<usize>() + others
     }
 
+    /// The rooms of the profile's namespaces that have a member in this process.
+    pub fn profile_s_rooms(&self) -> Vec<(NamespaceId, RoomName)> {
+        let of = |(index, stripes): (usize, &[Stripe; STRIPES])| {
+            let namespace = NamespaceId(index as u32);
+            let names = |stripe: &Stripe| stripe.read().keys().cloned().collect::<Vec<_>>();
+            stripes.iter().flat_map(names).map(move |room| (namespace, room)).collect::<Vec<_>>()
+        };
+        self.namespaces.iter().enumerate().flat_map(of).collect()
+    }
+
     /// The shards that hold a member of at least one of the rooms.
     pub fn shards(&self, namespace: NamespaceId, rooms: &[RoomName]) -> ShardSet {
         rooms.iter().fold(ShardSet::default(), |set, room| {
@@ -133,16 +168,18 @@ impl Interest {
     }
 }
 
-fn remove_from(rooms: &mut HashMap<RoomName, ShardSet>, room: &RoomName, shard: usize) {
-    if let Some(set) = rooms.get_mut(room) {
-        set.0 &= !(1 << shard);
-        if set.is_empty() {
-            rooms.remove(room);
-            if rooms.capacity() > 64 && rooms.len() * 4 < rooms.capacity() {
-                rooms.shrink_to_fit();
-            }
-        }
+/// Returns whether nobody is left in the room, in any shard.
+fn remove_from(rooms: &mut HashMap<RoomName, ShardSet>, room: &RoomName, shard: usize) -> bool {
+    let Some(set) = rooms.get_mut(room) else { return false };
+    set.0 &= !(1 << shard);
+    if !set.is_empty() {
+        return false;
     }
+    rooms.remove(room);
+    if rooms.capacity() > 64 && rooms.len() * 4 < rooms.capacity() {
+        rooms.shrink_to_fit();
+    }
+    true
 }
 
 /// The completion of an event. Its last clone fires it when dropped, so that no path can forget it: a shard

@@ -21,6 +21,7 @@ pub(crate) struct Settings {
     pub(crate) redis_channels: Option<RedisChannels>,
     pub(crate) redis: Option<RedisAddress>,
     pub(crate) redis_key: Option<String>,
+    pub(crate) redis_mode: RedisMode,
     pub(crate) publishing: Publishing,
     pub(crate) upstreams: Vec<Upstream>,
     pub(crate) limits: Limits,
@@ -64,6 +65,10 @@ impl Settings {
                 .map(|written| RedisChannels { channels: written.texts("channels") }),
             redis: redis(section("redis")),
             redis_key: section("redis").text("key").filter(|key| *key != "none").map(str::to_owned),
+            redis_mode: match section("redis").text("mode") {
+                Some("sharded") => RedisMode::Sharded,
+                _ => RedisMode::Classic,
+            },
             publishing: Publishing {
                 exchange: publish.text("exchange").map(str::to_owned),
                 confirm_timeout: publish.time("confirm_timeout"),

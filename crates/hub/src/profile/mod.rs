@@ -50,6 +50,8 @@ pub struct Profile {
     pub redis: Option<RedisAddress>,
     /// What the names of the cluster's channels begin with; `None` where the node is in none.
     pub redis_key: Option<String>,
+    /// How the members of the cluster speak.
+    pub redis_mode: RedisMode,
     /// `[publish]`.
     pub publishing: Publishing,
     /// `[upstream.NAME]`, in the order of the file.
@@ -121,6 +123,7 @@ impl Profile {
             redis_channels: settings.redis_channels,
             redis: settings.redis,
             redis_key: settings.redis_key,
+            redis_mode: settings.redis_mode,
             publishing: settings.publishing,
             upstreams: settings.upstreams,
             limits: settings.limits,

@@ -363,6 +363,15 @@ pub enum RedisAddress {
     },
 }
 
+/// `[redis]` `mode`: how the members of a cluster speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RedisMode {
+    /// Every node hears every event.
+    Classic,
+    /// Each room has a channel, which the nodes with a member of it hear.
+    Sharded,
+}
+
 /// `[publish]`: how clients' messages reach the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publishing {

@@ -13,9 +13,10 @@ use redis::{PushInfo, PushKind, Value};
 use tokio::sync::{mpsc, watch};
 use wire::bus::Malformed;
 use wire::bus::broadcast::{self, Incoming, Scope};
-use wire::bus::request;
+use wire::bus::sharded::{self, Said};
 
-use super::{Channels, Shared, requests};
+use super::dialect::{self, Channels, Kind};
+use super::{Shared, requests};
 use crate::sampled::Sampled;
 use crate::shard::ids;
 
@@ -33,13 +34,6 @@ struct Message {
     namespace: NamespaceId,
     kind: Kind,
     body: Bytes,
-}
-
-#[derive(Clone, Copy)]
-enum Kind {
-    Event,
-    Request,
-    Answer,
 }
 
 /// The connection's side: must not block.
@@ -99,6 +93,15 @@ impl Inlet {
                     self.event(channel, body.into());
                 }
             }
+            PushKind::SMessage => {
+                let Ok([Value::BulkString(channel), Value::BulkString(body)]) = <[Value; 2]>::try_from(push.data)
+                else {
+                    return;
+                };
+                if let Ok(channel) = std::str::from_utf8(&channel) {
+                    self.sharded(channel, body.into());
+                }
+            }
             _ => {}
         }
     }
@@ -109,16 +112,45 @@ impl Inlet {
             channels.iter().find_map(|of| broadcast::room_of(channel, &of.events).map(|room| (of.namespace, room)));
         let Some((namespace, room)) = found.filter(|_| !broadcast::is_own(&body, uid)) else { return };
         gateway.metrics.bus_messages.inc();
-        if let Some(room) = room {
-            let Ok(room) = RoomName::parse(room) else { return };
-            let is_somebody_here = ids::place_of(room.as_str()).is_some()
-                || !gateway.publisher.interest().shards(namespace, std::slice::from_ref(&room)).is_empty();
-            // Who is not here yet may be put there by what waits.
-            if !is_somebody_here && self.waiting.requests.load(Ordering::Acquire) == 0 {
+        if room.is_none_or(|room| self.may_be_here(namespace, room)) {
+            self.queue(Message { namespace, kind: Kind::Event, body });
+        }
+    }
+
+    /// Whether a message for this room alone can be for somebody here.
+    fn may_be_here(&self, namespace: NamespaceId, room: &str) -> bool {
+        let Ok(room) = RoomName::parse(room) else { return false };
+        let interest = self.shared.gateway.publisher.interest();
+        // Who is not here yet may be put there by what waits.
+        ids::place_of(room.as_str()).is_some()
+            || !interest.shards(namespace, std::slice::from_ref(&room)).is_empty()
+            || self.waiting.requests.load(Ordering::Acquire) > 0
+    }
+
+    /// A message of the sharded format, where one channel brings whatever is for all.
+    fn sharded(&self, channel: &str, body: Bytes) {
+        let Shared { channels, gateway, bus, .. } = &*self.shared;
+        let found = channels.iter().find_map(|of| broadcast::room_of(channel, &of.events).map(|room| (of, room)));
+        let Some((of, room)) = found.filter(|(of, _)| !of.is_own(&body)) else { return };
+        let namespace = of.namespace;
+        let kind = match room {
+            Some(_) if of.responses.iter().any(|own| own == channel) => Kind::Answer,
+            Some(room) => {
+                gateway.metrics.bus_messages.inc();
+                if self.may_be_here(namespace, room) {
+                    self.queue(Message { namespace, kind: Kind::Event, body });
+                }
                 return;
             }
+            None if sharded::is_event(&body) => Kind::Event,
+            None => Kind::Request,
+        };
+        gateway.metrics.bus_messages.inc();
+        match kind {
+            Kind::Answer if bus.asking().is_idle() => {}
+            Kind::Event | Kind::Answer => drop(self.queue(Message { namespace, kind, body })),
+            Kind::Request => self.queue_request(namespace, body),
         }
-        self.queue(Message { namespace, kind: Kind::Event, body });
     }
 
     fn request(&self, channel: &[u8], body: Bytes) {
@@ -126,15 +158,19 @@ impl Inlet {
         let is = |name: &String| name.as_bytes() == channel;
         if let Some(Channels { namespace, .. }) = channels.iter().find(|of| is(&of.requests)) {
             gateway.metrics.bus_messages.inc();
-            self.waiting.requests.fetch_add(1, Ordering::AcqRel);
-            if !self.queue(Message { namespace: *namespace, kind: Kind::Request, body }) {
-                self.waiting.requests.fetch_sub(1, Ordering::AcqRel);
-            }
+            self.queue_request(*namespace, body);
         } else if !bus.asking().is_idle()
             && let Some(Channels { namespace, .. }) = channels.iter().find(|of| of.responses.iter().any(is))
         {
             gateway.metrics.bus_messages.inc();
             self.queue(Message { namespace: *namespace, kind: Kind::Answer, body });
+        }
+    }
+
+    fn queue_request(&self, namespace: NamespaceId, body: Bytes) {
+        self.waiting.requests.fetch_add(1, Ordering::AcqRel);
+        if !self.queue(Message { namespace, kind: Kind::Request, body }) {
+            self.waiting.requests.fetch_sub(1, Ordering::AcqRel);
         }
     }
 
@@ -167,14 +203,7 @@ impl Queue {
     pub(super) async fn run(mut self, shared: Arc<Shared>) -> anyhow::Result<()> {
         while let Some(Message { namespace, kind, body }) = self.messages.recv().await {
             let size = body.len();
-            let handled = match kind {
-                Kind::Event => hand_over(&shared, namespace, &body).await,
-                Kind::Request => requests::answer(&shared, namespace, &body).await,
-                Kind::Answer => {
-                    request::read_answer(&body).map(|(id, answer)| shared.bus.asking().take(&id, answer, size))
-                }
-            };
-            if let Err(error) = handled {
+            if let Err(error) = hand_over(&shared, namespace, kind, &body).await {
                 dropped(&shared, "unreadable", &error.to_string());
             }
             if let Kind::Request = kind {
@@ -186,11 +215,16 @@ impl Queue {
     }
 }
 
-async fn hand_over(shared: &Shared, namespace: NamespaceId, body: &Bytes) -> Result<(), Malformed> {
-    if let Some(incoming) = broadcast::read(body, &shared.uid)?
-        && let Some(emission) = emission(shared, namespace, incoming)
-    {
-        shared.gateway.publisher.publish(vec![emission], None).await;
+async fn hand_over(shared: &Arc<Shared>, namespace: NamespaceId, kind: Kind, body: &Bytes) -> Result<(), Malformed> {
+    match dialect::read(shared, namespace, kind, body)? {
+        Some(Said::Event(incoming)) => {
+            if let Some(emission) = emission(shared, namespace, incoming) {
+                shared.gateway.publisher.publish(vec![emission], None).await;
+            }
+        }
+        Some(Said::Asked(asked)) => requests::answer(shared, namespace, asked).await,
+        Some(Said::Answered { id, answer, .. }) => shared.bus.asking().take(&id, answer, body.len()),
+        None => {}
     }
     Ok(())
 }
@@ -210,10 +244,7 @@ pub(super) fn audience(scope: &Scope) -> Option<(Target, Except)> {
 
 /// What a message comes to on this node; `None` where it is for nobody here.
 fn emission(shared: &Shared, namespace: NamespaceId, incoming: Incoming) -> Option<Emission> {
-    let Incoming { namespace: name, event, arguments, scope, volatile, .. } = incoming;
-    if name != shared.gateway.profile.rules.namespace_name(namespace) {
-        return None;
-    }
+    let Incoming { event, arguments, scope, volatile, .. } = incoming;
     let (target, except) = audience(&scope)?;
     let Ok(event) = EventName::parse(&event) else {
         dropped(shared, "unreadable", "an event whose name is empty, too long, or has control characters");

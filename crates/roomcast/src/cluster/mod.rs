@@ -2,13 +2,16 @@
 //! other's sockets is answered, over channels of Redis in the format of `@socket.io/redis-adapter`. Knows neither connections nor rules; this file wires the parts together.
 
 mod asking;
+mod dialect;
 pub mod directory;
 mod incoming;
+mod listening;
 pub mod nodes;
 mod outgoing;
 pub mod passing;
 mod requests;
 mod session;
+mod wires;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -17,17 +20,18 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use hub::names::NamespaceId;
-use hub::profile::Profile;
+use hub::profile::{Profile, RedisMode};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use wire::bus::broadcast;
 
 pub use asking::{Unanswered, Whose};
 pub use directory::{Ask, Directory, Record};
+pub use listening::Changes;
 pub use nodes::{NodeInfo, Nodes};
 pub use outgoing::Bus;
 
+use self::dialect::Channels;
 use crate::gateway::Gateway;
 use crate::redis_link::Server;
 use crate::supervisor::{Link, Pace, Report, Stop, Stopper, stop, supervise, tell};
@@ -48,6 +52,8 @@ pub struct Settings {
     /// The channels' common beginning.
     prefix: String,
     message_max_bytes: u64,
+    /// What changes of the rooms with a member here; `None` where nobody has to know.
+    changes: Option<Changes>,
 }
 
 impl Settings {
@@ -68,7 +74,13 @@ impl Settings {
         // Whatever a node may publish, from a source or from a client, the others take.
         let largest = profile.limits.event_bytes.max(profile.limits.message_bytes);
         let message_max_bytes = largest.saturating_mul(WIRE_FACTOR).saturating_add(ENVELOPE_MAX_BYTES);
-        Ok(Some(Self { server: Server::of(address)?, prefix: prefix.clone(), message_max_bytes }))
+        let changes = (profile.redis_mode == RedisMode::Sharded).then(Changes::default);
+        Ok(Some(Self { server: Server::of(address)?, prefix: prefix.clone(), message_max_bytes, changes }))
+    }
+
+    /// Where the interest map notes what changes; `None` where nobody has to know.
+    pub fn changes(&self) -> Option<Changes> {
+        self.changes.clone()
     }
 }
 
@@ -87,32 +99,19 @@ struct Shared {
     concerns: watch::Sender<Vec<String>>,
 }
 
-/// How long what is said at the end has to get to Redis.
-const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
+impl Shared {
+    fn mode(&self) -> RedisMode {
+        self.gateway.profile.redis_mode
+    }
 
-/// The channels by which a namespace hears of others.
-struct Channels {
-    namespace: NamespaceId,
-    /// Those of events begin with this.
-    events: String,
-    requests: String,
-    /// Those of answers: to everybody, and to this member.
-    responses: [String; 2],
-}
-
-impl Channels {
-    fn of(profile: &Profile, prefix: &str, uid: &str) -> Vec<Self> {
-        let ids = profile.rules.namespace_ids().into_iter();
-        ids.map(|namespace| {
-            let name = profile.rules.namespace_name(namespace);
-            let events = broadcast::base_channel(prefix, name);
-            let responses =
-                [requests::response_channel(prefix, name), requests::own_response_channel(prefix, name, uid)];
-            Self { namespace, events, requests: requests::channel(prefix, name), responses }
-        })
-        .collect()
+    /// The channels of a namespace; `None` for one that a program opened, which this node alone knows.
+    fn channels_of(&self, namespace: NamespaceId) -> Option<&Channels> {
+        self.channels.get(namespace.index())
     }
 }
+
+/// How long what is said at the end has to get to Redis.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
 
 /// A node's part in a cluster, until it is ended.
 pub struct Running {
@@ -139,7 +138,7 @@ impl Running {
 
 /// Joins the cluster. Must be called on a tokio runtime; returns at once, whether Redis is there or not. `bus` is what the gateway publishes to.
 pub fn start(settings: Settings, gateway: Gateway, bus: Bus, report: Report) -> Running {
-    let uid = new_uid();
+    let uid = dialect::uid_of(gateway.profile.redis_mode);
     let shared = Arc::new(Shared {
         channels: Channels::of(&gateway.profile, &settings.prefix, &uid),
         settings,

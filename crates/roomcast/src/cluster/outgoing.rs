@@ -16,8 +16,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use wire::bus::broadcast::{Outgoing, Scope};
 use wire::bus::request::{Asked, Request, Who};
 
+use super::Shared;
 use super::asking::{Asking, Question};
-use super::{Shared, requests};
+use super::dialect::{self, Saying};
 use crate::fanout::Event;
 use crate::metrics::Metrics;
 use crate::sampled::Sampled;
@@ -285,15 +286,15 @@ impl Bus {
 /// What is published: the channel and the message. `None` where it is for no namespace that other nodes know, or cannot be said.
 pub(super) fn message(shared: &Shared, item: &Item) -> Option<(String, Bytes)> {
     let said = match item {
-        Item::Event(event) => event_message(shared, event)?,
-        Item::Order(order) => request_message(shared, order.namespace, None, &order.request)?,
+        Item::Event(event) => event_message(shared, event),
+        Item::Order(order) => request_message(shared, order.namespace, None, &order.request),
         Item::Question(question) => {
-            request_message(shared, question.namespace, Some(question.id.clone()), &question.request)?
+            request_message(shared, question.namespace, Some(question.id.clone()), &question.request)
         }
-        Item::Answer(answer) => Ok((answer.channel.clone(), answer.message.clone())),
+        Item::Answer(answer) => Ok(Some((answer.channel.clone(), answer.message.clone()))),
     };
     match said {
-        Ok(said) => Some(said),
+        Ok(said) => said,
         Err(error) => {
             shared.gateway.metrics.bus_dropped.inc("unsayable");
             if let Some(times) = UNSAYABLE.due() {
@@ -304,24 +305,17 @@ pub(super) fn message(shared: &Shared, item: &Item) -> Option<(String, Bytes)> {
     }
 }
 
-fn name_of(shared: &Shared, namespace: NamespaceId) -> Option<&str> {
-    let rules = &shared.gateway.profile.rules;
-    rules.governs(namespace).then(|| rules.namespace_name(namespace))
-}
-
-fn request_message(
-    shared: &Shared,
-    namespace: NamespaceId,
-    id: Option<String>,
-    request: &Request,
-) -> Option<Result<(String, Bytes), serde_json::Error>> {
-    let name = name_of(shared, namespace)?;
+fn request_message(shared: &Shared, namespace: NamespaceId, id: Option<String>, request: &Request) -> Saying {
     let asked = Asked { uid: Some(shared.uid.clone()), id, request: request.clone() };
-    Some(asked.message(name).map(|message| (requests::channel(&shared.settings.prefix, name), message)))
+    dialect::request(shared, namespace, &asked)
 }
 
-fn event_message(shared: &Shared, event: &Event) -> Option<Result<(String, Bytes), serde_json::Error>> {
+fn event_message(shared: &Shared, event: &Event) -> Saying {
     let emission = &event.emission;
+    let channels = shared.channels_of(emission.namespace);
+    let (Some(channels), Ok(arguments)) = (channels, std::str::from_utf8(&emission.payload.json)) else {
+        return Ok(None);
+    };
     let names = |names: &[RoomName]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
     let rooms = match &emission.target {
         Target::Everyone => Vec::new(),
@@ -332,14 +326,14 @@ fn event_message(shared: &Shared, event: &Event) -> Option<Result<(String, Bytes
     let scope = Scope { rooms, except };
     let outgoing = Outgoing {
         uid: &shared.uid,
-        namespace: name_of(shared, emission.namespace)?,
+        namespace: &channels.name,
         event: emission.event.as_str(),
-        arguments: std::str::from_utf8(&emission.payload.json).ok()?,
+        arguments,
         attachments: &emission.payload.attachments,
         scope: &scope,
         volatile: emission.sending.volatile,
     };
-    Some(outgoing.message().map(|message| (outgoing.channel(&shared.settings.prefix), message)))
+    dialect::event(shared, channels, &outgoing)
 }
 
 #[cfg(test)]

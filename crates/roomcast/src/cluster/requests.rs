@@ -3,17 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use hub::emission::{Emission, Except, Payload, Sending, Target};
 use hub::names::{EventName, NamespaceId, RoomName};
 use serde_json::json;
+use wire::bus::Decoded;
 use wire::bus::broadcast::Scope;
-use wire::bus::request::{self, Answer, Asked, Request, Who};
-use wire::bus::{Decoded, Malformed};
+use wire::bus::request::{Answer, Asked, Request, Who};
 use wire::raw;
 
-use super::Shared;
 use super::incoming::audience;
+use super::{Shared, dialect};
 use crate::fanout::Done;
 use crate::shard::inbox::{Described, Order, Query};
 
@@ -23,31 +22,10 @@ pub(super) const QUESTIONS_MAX: usize = 256;
 /// How long clients' answers are passed on. Who asks waits for less: five seconds, unless it says otherwise.
 const ANSWERS_MAX: Duration = Duration::from_secs(60);
 
-/// The channel that requests come by.
-pub(super) fn channel(prefix: &str, namespace: &str) -> String {
-    format!("{prefix}-request#{namespace}#")
-}
-
-/// The channel that answers go to.
-pub(super) fn response_channel(prefix: &str, namespace: &str) -> String {
-    format!("{prefix}-response#{namespace}#")
-}
-
-/// The channel that answers to one member may go to.
-pub(super) fn own_response_channel(prefix: &str, namespace: &str, uid: &str) -> String {
-    format!("{}{uid}#", response_channel(prefix, namespace))
-}
-
 /// Carries out what is asked, in the order in which it came, and answers.
-///
-/// # Errors
-/// It is no request.
-pub(super) async fn answer(shared: &Arc<Shared>, namespace: NamespaceId, message: &Bytes) -> Result<(), Malformed> {
-    let Some(Asked { uid, id, request }) = request::read(message)? else { return Ok(()) };
-    if uid.as_deref() == Some(&shared.uid) {
-        return Ok(());
-    }
-    let answers = Answers { shared: shared.clone(), namespace, id };
+pub(super) async fn answer(shared: &Arc<Shared>, namespace: NamespaceId, asked: Asked) {
+    let Asked { uid, id, request } = asked;
+    let answers = Answers { shared: shared.clone(), namespace, asker: uid, id };
     match request {
         Request::Sockets { rooms } => {
             let sockets = described(shared, namespace, &Scope { rooms, except: Vec::new() }).await;
@@ -76,13 +54,13 @@ pub(super) async fn answer(shared: &Arc<Shared>, namespace: NamespaceId, message
         Request::ServerSideEmit { .. } => answers.give(&Answer::ServerSide("null".to_owned())),
         Request::Broadcast { event, arguments, scope } => ask_clients(answers, event, arguments, scope).await,
     }
-    Ok(())
 }
 
 /// Where answers to a request go.
 struct Answers {
     shared: Arc<Shared>,
     namespace: NamespaceId,
+    asker: Option<String>,
     id: Option<String>,
 }
 
@@ -90,9 +68,10 @@ impl Answers {
     /// Gives an answer, where one is wanted.
     fn give(&self, answer: &Answer) {
         let Some(id) = &self.id else { return };
-        let Ok(message) = answer.message(id) else { return };
-        let name = self.shared.gateway.profile.rules.namespace_name(self.namespace);
-        self.shared.bus.answer(response_channel(&self.shared.settings.prefix, name), message);
+        let answer = dialect::answer(&self.shared, self.namespace, self.asker.as_deref(), id, answer);
+        if let Ok(Some((channel, message))) = answer {
+            self.shared.bus.answer(channel, message);
+        }
     }
 }
 

@@ -158,6 +158,13 @@ pub(super) static REDIS: Table = Table {
             "What the names of the cluster's channels begin with: the `key` of Node's Redis adapter. Nodes with another one are another cluster; `none`: this node is in none.",
             r#"key = "chat""#,
         ),
+        key(
+            "mode",
+            Choice(&["classic", "sharded"]),
+            Default("${REDIS_ADAPTER_MODE:-classic}"),
+            "How the members of the cluster speak; all of them alike. `classic`: every node hears every event, which is what `createAdapter` of Node's Redis adapter, `socket.io-redis` and emitters speak. `sharded`: a room's events go to the nodes that have a member of it, by a channel of its own; `createShardedAdapter`, Redis 7 or newer.",
+            r#"mode = "sharded""#,
+        ),
     ],
 };
 

@@ -1,10 +1,11 @@
 // A Socket.IO server on Node, in one cluster with the gateway: the stock server with a Redis adapter.
 
+import { once } from "node:events";
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { after } from "node:test";
 
-import { createAdapter } from "@socket.io/redis-adapter";
+import { createAdapter, createShardedAdapter } from "@socket.io/redis-adapter";
 import { Emitter } from "@socket.io/redis-emitter";
 import { Redis as Client } from "ioredis";
 import { Server } from "socket.io";
@@ -15,11 +16,18 @@ after(() => Promise.all([...open].map((close) => close())));
 
 const client = (url) => new Client(url, { lazyConnect: false, maxRetriesPerRequest: null });
 
-/** A server whose clients enter the rooms that they name; `adapter` is `8` (`@socket.io/redis-adapter`) or `6` (`socket.io-redis`). */
+const adapters = {
+  8: (pubClient, subClient, options) => createAdapter(pubClient, subClient, options),
+  6: (pubClient, subClient, options) => require("socket.io-redis").createAdapter({ pubClient, subClient, ...options }),
+  sharded: (pubClient, subClient, { key }) => createShardedAdapter(pubClient, subClient, key && { channelPrefix: key }),
+};
+
+/** A server whose clients enter the rooms that they name; `adapter` is `8` (`@socket.io/redis-adapter`), `sharded` (its other one) or `6` (`socket.io-redis`). */
 export async function startPeer(redis, { adapter = 8, namespaces = ["/"], key } = {}) {
   const [pub, sub] = [client(redis.url), client(redis.url)];
-  const options = { key };
-  const factory = adapter === 8 ? createAdapter(pub, sub, options) : require("socket.io-redis").createAdapter({ pubClient: pub, subClient: sub, ...options });
+  // One that subscribes before it is ready asks questions that a subscriber may not.
+  await Promise.all([pub, sub].map((connection) => once(connection, "ready")));
+  const factory = adapters[adapter](pub, sub, { key });
   const http = createServer();
   const io = new Server(http, { adapter: factory });
   for (const namespace of namespaces) {
