@@ -5,10 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use hub::profile::RedisAddress;
+use hub::profile::{RedisAddress, Secret};
 use redis::aio::MultiplexedConnection;
+use redis::sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, ProtocolVersion, PushInfo, RedisError,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, ProtocolVersion,
+    PushInfo, RedisConnectionInfo, RedisError, TlsMode,
 };
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
@@ -31,9 +33,17 @@ const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// Where Redis is.
 #[derive(Debug, Clone)]
 pub(crate) struct Server {
-    client: Client,
+    place: Place,
     /// The server, for people: nothing of a password is in it.
     name: String,
+}
+
+#[derive(Debug, Clone)]
+enum Place {
+    /// Always at one address.
+    Fixed(Client),
+    /// Where Sentinels say, who are asked for each connection.
+    Sentinels { sentinels: Vec<ConnectionInfo>, name: String, node: SentinelNodeConnectionInfo },
 }
 
 impl Server {
@@ -49,22 +59,43 @@ impl Server {
             }
             RedisAddress::Parts { host, port, password, database } => {
                 let info = (host.as_str(), *port).into_connection_info()?;
-                let mut login = info.redis_settings().clone().set_db(i64::from(*database));
-                if let Some(password) = password {
-                    login = login.set_password(password.reveal());
-                }
+                let login = login(info.redis_settings(), password.as_ref(), *database);
                 info.set_redis_settings(login)
+            }
+            RedisAddress::Sentinels { sentinels, name, sentinel_password, password, database } => {
+                return Self::behind(sentinels, name, sentinel_password.as_ref(), password.as_ref(), *database);
             }
         };
         // Commands and messages then go over one connection, so that a canary tells of the very path that the messages take.
         let login = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let name = match info.addr() {
-            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => format!("{host}:{port}"),
-            ConnectionAddr::Unix(path) => path.display().to_string(),
-            _ => "an address of another kind".to_owned(),
-        };
+        let name = name_of(info.addr());
         let client = Client::open(info.set_redis_settings(login)).context("the settings of Redis make no sense")?;
-        Ok(Self { client, name })
+        Ok(Self { place: Place::Fixed(client), name })
+    }
+
+    fn behind(
+        sentinels: &[String],
+        name: &str,
+        sentinel_password: Option<&Secret>,
+        password: Option<&Secret>,
+        database: u32,
+    ) -> anyhow::Result<Self> {
+        let infos = sentinels.iter().map(|address| {
+            let info = sentinel_url(address).into_connection_info();
+            let info = info.map_err(|error| anyhow!("REDIS_SENTINELS: {error}"))?;
+            let login = login(info.redis_settings(), sentinel_password, 0);
+            anyhow::Ok(info.set_redis_settings(login))
+        });
+        let infos: Vec<ConnectionInfo> = infos.collect::<anyhow::Result<_>>()?;
+        let is_tls = infos.iter().any(|info| matches!(info.addr(), ConnectionAddr::TcpTls { .. }));
+        let login = login(&RedisConnectionInfo::default(), password, database).set_protocol(ProtocolVersion::RESP3);
+        let mut node = SentinelNodeConnectionInfo::default().set_redis_connection_info(login);
+        if is_tls {
+            node = node.set_tls_mode(TlsMode::Secure);
+        }
+        let names: Vec<String> = infos.iter().map(|info| name_of(info.addr())).collect();
+        let place = Place::Sentinels { sentinels: infos, name: name.to_owned(), node };
+        Ok(Self { place, name: format!("{name:?} of the Sentinels {}", names.join(", ")) })
     }
 
     /// The address at which the server sees this machine. Nothing is sent for it.
@@ -72,19 +103,15 @@ impl Server {
     /// # Errors
     /// The server's name is not known, or there is no way to it.
     pub(crate) async fn local_address(&self) -> anyhow::Result<IpAddr> {
-        let (host, port) = match self.client.get_connection_info().addr() {
-            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => (host.as_str(), *port),
-            _ => return Ok(Ipv4Addr::LOCALHOST.into()),
-        };
-        let way = async {
-            let found = tokio::net::lookup_host((host, port)).await?.next().context("no address has this name")?;
-            let from: IpAddr =
-                if found.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-            let socket = UdpSocket::bind((from, 0)).await?;
-            socket.connect(found).await?;
-            Ok::<_, anyhow::Error>(socket.local_addr()?.ip())
-        };
-        way.await.with_context(|| format!("there is no way to Redis at {}", self.name))
+        let mut outcome = Err(anyhow!("no Sentinel is named"));
+        // Sentinels stand where Redis does.
+        for address in self.place.addresses() {
+            outcome = way_to(address).await;
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        outcome.with_context(|| format!("there is no way to Redis at {}", self.name))
     }
 
     /// Connects. What the server sends unasked goes to `take`, which must not block and is dropped with the connection.
@@ -102,11 +129,70 @@ impl Server {
                 take(push);
                 Ok(())
             });
-        let connection = self.client.get_multiplexed_async_connection_with_config(&config).await;
+        let connection = match &self.place {
+            Place::Fixed(client) => client.get_multiplexed_async_connection_with_config(&config).await,
+            Place::Sentinels { sentinels, name, node } => {
+                // Made anew each time, since what a Sentinel said, and its connection, is as old as the last loss.
+                let node = Some(node.clone());
+                match SentinelClient::build(sentinels.clone(), name, node, SentinelServerType::Master) {
+                    Ok(mut client) => client.get_async_connection_with_config(&config).await,
+                    Err(error) => Err(error),
+                }
+            }
+        };
         // What takes is the connection's alone from here on: what it feeds ends with it.
         drop(config);
         connection.map_err(refused).with_context(|| format!("cannot connect to Redis at {}", self.name))
     }
+}
+
+impl Place {
+    /// Where Redis is, or those who know it.
+    fn addresses(&self) -> Vec<&ConnectionAddr> {
+        match self {
+            Self::Fixed(client) => vec![client.get_connection_info().addr()],
+            Self::Sentinels { sentinels, .. } => sentinels.iter().map(ConnectionInfo::addr).collect(),
+        }
+    }
+}
+
+/// The address of this machine on the way to another.
+async fn way_to(address: &ConnectionAddr) -> anyhow::Result<IpAddr> {
+    let (host, port) = match address {
+        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => (host.as_str(), *port),
+        _ => return Ok(Ipv4Addr::LOCALHOST.into()),
+    };
+    let found = tokio::net::lookup_host((host, port)).await?.next().context("no address has this name")?;
+    let from: IpAddr = if found.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((from, 0)).await?;
+    socket.connect(found).await?;
+    Ok(socket.local_addr()?.ip())
+}
+
+/// Who logs in, with what is said.
+fn login(login: &RedisConnectionInfo, password: Option<&Secret>, database: u32) -> RedisConnectionInfo {
+    let login = login.clone().set_db(i64::from(database));
+    match password {
+        Some(password) => login.set_password(password.reveal()),
+        None => login,
+    }
+}
+
+fn name_of(address: &ConnectionAddr) -> String {
+    match address {
+        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => format!("{host}:{port}"),
+        ConnectionAddr::Unix(path) => path.display().to_string(),
+        _ => "an address of another kind".to_owned(),
+    }
+}
+
+/// A Sentinel's address as a URL, with its port.
+fn sentinel_url(address: &str) -> String {
+    const PORT: u16 = 26_379;
+    let (scheme, place) = address.split_once("://").unwrap_or(("redis", address));
+    // An IPv6 address has colons of its own, and brackets around them where a port follows.
+    let has_port = place.rsplit_once(':').is_some_and(|(host, _)| !host.contains(':') || host.ends_with(']'));
+    if has_port { format!("{scheme}://{place}") } else { format!("{scheme}://{place}:{PORT}") }
 }
 
 /// How a connection is seen to be alive.
@@ -246,10 +332,35 @@ mod tests {
             (parts, "redis:6380", Some("p@ss/word"), 3),
         ] {
             let found = Server::of(&address).expect("a good address");
-            let login = found.client.get_connection_info().redis_settings().clone();
+            let Place::Fixed(client) = &found.place else { panic!("it is at one address") };
+            let login = client.get_connection_info().redis_settings().clone();
             assert_eq!((found.name.as_str(), login.password(), login.db()), (server, password, database));
             assert_eq!(login.protocol(), ProtocolVersion::RESP3);
         }
+    }
+
+    #[test]
+    fn sentinels_are_addresses_with_a_port_of_their_own() {
+        for (address, expected) in [
+            ("a", "redis://a:26379"),
+            ("a:1", "redis://a:1"),
+            ("rediss://a", "rediss://a:26379"),
+            ("[::1]", "redis://[::1]:26379"),
+            ("[::1]:7", "redis://[::1]:7"),
+        ] {
+            assert_eq!(sentinel_url(address), expected);
+        }
+        let behind = |sentinels: &[&str]| RedisAddress::Sentinels {
+            sentinels: sentinels.iter().map(|address| (*address).to_owned()).collect(),
+            name: "main".to_owned(),
+            sentinel_password: Some(Secret::new("s1")),
+            password: Some(Secret::new("s2")),
+            database: 0,
+        };
+        let server = Server::of(&behind(&["a", "b:7"])).expect("good addresses");
+        assert_eq!(server.name, "\"main\" of the Sentinels a:26379, b:7");
+        let error = Server::of(&behind(&["a", "b:c"])).expect_err("no address").to_string();
+        assert!(error.starts_with("REDIS_SENTINELS: "), "{error}");
     }
 
     #[test]

@@ -464,6 +464,17 @@ fn rabbitmq(written: &Section) -> Rabbitmq {
 }
 
 fn redis(written: &Section) -> Option<RedisAddress> {
+    let sentinels = written.text("sentinels").unwrap_or_default().split(',').map(str::trim);
+    let sentinels: Vec<String> = sentinels.filter(|address| !address.is_empty()).map(str::to_owned).collect();
+    if !sentinels.is_empty() {
+        return Some(RedisAddress::Sentinels {
+            sentinels,
+            name: written.text_or_empty("sentinel_name"),
+            sentinel_password: written.text("sentinel_password").map(Secret::new),
+            password: written.text("password").map(Secret::new),
+            database: written.count("database").unwrap_or_default(),
+        });
+    }
     if let Some(url) = written.text("url") {
         return Some(RedisAddress::Url(Secret::new(url)));
     }

@@ -361,6 +361,19 @@ pub enum RedisAddress {
         /// The database's number.
         database: u32,
     },
+    /// Where Sentinels say.
+    Sentinels {
+        /// Their addresses, at least one.
+        sentinels: Vec<String>,
+        /// The name by which they know it.
+        name: String,
+        /// Their own password, if they want one.
+        sentinel_password: Option<Secret>,
+        /// The password of Redis, if it wants one.
+        password: Option<Secret>,
+        /// The database's number.
+        database: u32,
+    },
 }
 
 /// `[redis]` `mode`: how the members of a cluster speak.

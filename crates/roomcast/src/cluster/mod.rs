@@ -184,3 +184,47 @@ fn new_uid() -> String {
     getrandom::fill(&mut bytes).expect("the operating system had randomness at the start");
     bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 64)])).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use hub::profile::{self, RedisAddress, Secret};
+
+    use super::*;
+
+    fn demo(variables: &[(&str, &str)]) -> Profile {
+        let environment =
+            |name: &str| variables.iter().find(|(variable, _)| *variable == name).map(|(_, value)| (*value).to_owned());
+        let text = profile::builtin("demo").expect("it comes with the binary");
+        Profile::read(text, "demo.toml", &environment).expect("a sound profile").0
+    }
+
+    #[test]
+    fn rooms_are_followed_where_they_have_channels() {
+        let follows = |variables: &[(&str, &str)]| {
+            Settings::of(&demo(variables)).expect("an address").map(|settings| settings.changes().is_some())
+        };
+        assert_eq!(follows(&[]), None);
+        assert_eq!(follows(&[("REDIS_URL", "redis://a")]), Some(false));
+        assert_eq!(follows(&[("REDIS_URL", "redis://a"), ("REDIS_ADAPTER_MODE", "sharded")]), Some(true));
+        assert_eq!(follows(&[("REDIS_URL", "redis://a"), ("REDIS_ADAPTER_KEY", "none")]), None);
+    }
+
+    #[test]
+    fn sentinels_win_over_other_addresses() {
+        let variables = [
+            ("REDIS_SENTINELS", "a, b:7 ,"),
+            ("REDIS_SENTINEL_PASSWORD", "s"),
+            ("REDIS_PASSWORD", "p"),
+            ("REDIS_URL", "redis://x"),
+            ("REDIS_DB", "2"),
+        ];
+        let expected = RedisAddress::Sentinels {
+            sentinels: vec!["a".to_owned(), "b:7".to_owned()],
+            name: "mymaster".to_owned(),
+            sentinel_password: Some(Secret::new("s")),
+            password: Some(Secret::new("p")),
+            database: 2,
+        };
+        assert_eq!(demo(&variables).redis, Some(expected));
+    }
+}

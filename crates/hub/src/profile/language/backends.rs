@@ -152,6 +152,27 @@ pub(super) static REDIS: Table = Table {
         ),
         key("database", Count(0, 1_000_000), Default("${REDIS_DB:-0}"), "The database's number.", "database = 1"),
         key(
+            "sentinels",
+            Text,
+            Default("${REDIS_SENTINELS:-}"),
+            "The Sentinels that know where Redis is, as `host:port` with commas between them (port 26379 if it is not said); they win over `url` and `host`. `rediss://` before each is TLS, to Redis as well.",
+            r#"sentinels = "sentinel-1:26379,sentinel-2:26379""#,
+        ),
+        key(
+            "sentinel_name",
+            Name,
+            Default("${REDIS_SENTINEL_NAME:-mymaster}"),
+            "The name by which they know it.",
+            r#"sentinel_name = "chat""#,
+        ),
+        key(
+            "sentinel_password",
+            Text,
+            Default("${REDIS_SENTINEL_PASSWORD:-}"),
+            "The Sentinels' own password, if they want one; that of Redis is `password`.",
+            r#"sentinel_password = "${REDIS_SENTINEL_PASSWORD}""#,
+        ),
+        key(
             "key",
             Text,
             Default("${REDIS_ADAPTER_KEY:-socket.io}"),

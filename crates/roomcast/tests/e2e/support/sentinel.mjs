@@ -1,0 +1,45 @@
+// A Redis Sentinel of the test's own, with a configuration that it may write.
+
+import { spawn } from "node:child_process";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after } from "node:test";
+
+import { freePort } from "./gateway.mjs";
+import { until } from "./recorder.mjs";
+import { Redis } from "./redis.mjs";
+
+const running = new Set();
+const endAll = () => running.forEach((sentinel) => sentinel.kill("SIGKILL"));
+after(endAll);
+process.on("exit", endAll);
+
+/** Looks after the primary at this port, and knows its replica; takes it for dead after a second. */
+export async function startSentinel(name, primaryPort, password) {
+  const port = await freePort();
+  const folder = await mkdtemp(join(tmpdir(), "sentinel-"));
+  const file = join(folder, "sentinel.conf");
+  const lines = [
+    `port ${port}`,
+    "bind 127.0.0.1",
+    `dir ${folder}`,
+    `sentinel monitor ${name} 127.0.0.1 ${primaryPort} 1`,
+    `sentinel auth-pass ${name} ${password}`,
+    `sentinel down-after-milliseconds ${name} 1000`,
+    `sentinel failover-timeout ${name} 5000`,
+  ];
+  await writeFile(file, `${lines.join("\n")}\n`);
+  const server = spawn("redis-server", [file, "--sentinel"], { cwd: folder, stdio: "ignore" });
+  running.add(server);
+  const ended = new Promise((resolve) => server.on("close", resolve)).finally(() => running.delete(server));
+  const stop = async () => {
+    server.kill("SIGKILL");
+    await ended;
+    await rm(folder, { recursive: true, force: true });
+  };
+  const asked = Object.assign(new Redis(), { port });
+  const replicas = () => asked.command("SENTINEL", "REPLICAS", name).catch(() => "");
+  await until(replicas, (answer) => answer.startsWith("1\r\n"), "Sentinel to know the replica");
+  return { port, stop };
+}
