@@ -318,6 +318,24 @@ mod tests {
         }
     }
 
+    #[test]
+    fn who_came_or_changed_rooms_is_noted_once_where_somebody_wants_to_know() {
+        let mut open = Open::default();
+        let mut rooms = Rooms::new(1, 10);
+        let name = RoomName::parse("a").expect("a name");
+        let before = rooms.enter(NamespaceId(0), 0);
+        assert_eq!(rooms.take_changed(), []);
+        rooms.note_changes();
+        let (one, two) = (rooms.enter(NamespaceId(0), 1), rooms.enter(NamespaceId(0), 2));
+        rooms.join(one, &name, &mut open);
+        assert_eq!(rooms.take_changed(), [one, two]);
+        rooms.join(one, &name, &mut open);
+        rooms.leave(before, &name, &mut open);
+        assert_eq!(rooms.take_changed(), [], "nothing changed");
+        rooms.leave(one, &name, &mut open);
+        assert_eq!(rooms.take_changed(), [one]);
+    }
+
     #[derive(Debug, Clone)]
     enum Step {
         Enter,

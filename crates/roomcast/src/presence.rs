@@ -284,6 +284,8 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use hub::names::UserId;
+
     use super::*;
 
     const NAMESPACE: NamespaceId = NamespaceId(0);
@@ -325,6 +327,30 @@ mod tests {
         let (gone, next) = presence.take_gone(8_000);
         assert_eq!((gone.len(), next), (1, None));
         assert_eq!((gone[0].last_seen_unix_ms, &gone[0].rooms), (5_000, &vec![(NAMESPACE, room("r"))]));
+    }
+
+    #[test]
+    fn who_left_is_taken_at_once_for_a_cluster_and_given_back() {
+        let presence = Presence::new(3_000);
+        let user = Arc::new(User { id: UserId::from_text("a").ok(), ..User::anonymous() });
+        let go = |room_name, at| {
+            presence.connected("a");
+            presence.entered("a", NAMESPACE, &room(room_name));
+            presence.disconnected(&user, "a", place(1), &[(NAMESPACE, room(room_name))], at);
+        };
+        go("r", 1_000);
+        let left = presence.take_left(10);
+        assert_eq!((left.len(), &left[0].rooms), (1, &vec![(NAMESPACE, room("r"))]));
+        go("s", 2_000);
+        presence.put_back_left(left);
+        let order: Vec<_> = presence.take_left(10).into_iter().map(|gone| gone.last_seen_unix_ms).collect();
+        assert_eq!(order, [1_000, 2_000]);
+        go("r", 3_000);
+        presence.connected("a");
+        presence.entered("a", NAMESPACE, &room("t"));
+        assert!(presence.take_left(10).is_empty(), "the user is back");
+        assert_eq!(presence.rooms_of("a"), Some(vec![(NAMESPACE, room("t"))]));
+        assert_eq!((presence.rooms_of("b"), presence.users()), (None, vec![Arc::from("a")]));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What documents tell of everybody: users, rooms, and how many there are. Each costs a walk over all sockets or rooms, and documents are open
-//! to strangers: so there is one walk at a time, and where there are many to walk over, what it found is good for a second. Knows no HTTP.
+//! to strangers: so there is one walk at a time, and where there are many to walk over, here or on other nodes, what it found is good for a second, or
+//! for ten times as long as it took. Knows no HTTP.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,8 +17,11 @@ use crate::gateway::Gateway;
 /// Sockets and rooms together that are walked over for each who asks.
 const FEW: i64 = 1_000;
 
-/// How long it is good what a walk over more of them found.
+/// How long it is good at least what a walk over more of them found.
 const GOOD_FOR: Duration = Duration::from_secs(1);
+
+/// How many times as long as the walk took.
+const GOOD_FOR_WALKS: u32 = 10;
 
 /// A walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,23 +46,29 @@ pub(super) struct Found {
     pub(super) all: Arc<str>,
 }
 
+/// What was found lately, and until when it is good.
+type Lately = HashMap<Walk, (Instant, Found)>;
+
 /// What walks found lately. Bound: the walks that a profile's documents ask for.
 #[derive(Debug, Default)]
-pub(super) struct Census(Mutex<HashMap<Walk, (Instant, Found)>>);
+pub(super) struct Census(Mutex<Lately>);
 
 impl Census {
     /// Walks, unless that was done lately.
     pub(super) async fn ask(&self, gateway: &Gateway, walk: Walk, now: Instant) -> Found {
         let mut lately = self.0.lock().await;
-        if let Some((at, found)) = lately.get(&walk)
-            && now.saturating_duration_since(*at) < GOOD_FOR
+        if let Some((until, found)) = lately.get(&walk)
+            && now < *until
         {
             return found.clone();
         }
+        let began = Instant::now();
         let found = go(gateway, walk).await;
         let rooms = i64::try_from(gateway.publisher.interest().rooms()).unwrap_or(i64::MAX);
-        if gateway.metrics.sockets.get().saturating_add(rooms) > FEW {
-            lately.insert(walk, (now, found.clone()));
+        let here = gateway.metrics.sockets.get().saturating_add(rooms);
+        if here > FEW || i64::try_from(found.count).unwrap_or(i64::MAX) > FEW {
+            let good_for = GOOD_FOR.max(began.elapsed() * GOOD_FOR_WALKS);
+            lately.insert(walk, (now + good_for, found.clone()));
         } else {
             lately.remove(&walk);
         }
