@@ -193,14 +193,29 @@ struct DoneInner {
     id: u64,
     delivered: AtomicUsize,
     fire: Option<Fire>,
+    /// Kept by the other nodes' part of the event, which this one then does not wait for.
+    elsewhere: Option<Done>,
 }
 
 impl Done {
     /// `fire` gets the number of members reached in this process.
     pub fn new(fire: impl FnOnce(usize) + Send + Sync + 'static) -> Self {
+        Self::with(Box::new(fire), None)
+    }
+
+    /// The same for this process alone: `elsewhere` is the event's completion on its way to the other nodes.
+    pub fn here(fire: impl FnOnce(usize) + Send + Sync + 'static, elsewhere: Self) -> Self {
+        Self::with(Box::new(fire), Some(elsewhere))
+    }
+
+    fn with(fire: Fire, elsewhere: Option<Self>) -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let id = LAST.fetch_add(1, Ordering::Relaxed) + 1;
-        Self(Arc::new(DoneInner { id, delivered: AtomicUsize::new(0), fire: Some(Box::new(fire)) }))
+        Self(Arc::new(DoneInner { id, delivered: AtomicUsize::new(0), fire: Some(fire), elsewhere }))
+    }
+
+    fn elsewhere(&self) -> Option<&Self> {
+        self.0.elsewhere.as_ref()
     }
 
     /// The event's number in this process, by which its lines in the log are found at TRACE.
@@ -290,6 +305,18 @@ impl Publisher {
         self.inboxes.iter().any(Inbox::is_full) || self.bus.as_ref().is_some_and(Bus::is_full)
     }
 
+    /// Whether the way to the other nodes is away, so that what is for them has to be said again.
+    pub fn is_held(&self) -> bool {
+        self.bus.as_ref().is_some_and(Bus::is_held)
+    }
+
+    /// Waits while the way to the other nodes is away: for sources alone, which keep what they do not take.
+    pub async fn until_open(&self) {
+        if let Some(bus) = &self.bus {
+            bus.until_open().await;
+        }
+    }
+
     /// The values that rooms keep, where some do.
     pub fn kept(&self) -> Option<&Kept> {
         self.kept.as_deref()
@@ -322,15 +349,27 @@ impl Publisher {
     /// this is. `done` fires when every shard has flushed or queued everything, at once if nobody is there.
     pub async fn publish(&self, emissions: Vec<Emission>, done: Option<Done>) {
         for emission in emissions {
-            let shards = self.shards(&emission);
-            for shard in shards.iter() {
-                self.inboxes[shard].until_room().await;
-            }
-            if let Some(bus) = self.bus_for(&emission) {
-                bus.until_room().await;
-            }
+            let shards = self.until_room_for(&emission).await;
             self.hand_out(emission, done.clone(), shards, None);
         }
+    }
+
+    /// Waits while an inbox is full that these are for, or the way to the other nodes.
+    pub async fn until_room(&self, emissions: &[Emission]) {
+        for emission in emissions {
+            self.until_room_for(emission).await;
+        }
+    }
+
+    async fn until_room_for(&self, emission: &Emission) -> ShardSet {
+        let shards = self.shards(emission);
+        for shard in shards.iter() {
+            self.inboxes[shard].until_room().await;
+        }
+        if let Some(bus) = self.bus_for(emission) {
+            bus.until_room().await;
+        }
+        shards
     }
 
     /// Hands an emission to the shards that hold a member, all or none, and waits for nothing.
@@ -339,8 +378,8 @@ impl Publisher {
     /// An inbox has no room, or the way to the other nodes; nobody got it.
     pub fn try_publish(&self, emission: Emission, done: Option<Done>) -> Result<(), Full> {
         let shards = self.shards(&emission);
-        if shards.iter().any(|shard| self.inboxes[shard].is_full()) || self.bus_for(&emission).is_some_and(Bus::is_full)
-        {
+        let is_shut = |bus: &Bus| bus.is_full() || bus.is_held();
+        if shards.iter().any(|shard| self.inboxes[shard].is_full()) || self.bus_for(&emission).is_some_and(is_shut) {
             return Err(Full);
         }
         self.hand_out(emission, done, shards, None);
@@ -384,7 +423,13 @@ impl Publisher {
             }
         }
         if let Some(bus) = self.bus_for(&event.emission) {
-            bus.publish(&event);
+            match event.done.as_ref().and_then(Done::elsewhere) {
+                None => bus.publish(&event),
+                Some(elsewhere) => {
+                    let (emission, done) = (event.emission.clone(), Some(elsewhere.clone()));
+                    bus.publish(&Arc::new(Event { emission, done, version }));
+                }
+            }
         }
         drop(order);
         // A shard that sleeps is woken by a system call, for which nobody else has to wait.

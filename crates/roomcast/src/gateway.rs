@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hub::emission::Emission;
 use hub::names::{NamespaceId, RoomName, UserId};
@@ -11,6 +12,7 @@ use hub::rules::KindId;
 use hub::sockets::user_room;
 use serde_json::{Map, Value};
 use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
 
 use crate::acks::Acks;
 use crate::cluster::Directory;
@@ -20,6 +22,9 @@ use crate::metrics::Metrics;
 use crate::namespaces::Namespaces;
 use crate::presence::{Presence, Seen};
 use crate::shard::inbox::{Member, Message, Numbers, Query, Whom};
+
+/// How long whoever publishes waits for the way to the other nodes, once this node's members have the event.
+const ELSEWHERE_MAX: Duration = Duration::from_secs(1);
 
 /// A handle to the running gateway. Cheap to clone; usable from any runtime.
 #[derive(Clone)]
@@ -49,15 +54,23 @@ impl fmt::Debug for Gateway {
 }
 
 impl Gateway {
-    /// Publishes and waits until every local member has it sent or queued; the number of members reached in this process.
+    /// Publishes and waits until every local member has it sent or queued; the number of members reached in this process. The way to the other nodes is waited
+    /// for, too, but not for long: what is on it stays on it.
     pub async fn publish(&self, emissions: Vec<Emission>) -> usize {
-        let (sender, receiver) = oneshot::channel();
-        let done = Done::new(move |delivered| {
-            // Whoever asked may have gone; the event is delivered all the same.
-            let _ = sender.send(delivered);
-        });
+        // Whoever asked may have gone; the event is delivered all the same.
+        let (sender, elsewhere) = oneshot::channel();
+        let taken = Done::new(move |_| sender.send(()).unwrap_or_default());
+        let (sender, here) = oneshot::channel();
+        let done = Done::here(
+            move |delivered| {
+                let _ = sender.send(delivered);
+            },
+            taken,
+        );
         self.publisher.publish(emissions, Some(done)).await;
-        receiver.await.unwrap_or(0)
+        let delivered = here.await.unwrap_or(0);
+        let _ = timeout(ELSEWHERE_MAX, elsewhere).await;
+        delivered
     }
 
     /// Every room of these namespaces in the whole cluster with its number of members, those of one name counted together.

@@ -22,6 +22,7 @@ pub(crate) struct Settings {
     pub(crate) redis: Option<RedisAddress>,
     pub(crate) redis_key: Option<String>,
     pub(crate) redis_mode: RedisMode,
+    pub(crate) bus_outage: BusOutage,
     pub(crate) publishing: Publishing,
     pub(crate) upstreams: Vec<Upstream>,
     pub(crate) limits: Limits,
@@ -68,6 +69,10 @@ impl Settings {
             redis_mode: match section("redis").text("mode") {
                 Some("sharded") => RedisMode::Sharded,
                 _ => RedisMode::Classic,
+            },
+            bus_outage: match section("redis").text("bus_outage") {
+                Some("local") => BusOutage::Local,
+                _ => BusOutage::Hold,
             },
             publishing: Publishing {
                 exchange: publish.text("exchange").map(str::to_owned),

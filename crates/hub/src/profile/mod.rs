@@ -52,6 +52,8 @@ pub struct Profile {
     pub redis_key: Option<String>,
     /// How the members of the cluster speak.
     pub redis_mode: RedisMode,
+    /// What becomes of events while the cluster's Redis is away.
+    pub bus_outage: BusOutage,
     /// `[publish]`.
     pub publishing: Publishing,
     /// `[upstream.NAME]`, in the order of the file.
@@ -124,6 +126,7 @@ impl Profile {
             redis: settings.redis,
             redis_key: settings.redis_key,
             redis_mode: settings.redis_mode,
+            bus_outage: settings.bus_outage,
             publishing: settings.publishing,
             upstreams: settings.upstreams,
             limits: settings.limits,

@@ -385,6 +385,15 @@ pub enum RedisMode {
     Sharded,
 }
 
+/// `[redis] bus_outage`: what becomes of events while the cluster's Redis is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BusOutage {
+    /// They wait where they are.
+    Hold,
+    /// This node's members alone get them.
+    Local,
+}
+
 /// `[publish]`: how clients' messages reach the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publishing {

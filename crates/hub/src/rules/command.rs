@@ -75,6 +75,11 @@ impl Rules {
         command.namespaces.as_ref().is_none_or(|own| own.contains(&namespace)).then_some(CommandId(index))
     }
 
+    /// Whether a command says something to others.
+    pub fn emits(&self, command: CommandId) -> bool {
+        !self.commands[command.0 as usize].emit.is_empty()
+    }
+
     /// The name of a command.
     pub fn command_name(&self, command: CommandId) -> &str {
         &self.commands[command.0 as usize].name

@@ -110,11 +110,10 @@ impl State {
 }
 
 impl Question {
-    /// So many others are being asked. Returns whether they are for the first time: nobody is asked twice, since nobody's answers could be told apart.
-    pub(super) fn is_asked_of(&self, others: usize) -> bool {
-        let is_first = self.state.lock().others.replace(others).is_none();
+    /// So many others are being asked.
+    pub(super) fn is_asked_of(&self, others: usize) {
+        self.state.lock().others = Some(others);
         self.changed.notify_one();
-        is_first
     }
 
     async fn complete(&self) {
@@ -226,6 +225,7 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
+    use crate::cluster::outgoing::Entry;
 
     /// Asks `bus`, and lets `members` others answer with what `answers` gives for the question's id.
     async fn ask(
@@ -236,9 +236,8 @@ mod tests {
         let mut asking = Box::pin(bus.fetch_sockets(NamespaceId(0), Scope::default(), Whose::Everybodys));
         assert!(asking.as_mut().now_or_never().is_none(), "nobody has been asked");
         let waiting = bus.first(9).await;
-        let [Item::Question(question)] = &waiting[..] else { panic!("one question waits") };
-        assert!(question.is_asked_of(members));
-        assert!(!question.is_asked_of(members), "nobody is asked twice");
+        let [Entry { item: Item::Question(question), .. }] = &waiting[..] else { panic!("one question waits") };
+        question.is_asked_of(members);
         for answer in answers {
             bus.asking().take(&question.id, answer.clone(), 1);
             bus.asking().take("another's", answer.clone(), 1);
@@ -268,7 +267,7 @@ mod tests {
         let request = Request::Fetch { scope: Scope::default(), peers_only: false };
         let (outcome, ()) = tokio::join!(bus.ask(NamespaceId(0), request, Duration::from_millis(1)), async {
             let waiting = bus.first(9).await;
-            let [Item::Question(question)] = &waiting[..] else { panic!("one question waits") };
+            let [Entry { item: Item::Question(question), .. }] = &waiting[..] else { panic!("one question waits") };
             question.is_asked_of(2);
             bus.asking().take(&question.id, of("a"), 1);
         });

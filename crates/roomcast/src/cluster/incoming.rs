@@ -218,7 +218,9 @@ impl Queue {
 async fn hand_over(shared: &Arc<Shared>, namespace: NamespaceId, kind: Kind, body: &Bytes) -> Result<(), Malformed> {
     match dialect::read(shared, namespace, kind, body)? {
         Some(Said::Event(incoming)) => {
-            if let Some(emission) = emission(shared, namespace, incoming) {
+            if !is_repeat(shared, &incoming)
+                && let Some(emission) = emission(shared, namespace, incoming)
+            {
                 shared.gateway.publisher.publish(vec![emission], None).await;
             }
         }
@@ -227,6 +229,15 @@ async fn hand_over(shared: &Arc<Shared>, namespace: NamespaceId, kind: Kind, bod
         None => {}
     }
     Ok(())
+}
+
+/// Whether an event came before. Its number, which gateways give, tells; whoever gives none does not publish again.
+fn is_repeat(shared: &Shared, Incoming { uid, number, .. }: &Incoming) -> bool {
+    let is_repeat = number.is_some_and(|number| shared.repeats.lock().is_repeat(uid, number));
+    if is_repeat {
+        shared.gateway.metrics.bus_repeats.inc();
+    }
+    is_repeat
 }
 
 /// Whom other members mean; `None` where it is nobody here.

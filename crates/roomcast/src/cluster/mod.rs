@@ -7,8 +7,10 @@ pub mod directory;
 mod incoming;
 mod listening;
 pub mod nodes;
+mod outage;
 mod outgoing;
 pub mod passing;
+mod repeats;
 mod requests;
 mod session;
 mod wires;
@@ -20,7 +22,8 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use hub::names::NamespaceId;
-use hub::profile::{Profile, RedisMode};
+use hub::profile::{BusOutage, Profile, RedisMode};
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -32,9 +35,10 @@ pub use nodes::{NodeInfo, Nodes};
 pub use outgoing::Bus;
 
 use self::dialect::Channels;
+use self::repeats::Repeats;
 use crate::gateway::Gateway;
 use crate::redis_link::Server;
-use crate::supervisor::{Link, Pace, Report, Stop, Stopper, stop, supervise, tell};
+use crate::supervisor::{Fault, Link, Pace, Report, Stop, Stopper, stop, supervise, tell};
 
 /// Characters of a member's id, as Node's adapter has them.
 const UID_CHARACTERS: usize = 6;
@@ -54,6 +58,7 @@ pub struct Settings {
     message_max_bytes: u64,
     /// What changes of the rooms with a member here; `None` where nobody has to know.
     changes: Option<Changes>,
+    outage: BusOutage,
 }
 
 impl Settings {
@@ -75,7 +80,8 @@ impl Settings {
         let largest = profile.limits.event_bytes.max(profile.limits.message_bytes);
         let message_max_bytes = largest.saturating_mul(WIRE_FACTOR).saturating_add(ENVELOPE_MAX_BYTES);
         let changes = (profile.redis_mode == RedisMode::Sharded).then(Changes::default);
-        Ok(Some(Self { server: Server::of(address)?, prefix: prefix.clone(), message_max_bytes, changes }))
+        let (server, outage) = (Server::of(address)?, profile.bus_outage);
+        Ok(Some(Self { server, prefix: prefix.clone(), message_max_bytes, changes, outage }))
     }
 
     /// Where the interest map notes what changes; `None` where nobody has to know.
@@ -93,6 +99,7 @@ struct Shared {
     channels: Vec<Channels>,
     bus: Bus,
     questions: Arc<Semaphore>,
+    repeats: Mutex<Repeats>,
     /// The members that were counted last, this one included.
     members: AtomicUsize,
     link: watch::Sender<Link>,
@@ -146,6 +153,7 @@ pub fn start(settings: Settings, gateway: Gateway, bus: Bus, report: Report) -> 
         uid,
         bus: bus.clone(),
         questions: Arc::new(Semaphore::new(requests::QUESTIONS_MAX)),
+        repeats: Mutex::default(),
         members: AtomicUsize::new(1),
         link: watch::Sender::new(Link::Connecting),
         concerns: watch::Sender::new(Vec::new()),
@@ -158,13 +166,17 @@ pub fn start(settings: Settings, gateway: Gateway, bus: Bus, report: Report) -> 
 async fn run(shared: Arc<Shared>, stop: Stop, report: Report) {
     let metrics = shared.gateway.metrics.clone();
     let telling = tell(shared.link.subscribe(), shared.concerns.subscribe(), metrics.bus_up.clone(), report);
-    let waiting = shared.bus.clone().look_after(shared.link.subscribe(), metrics.clone());
+    let waiting = outage::look_after(&shared);
     let edge = || {
         let (shared, stop) = (shared.clone(), stop.clone());
         async move {
             let result = session::run(&shared, stop.clone()).await;
             if !stop.is_requested() {
                 shared.gateway.metrics.bus_reconnects.inc();
+                let fault = result.as_ref().err().and_then(|error| error.downcast_ref());
+                if let Some(entry) = shared.bus.lost(matches!(fault, Some(Fault::Deaf(_)))) {
+                    outgoing::refused(&shared, &entry);
+                }
             }
             result
         }

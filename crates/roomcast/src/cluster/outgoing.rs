@@ -12,17 +12,16 @@ use hub::emission::Target;
 use hub::names::{NamespaceId, RoomName};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::Instant;
 use wire::bus::broadcast::{Outgoing, Scope};
 use wire::bus::request::{Asked, Request, Who};
 
 use super::Shared;
 use super::asking::{Asking, Question};
 use super::dialect::{self, Saying};
+use super::outage::Way;
 use crate::fanout::Event;
-use crate::metrics::Metrics;
 use crate::sampled::Sampled;
-use crate::supervisor::Link;
 
 /// Bytes of events that may wait. At the bound sources wait and clients are told `busy`.
 const WAITING_MAX_BYTES: usize = 16 * 1024 * 1024;
@@ -33,19 +32,26 @@ const BEYOND_MAX_BYTES: usize = 4 * WAITING_MAX_BYTES;
 /// What an event costs beside its payload.
 const OVERHEAD_BYTES: usize = 256;
 
-/// How long events wait: for a bus that is away, and for one that comes back again and again, and never takes what is the first of them. Then they
-/// stay on this node; where the bus is away, so do those that come later, until it is back.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How often it is looked whether the patience is at its end.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-
 /// The least that a batch is, in bytes, where so much waits: Redis must take it within the time that every answer has, on a slow line, too.
 const BATCH_BYTES: usize = 1024 * 1024;
 
+/// How often a connection may be lost with an event that was alone on its way, before that event is taken for the reason.
+const LOST_WITH_MAX: u32 = 3;
+
 /// How often something was dropped, for the log.
-static AWAY: Sampled = Sampled::new();
+static REFUSED: Sampled = Sampled::new();
 static UNSAYABLE: Sampled = Sampled::new();
+
+/// Something in the queue.
+#[derive(Clone)]
+pub(super) struct Entry {
+    /// Its number on this node, by which others know a repeat.
+    pub(super) number: u64,
+    pub(super) item: Item,
+    since: Instant,
+    /// It was on its way when a connection ended, so that it may have arrived.
+    is_tried: bool,
+}
 
 /// What waits.
 #[derive(Clone)]
@@ -76,16 +82,6 @@ impl Item {
             Self::Answer(answer) => answer.message.len() + OVERHEAD_BYTES,
         }
     }
-
-    fn is(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Event(one), Self::Event(two)) => Arc::ptr_eq(one, two),
-            (Self::Order(one), Self::Order(two)) => Arc::ptr_eq(one, two),
-            (Self::Question(one), Self::Question(two)) => Arc::ptr_eq(one, two),
-            (Self::Answer(one), Self::Answer(two)) => Arc::ptr_eq(one, two),
-            (Self::Event(_) | Self::Order(_) | Self::Question(_) | Self::Answer(_), _) => false,
-        }
-    }
 }
 
 /// The way to the other nodes. Cheap to clone.
@@ -95,6 +91,7 @@ pub struct Bus(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     waiting: Mutex<Waiting>,
+    way: watch::Sender<Way>,
     bytes: AtomicUsize,
     arrived: Notify,
     freed: Notify,
@@ -103,22 +100,35 @@ struct Inner {
 
 #[derive(Default)]
 struct Waiting {
-    items: VecDeque<Item>,
+    entries: VecDeque<Entry>,
+    last_number: u64,
     /// Since when the first of them has been the first.
     first_since: Option<Instant>,
-    /// The bus has been away for too long, or the node leaves: nothing waits any longer.
-    is_given_up: bool,
+    /// So many of the first ones are on their way.
+    on_their_way: usize,
+    /// How often a connection was lost while the first of them alone was on its way.
+    lost_with_first: u32,
+    /// So many of the first ones go one by one: a connection was lost with them, and one of them may be why.
+    one_by_one: usize,
     /// How many did not get to the other nodes, until they are counted.
     dropped: usize,
 }
 
 impl Waiting {
-    fn remove_first(&mut self, count: usize) -> Vec<Item> {
-        let removed: Vec<Item> = self.items.drain(..count).collect();
+    fn remove_first(&mut self, count: usize) -> Vec<Entry> {
+        let removed: Vec<Entry> = self.entries.drain(..count).collect();
         if count > 0 {
-            self.first_since = (!self.items.is_empty()).then(Instant::now);
+            self.first_since = (!self.entries.is_empty()).then(Instant::now);
+            self.lost_with_first = 0;
+            self.one_by_one = self.one_by_one.saturating_sub(count);
+            self.on_their_way = self.on_their_way.saturating_sub(count);
         }
         removed
+    }
+
+    /// How many of these, which were the first, still are: what was given up meanwhile is not there any more.
+    fn still_first(&self, entries: &[Entry]) -> usize {
+        entries.iter().zip(&self.entries).take_while(|(entry, first)| entry.number == first.number).count()
     }
 }
 
@@ -153,13 +163,16 @@ impl Bus {
     /// Returns whether it waits now: what is given up, or beyond the last bound, does not.
     pub(super) fn put(&self, item: Item) -> bool {
         let mut waiting = self.0.waiting.lock();
-        if waiting.is_given_up || self.0.bytes.load(Ordering::Relaxed) >= BEYOND_MAX_BYTES {
+        if self.way() == Way::GivenUp || self.0.bytes.load(Ordering::Relaxed) >= BEYOND_MAX_BYTES {
             waiting.dropped += 1;
             return false;
         }
         self.0.bytes.fetch_add(item.cost(), Ordering::AcqRel);
-        waiting.first_since.get_or_insert_with(Instant::now);
-        waiting.items.push_back(item);
+        let since = Instant::now();
+        waiting.first_since.get_or_insert(since);
+        waiting.last_number += 1;
+        let number = waiting.last_number;
+        waiting.entries.push_back(Entry { number, item, since, is_tried: false });
         drop(waiting);
         self.0.arrived.notify_one();
         true
@@ -181,6 +194,18 @@ impl Bus {
         }
     }
 
+    /// Whether whoever can be told has to try again: the bus is away, and nothing is to be said to this node's members alone.
+    pub fn is_held(&self) -> bool {
+        self.way() == Way::Held
+    }
+
+    /// Waits while sources are to take nothing.
+    pub async fn until_open(&self) {
+        let mut way = self.0.way.subscribe();
+        // The sender lives as long as this.
+        let _ = way.wait_for(|way| !matches!(way, Way::Paused | Way::Held)).await;
+    }
+
     /// Waits until nothing waits.
     pub(super) async fn until_empty(&self) {
         loop {
@@ -193,16 +218,22 @@ impl Bus {
     }
 
     /// The first that wait, at most so many; waits for one. They go on waiting until they are [removed](Self::remove).
-    pub(super) async fn first(&self, max: usize) -> Vec<Item> {
+    pub(super) async fn first(&self, max: usize) -> Vec<Entry> {
         loop {
             let arrived = self.0.arrived.notified();
             let mut bytes = 0;
-            let fits = |item: &&Item| {
+            let fits = |entry: &&Entry| {
                 let before = bytes;
-                bytes += item.cost();
+                bytes += entry.item.cost();
                 before < BATCH_BYTES
             };
-            let first: Vec<Item> = self.0.waiting.lock().items.iter().take(max).take_while(fits).cloned().collect();
+            let first: Vec<Entry> = {
+                let mut waiting = self.0.waiting.lock();
+                let max = if waiting.one_by_one > 0 { 1 } else { max };
+                let first: Vec<Entry> = waiting.entries.iter().take(max).take_while(fits).cloned().collect();
+                waiting.on_their_way = first.len();
+                first
+            };
             if !first.is_empty() {
                 return first;
             }
@@ -211,28 +242,75 @@ impl Bus {
     }
 
     /// These, which were the first, are with Redis.
-    pub(super) fn remove(&self, items: &[Item]) {
+    pub(super) fn remove(&self, entries: &[Entry]) {
         let mut waiting = self.0.waiting.lock();
-        // What was given up meanwhile is not there any more.
-        let still = items.iter().zip(&waiting.items).take_while(|(item, first)| item.is(first)).count();
+        let still = waiting.still_first(entries);
         let removed = waiting.remove_first(still);
         drop(waiting);
         self.free(&removed);
     }
 
-    /// Nothing waits any longer, nor does what comes later, where it `stays` so.
-    fn give_up(&self, stays: bool) {
+    /// The connection is gone. What was on its way waits for the next one; but for an event that was alone, again and again: Redis hangs up on what is too
+    /// large for it, and what is behind that must not go with it. That event is given back then. Silence says nothing of what was on its way.
+    pub(super) fn lost(&self, was_silent: bool) -> Option<Entry> {
         let mut waiting = self.0.waiting.lock();
-        let count = waiting.items.len();
+        let count = std::mem::take(&mut waiting.on_their_way);
+        waiting.entries.iter_mut().take(count).for_each(|entry| entry.is_tried = true);
+        if was_silent || count == 0 {
+            return None;
+        }
+        if count > 1 {
+            waiting.one_by_one = waiting.one_by_one.max(count);
+            return None;
+        }
+        waiting.lost_with_first += 1;
+        if waiting.lost_with_first < LOST_WITH_MAX {
+            return None;
+        }
+        let removed = waiting.remove_first(1);
+        drop(waiting);
+        self.free(&removed);
+        removed.into_iter().next()
+    }
+
+    /// Since when the first has been the first.
+    pub(super) fn first_since(&self) -> Option<Instant> {
+        self.0.waiting.lock().first_since
+    }
+
+    /// What becomes of what comes from here on. Where nothing waits any longer, nothing that waits already does.
+    pub(super) fn set_way(&self, way: Way) {
+        self.0.way.send_if_modified(|now| std::mem::replace(now, way) != way);
+        if way == Way::GivenUp {
+            self.give_up(|_| true);
+        }
+    }
+
+    fn way(&self) -> Way {
+        *self.0.way.borrow()
+    }
+
+    /// Those that have waited for so long stay on this node.
+    pub(super) fn give_up_older_than(&self, age: Duration, now: Instant) {
+        self.give_up(|entry| now.duration_since(entry.since) >= age);
+    }
+
+    fn give_up(&self, is_over: impl Fn(&Entry) -> bool) {
+        let mut waiting = self.0.waiting.lock();
+        let count = waiting.entries.iter().take_while(|entry| is_over(entry)).count();
         let removed = waiting.remove_first(count);
         waiting.dropped += count;
-        waiting.is_given_up = stays;
         drop(waiting);
         self.free(&removed);
     }
 
-    fn free(&self, removed: &[Item]) {
-        let bytes = removed.iter().map(Item::cost).sum();
+    /// How many did not get to the other nodes since this was asked last.
+    pub(super) fn take_dropped(&self) -> usize {
+        std::mem::take(&mut self.0.waiting.lock().dropped)
+    }
+
+    fn free(&self, removed: &[Entry]) {
+        let bytes = removed.iter().map(|entry| entry.item.cost()).sum();
         let before = self.0.bytes.fetch_sub(bytes, Ordering::AcqRel);
         if before >= WAITING_MAX_BYTES || before == bytes {
             self.0.freed.notify_waiters();
@@ -241,52 +319,27 @@ impl Bus {
 
     /// Nothing waits any longer, and nothing will.
     pub(super) fn close(&self) {
-        self.give_up(true);
-    }
-
-    /// Gives up what has waited for too long, and takes events again when the bus is back.
-    pub(super) async fn look_after(self, mut link: watch::Receiver<Link>, metrics: Arc<Metrics>) {
-        let mut looks = interval(LOOK_EVERY);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut away_since = None;
-        loop {
-            tokio::select! {
-                _ = looks.tick() => {}
-                changed = link.changed() => if changed.is_err() { return },
-            }
-            let now = Instant::now();
-            let is_up = *link.borrow_and_update() == Link::Connected;
-            away_since = if is_up { None } else { away_since.or(Some(now)) };
-            self.look(away_since, now);
-            let dropped = std::mem::take(&mut self.0.waiting.lock().dropped);
-            metrics.bus_dropped.add("away", dropped as u64);
-            if dropped > 0
-                && let Some(times) = AWAY.due()
-            {
-                tracing::warn!(
-                    dropped,
-                    times,
-                    "events reached this node's members alone: the cluster's bus is away, or does not take them"
-                );
-            }
-        }
-    }
-
-    fn look(&self, away_since: Option<Instant>, now: Instant) {
-        let is_too_long = |since: Option<Instant>| since.is_some_and(|since| now.duration_since(since) >= PATIENCE);
-        let is_stuck = is_too_long(self.0.waiting.lock().first_since);
-        if is_stuck || is_too_long(away_since) {
-            self.give_up(away_since.is_some());
-        } else if away_since.is_none() {
-            self.0.waiting.lock().is_given_up = false;
-        }
+        self.set_way(Way::GivenUp);
     }
 }
 
-/// What is published: the channel and the message. `None` where it is for no namespace that other nodes know, or cannot be said.
-pub(super) fn message(shared: &Shared, item: &Item) -> Option<(String, Bytes)> {
-    let said = match item {
-        Item::Event(event) => event_message(shared, event),
+/// Counts an event that Redis does not take.
+pub(super) fn refused(shared: &Shared, entry: &Entry) {
+    shared.gateway.metrics.bus_dropped.inc("refused");
+    if let Some(times) = REFUSED.due() {
+        let bytes = entry.item.cost();
+        let what = "an event reached this node's members alone: Redis hangs up when it comes; is it too large for its proto-max-bulk-len?";
+        tracing::warn!(bytes, times, "{what}");
+    }
+}
+
+/// What is published: the channel and the message. `None` where it is for no namespace that other nodes know, or cannot be said; or where it may have been
+/// already, and must not be twice.
+pub(super) fn message(shared: &Shared, entry: &Entry) -> Option<(String, Bytes)> {
+    let said = match &entry.item {
+        Item::Event(event) => event_message(shared, event, entry.number),
+        // Who counts answers would count one for two.
+        Item::Question(_) | Item::Answer(_) if entry.is_tried => return None,
         Item::Order(order) => request_message(shared, order.namespace, None, &order.request),
         Item::Question(question) => {
             request_message(shared, question.namespace, Some(question.id.clone()), &question.request)
@@ -310,7 +363,7 @@ fn request_message(shared: &Shared, namespace: NamespaceId, id: Option<String>, 
     dialect::request(shared, namespace, &asked)
 }
 
-fn event_message(shared: &Shared, event: &Event) -> Saying {
+fn event_message(shared: &Shared, event: &Event, number: u64) -> Saying {
     let emission = &event.emission;
     let channels = shared.channels_of(emission.namespace);
     let (Some(channels), Ok(arguments)) = (channels, std::str::from_utf8(&emission.payload.json)) else {
@@ -332,6 +385,7 @@ fn event_message(shared: &Shared, event: &Event) -> Saying {
         attachments: &emission.payload.attachments,
         scope: &scope,
         volatile: emission.sending.volatile,
+        number: Some(number),
     };
     dialect::event(shared, channels, &outgoing)
 }
@@ -339,6 +393,7 @@ fn event_message(shared: &Shared, event: &Event) -> Saying {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use futures_util::FutureExt;
     use hub::emission::{Emission, Except, Payload, Sending};
     use hub::names::{EventName, NamespaceId};
 
@@ -357,7 +412,7 @@ mod tests {
     }
 
     fn waiting(bus: &Bus) -> usize {
-        bus.0.waiting.lock().items.len()
+        bus.0.waiting.lock().entries.len()
     }
 
     #[tokio::test]
@@ -378,37 +433,61 @@ mod tests {
         let bus = Bus::default();
         (0..2).for_each(|_| bus.publish(&event(1)));
         let first = bus.first(5).await;
-        bus.give_up(false);
+        bus.give_up(|_| true);
         bus.publish(&event(1));
         bus.remove(&first);
         assert_eq!((waiting(&bus), bus.0.bytes.load(Ordering::Relaxed)), (1, Item::Event(event(1)).cost()));
     }
 
-    #[test]
-    fn an_event_that_the_bus_never_takes_is_given_up_though_the_bus_is_there() {
+    #[tokio::test]
+    async fn one_that_the_bus_never_takes_goes_alone() {
         let bus = Bus::default();
-        bus.publish(&event(1));
-        let now = Instant::now();
-        bus.look(None, now);
-        assert_eq!(waiting(&bus), 1);
-        bus.look(None, now + PATIENCE);
-        assert_eq!(waiting(&bus), 0);
-        bus.publish(&event(1));
-        assert_eq!(waiting(&bus), 1, "those that come later have their own time");
+        (0..5).for_each(|_| bus.publish(&event(1)));
+        let numbers = |entries: Vec<Entry>| entries.iter().map(|entry| entry.number).collect::<Vec<_>>();
+        let batch = bus.first(3).await;
+        assert!(batch.len() == 3 && bus.lost(false).is_none(), "any of them may be why");
+        for expected in [1, 2] {
+            let first = bus.first(9).await;
+            bus.remove(&first);
+            assert_eq!(numbers(first), [expected]);
+        }
+        for times in 1..=LOST_WITH_MAX {
+            let first = bus.first(9).await;
+            assert!(bus.lost(true).is_none() && !bus.first(9).await.is_empty(), "silence is no refusal");
+            assert_eq!(bus.lost(false).is_some(), times == LOST_WITH_MAX);
+            assert_eq!(numbers(first), [3]);
+            assert!(bus.lost(false).is_none(), "nothing was on its way");
+        }
+        assert_eq!(numbers(bus.first(9).await), [4, 5]);
     }
 
     #[test]
-    fn nothing_waits_for_a_bus_that_is_away_for_long() {
+    fn those_that_come_later_have_their_own_time() {
         let bus = Bus::default();
+        bus.publish(&event(1));
         let now = Instant::now();
-        bus.look(Some(now), now);
         bus.publish(&event(1));
-        assert_eq!(waiting(&bus), 1);
-        bus.look(Some(now), now + PATIENCE);
+        let age = now.duration_since(bus.first_since().expect("one waits"));
+        bus.give_up_older_than(age, now);
+        assert_eq!((waiting(&bus), bus.take_dropped()), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn nothing_waits_for_a_bus_that_is_given_up_and_all_does_for_one_that_holds() {
+        let bus = Bus::default();
         bus.publish(&event(1));
-        assert_eq!((waiting(&bus), bus.0.waiting.lock().dropped), (0, 2));
-        bus.look(None, now + PATIENCE);
+        for way in [Way::Paused, Way::Held] {
+            bus.set_way(way);
+            bus.publish(&event(1));
+            assert!(bus.until_open().now_or_never().is_none(), "sources wait");
+        }
+        assert_eq!((waiting(&bus), bus.is_held()), (3, true));
+        bus.set_way(Way::GivenUp);
         bus.publish(&event(1));
-        assert_eq!((waiting(&bus), bus.0.waiting.lock().dropped), (1, 2));
+        assert_eq!((waiting(&bus), bus.take_dropped(), bus.is_held()), (0, 4, false));
+        bus.set_way(Way::Open);
+        bus.until_open().await;
+        bus.publish(&event(1));
+        assert_eq!((waiting(&bus), bus.take_dropped()), (1, 0));
     }
 }

@@ -169,16 +169,14 @@ async fn publish(shared: &Shared, mut connection: MultiplexedConnection, wires: 
         let waiting = shared.bus.first(BATCH).await;
         let mut pipes = wires.pipes();
         let mut count = 0;
-        for item in &waiting {
-            if let Some((channel, message)) = outgoing::message(shared, item) {
-                if let Item::Question(question) = item {
+        for entry in &waiting {
+            if let Some((channel, message)) = outgoing::message(shared, entry) {
+                if let Item::Question(question) = &entry.item {
                     if !shared.bus.asking().is_waiting(question) {
                         continue;
                     }
                     let members = members_of(shared, &channel, &mut connection).await?;
-                    if !question.is_asked_of(members.saturating_sub(1)) {
-                        continue;
-                    }
+                    question.is_asked_of(members.saturating_sub(1));
                 }
                 pipes.cmd(dialect::publish(shared.mode()), &channel).arg(&message[..]);
                 count += 1;

@@ -2,6 +2,7 @@
 //! dialects, HTTP (`api`) and gRPC (`grpc`), nor how events reach their members.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
@@ -11,12 +12,16 @@ use hub::emission::{Emission, Except, Payload, Rooms, Sending, Target};
 use hub::names::{EventName, NameError, NamespaceId, RoomName, SocketId};
 use hub::rules::iso_8601;
 use subtle::ConstantTimeEq as _;
+use tokio::time::timeout;
 
 use super::Ops;
 use crate::shard::inbox::{Member, Whom};
 
 /// Rooms that one publish may name, and rooms that it may leave out.
 const ROOMS_MAX: usize = 1_000;
+
+/// How long a publish waits for room.
+const ROOM_MAX: Duration = Duration::from_secs(5);
 
 /// Events that Socket.IO keeps for itself: a stock client would take them for its own.
 const RESERVED_EVENTS: [&str; 6] =
@@ -31,6 +36,11 @@ pub(super) struct Refused {
 }
 
 impl Refused {
+    /// What may be possible later.
+    fn later(code: ErrorCode, message: &str) -> Self {
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, code, message: message.to_owned() }
+    }
+
     /// A field that is wrong.
     pub(super) fn field(name: &str, what: &str) -> Self {
         let message = format!("field {name:?} {what}");
@@ -85,6 +95,13 @@ pub(super) async fn publish(ops: &Ops, asked: Publish) -> Result<usize, Refused>
     let emissions = emissions(ops, asked)?;
     let Some(emission) = emissions.first() else { return Ok(0) };
     tracing::trace!(event = %emission.event, target = ?emission.target, bytes = emission.payload.size(), "published by the server API");
+    let publisher = &ops.gateway.publisher;
+    if publisher.is_held() {
+        return Err(Refused::later(ErrorCode::TryAgain, "the other nodes of the cluster cannot be reached; try again"));
+    }
+    if timeout(ROOM_MAX, publisher.until_room(&emissions)).await.is_err() {
+        return Err(Refused::later(ErrorCode::Busy, "the gateway is overloaded; try again"));
+    }
     Ok(ops.gateway.publish(emissions).await)
 }
 

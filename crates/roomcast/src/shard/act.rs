@@ -96,6 +96,10 @@ impl Shard {
                 None,
             );
         }
+        if self.outside.gateway.publisher.is_held() && self.says_something(namespace, name) {
+            let message = "the other nodes cannot be reached; try again";
+            return self.tell_error(slot, namespace, ack, ErrorCode::TryAgain, message, None);
+        }
         if self.is_program_s(key, name) {
             return self.program_event(key, name, data.unwrap_or_default(), &[], ack);
         }
@@ -103,6 +107,12 @@ impl Shard {
             return self.refresh(slot, namespace, data, ack);
         }
         self.with_sockets(|sockets, moment, watch, out| sockets.command(key, name, data, ack, moment, watch, out));
+    }
+
+    /// Whether a command of the profile says something to others.
+    fn says_something(&self, namespace: NamespaceId, name: &str) -> bool {
+        let rules = &self.outside.gateway.profile.rules;
+        rules.command(namespace, name).is_some_and(|command| rules.emits(command))
     }
 
     pub(super) fn send_ack(

@@ -141,27 +141,6 @@ for (const mode of ["classic", "sharded"]) {
   });
 }
 
-describe("a Redis that does not take an event", () => {
-  afterEach(closeClients);
-
-  it("keeps that one from the other nodes, and a little of what comes behind it; nobody else waits for ever", async () => {
-    // The least that it can be told to take.
-    const redis = await Redis.start(() => ["--proto-max-bulk-len", "1048576"]);
-    const nodes = await Promise.all([startNode(redis), startNode(redis)]);
-    const [one, same, other] = [await member(nodes[0].url), await member(nodes[0].url), await member(nodes[1].url)];
-    one.socket.emit("say", { room: "r", data: Array(200_000).fill(0.5) });
-    await same.next("message");
-    await until(() => nodes[0].metric("roomcast_bus_dropped_total"), (dropped) => dropped > 0, "the event to be given up");
-    await until(async () => {
-      one.socket.emit("say", { room: "r", data: "after" });
-      return other.events.items.some(({ event, args }) => event === "message" && args[0].data === "after");
-    }, Boolean, "the other node to hear");
-    assert.ok(other.events.items.every(({ event, args }) => event !== "message" || args[0].data === "after"));
-    await Promise.all(nodes.map((node) => node.stop()));
-    await redis.kill();
-  });
-});
-
 const peers = [
   { adapter: 8, mode: "classic", name: "@socket.io/redis-adapter 8" },
   { adapter: 6, mode: "classic", name: "socket.io-redis 6" },

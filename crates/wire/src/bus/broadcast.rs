@@ -8,6 +8,9 @@ use super::encode::Writer;
 /// The type of an event's packet; binary stays within it.
 const EVENT: u64 = 2;
 
+/// The flag that has an event's number.
+pub(super) const NUMBER: &str = "number";
+
 /// For whom something is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scope {
@@ -34,6 +37,8 @@ pub struct Outgoing<'a> {
     pub scope: &'a Scope,
     /// Who cannot take it at once need not get it.
     pub volatile: bool,
+    /// Its number among the events of this member, by which others know a repeat. Node's adapters pass over flags that they do not know.
+    pub number: Option<u64>,
 }
 
 impl Outgoing<'_> {
@@ -60,14 +65,20 @@ impl Outgoing<'_> {
         out.event(self.event, self.arguments, self.attachments)?;
         out.text("nsp");
         out.text(self.namespace);
-        write_options(&mut out, self.scope, |out| {
-            out.map(usize::from(self.volatile));
-            if self.volatile {
-                out.text("volatile");
-                out.boolean(true);
-            }
-        });
+        write_options(&mut out, self.scope, |out| self.write_flags(out));
         Ok(out.into_bytes())
+    }
+
+    pub(super) fn write_flags(&self, out: &mut Writer) {
+        out.map(usize::from(self.volatile) + usize::from(self.number.is_some()));
+        if self.volatile {
+            out.text("volatile");
+            out.boolean(true);
+        }
+        if let Some(number) = self.number {
+            out.text(NUMBER);
+            out.unsigned(number);
+        }
     }
 }
 
@@ -96,6 +107,8 @@ pub struct Incoming {
     pub scope: Scope,
     /// Who cannot take it at once need not get it.
     pub volatile: bool,
+    /// Its number among the events of the member that published it, where that is a gateway.
+    pub number: Option<u64>,
 }
 
 /// Reads a message of a broadcast channel; `None` for one of our own, which is not read to its end.
@@ -116,9 +129,9 @@ pub fn read(message: &Bytes, own_uid: &str) -> Result<Option<Incoming>, Malforme
     let options = if parts > 2 { read_options(&mut reader)? } else { Options::default() };
     (3..parts).try_for_each(|_| reader.skip())?;
     reader.end()?;
-    let Options { scope, volatile, .. } = options;
+    let Options { scope, volatile, number } = options;
     let Packet { namespace, event, arguments } = packet;
-    Ok(Some(Incoming { uid, namespace, event, arguments, scope, volatile }))
+    Ok(Some(Incoming { uid, namespace, event, arguments, scope, volatile, number }))
 }
 
 /// An event's packet.
@@ -167,6 +180,7 @@ pub(super) fn read_event(reader: &mut Reader<'_>) -> Result<(String, Decoded), M
 pub(super) struct Options {
     pub(super) scope: Scope,
     pub(super) volatile: bool,
+    pub(super) number: Option<u64>,
 }
 
 pub(super) fn read_options(reader: &mut Reader<'_>) -> Result<Options, Malformed> {
@@ -179,6 +193,7 @@ pub(super) fn read_options(reader: &mut Reader<'_>) -> Result<Options, Malformed
                 for _ in 0..reader.map()? {
                     match reader.text()?.as_str() {
                         "volatile" => options.volatile = reader.is_true()?,
+                        NUMBER => options.number = reader.integer()?.and_then(|number| number.try_into().ok()),
                         _ => reader.skip()?,
                     }
                 }
@@ -212,6 +227,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::bus::sharded::{self, Said};
 
     fn bytes(hex: &str) -> Bytes {
         let digits = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("two digits");
@@ -235,8 +251,16 @@ mod tests {
                      uid: &str,
                      volatile: bool| {
             let attachments: Vec<Bytes> = attachments.iter().map(|bytes| Bytes::from_static(bytes)).collect();
-            let outgoing =
-                Outgoing { uid, namespace, event, arguments, attachments: &attachments, scope: &scope, volatile };
+            let outgoing = Outgoing {
+                uid,
+                namespace,
+                event,
+                arguments,
+                attachments: &attachments,
+                scope: &scope,
+                volatile,
+                number: None,
+            };
             assert_eq!(outgoing.message().expect("sound arguments"), bytes(hex), "{event}");
             let incoming = read(&bytes(hex), "another").expect("a message").expect("of another");
             let json = String::from_utf8(incoming.arguments.json.clone()).expect("JSON is UTF-8");
@@ -340,6 +364,31 @@ mod tests {
     }
 
     #[test]
+    fn a_number_is_a_flag_among_the_others() {
+        for (volatile, number) in [(false, None), (false, Some(0)), (true, Some(u64::MAX))] {
+            let scope = Scope::default();
+            let outgoing = Outgoing {
+                uid: "one",
+                namespace: "/",
+                event: "e",
+                arguments: "1",
+                attachments: &[],
+                scope: &scope,
+                volatile,
+                number,
+            };
+            let message = outgoing.message().expect("sound arguments");
+            let incoming = read(&message, "another").expect("a message").expect("of another");
+            assert_eq!((incoming.volatile, incoming.number), (volatile, number), "classic");
+            let message = sharded::event(&outgoing).expect("sound arguments");
+            let Ok(Some(Said::Event(incoming))) = sharded::read(&message, "another", "/") else {
+                panic!("it is an event")
+            };
+            assert_eq!((incoming.volatile, incoming.number), (volatile, number), "sharded");
+        }
+    }
+
+    #[test]
     fn what_is_cut_off_or_goes_on_is_refused() {
         let whole = bytes(
             "93a66b754e634d4783a47479706502a46461746193a362696ec40301020381a162c401ffa36e7370a12f83a5726f6f6d7390a665786365707490a5666c61677380",
@@ -363,6 +412,7 @@ mod tests {
             attachments: &[],
             scope: &Scope::default(),
             volatile: false,
+            number: None,
         };
         assert!(outgoing.message().is_err());
         let mut message = bytes("93a16183a47479706502a46461746192a165").to_vec();
@@ -382,6 +432,7 @@ mod tests {
                 attachments: &[],
                 scope: &scope,
                 volatile: false,
+                number: None,
             };
             outgoing.channel("socket.io")
         };
@@ -420,7 +471,7 @@ mod tests {
             let arguments = values.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
             let scope = Scope { rooms: vec![room], except: Vec::new() };
             let outgoing =
-                Outgoing { uid: "a", namespace: "/", event: "e", arguments: &arguments, attachments: &[], scope: &scope, volatile: false };
+                Outgoing { uid: "a", namespace: "/", event: "e", arguments: &arguments, attachments: &[], scope: &scope, volatile: false, number: None };
             let incoming = read(&outgoing.message().expect("JSON"), "b").expect("sound").expect("of another");
             let back: Vec<serde_json::Value> =
                 serde_json::from_str(&format!("[{}]", String::from_utf8_lossy(&incoming.arguments.json))).expect("JSON");

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use super::broadcast::{Outgoing, Scope, write_options};
+use super::broadcast::{NUMBER, Outgoing, Scope, write_options};
 use super::encode::Writer;
 use super::request::{Answer, Asked, Request, Who};
 use crate::json::write_string;
@@ -92,7 +92,7 @@ pub fn event(outgoing: &Outgoing<'_>) -> Result<Bytes, serde_json::Error> {
 }
 
 fn broadcast(outgoing: &Outgoing<'_>, id: Option<&str>) -> Result<Bytes, serde_json::Error> {
-    let Outgoing { uid, namespace, event, arguments, attachments, scope, volatile } = *outgoing;
+    let Outgoing { uid, namespace, event, arguments, attachments, scope, volatile, number } = *outgoing;
     if !attachments.is_empty() {
         let mut out = Writer::default();
         begin_binary(&mut out, kind::BROADCAST, 2 + usize::from(id.is_some()));
@@ -107,13 +107,7 @@ fn broadcast(outgoing: &Outgoing<'_>, id: Option<&str>) -> Result<Bytes, serde_j
             out.text(id);
         }
         out.text("opts");
-        write_options(&mut out, scope, |out| {
-            out.map(usize::from(volatile));
-            if volatile {
-                out.text("volatile");
-                out.boolean(true);
-            }
-        });
+        write_options(&mut out, scope, |out| outgoing.write_flags(out));
         end_binary(&mut out, uid, namespace);
         return Ok(out.into_bytes());
     }
@@ -130,7 +124,7 @@ fn broadcast(outgoing: &Outgoing<'_>, id: Option<&str>) -> Result<Bytes, serde_j
         write_string(id, &mut out);
     }
     out.push(b',');
-    options_json(&mut out, scope, volatile);
+    flagged_options_json(&mut out, scope, volatile, number);
     out.push(b'}');
     end_json(&mut out, uid, namespace);
     Ok(out.into())
@@ -193,7 +187,8 @@ pub fn request(asked: &Asked, namespace: &str) -> Result<Option<Bytes>, serde_js
         Request::Broadcast { event, arguments, scope } => {
             let json = String::from_utf8_lossy(&arguments.json);
             let attachments = &arguments.attachments;
-            let outgoing = Outgoing { uid, namespace, event, arguments: &json, attachments, scope, volatile: false };
+            let outgoing =
+                Outgoing { uid, namespace, event, arguments: &json, attachments, scope, volatile: false, number: None };
             Some(broadcast(&outgoing, asked.id.as_deref())?)
         }
     })
@@ -273,11 +268,17 @@ fn end_binary(out: &mut Writer, uid: &str, namespace: &str) {
 }
 
 fn options_json(out: &mut Vec<u8>, scope: &Scope, volatile: bool) {
+    flagged_options_json(out, scope, volatile, None);
+}
+
+fn flagged_options_json(out: &mut Vec<u8>, scope: &Scope, volatile: bool, number: Option<u64>) {
     out.extend_from_slice(br#""opts":{"rooms":"#);
     names_json(out, &scope.rooms);
     out.extend_from_slice(br#","except":"#);
     names_json(out, &scope.except);
-    out.extend_from_slice(if volatile { br#","flags":{"volatile":true}}"# } else { br#","flags":{}}"# });
+    let number = number.map(|number| format!(r#""{NUMBER}":{number}"#));
+    let flags: Vec<&str> = volatile.then_some(r#""volatile":true"#).into_iter().chain(number.as_deref()).collect();
+    out.extend_from_slice(format!(r#","flags":{{{}}}}}"#, flags.join(",")).as_bytes());
 }
 
 fn names_json(out: &mut Vec<u8>, names: &[String]) {

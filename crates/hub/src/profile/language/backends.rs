@@ -186,6 +186,14 @@ pub(super) static REDIS: Table = Table {
             "How the members of the cluster speak; all of them alike. `classic`: every node hears every event, which is what `createAdapter` of Node's Redis adapter, `socket.io-redis` and emitters speak. `sharded`: a room's events go to the nodes that have a member of it, by a channel of its own; `createShardedAdapter`, Redis 7 or newer.",
             r#"mode = "sharded""#,
         ),
+        key(
+            "bus_outage",
+            Choice(&["hold", "local"]),
+            Default("${BUS_OUTAGE:-hold}"),
+            "While the cluster's Redis is away and other nodes were there: `hold`: nothing is taken from RabbitMQ, and after 10 s what clients and the \
+             server API say to others is refused (`try_again`); what was taken waits, and nothing is lost. `local`: after 10 s this node's members alone get it.",
+            r#"bus_outage = "local""#,
+        ),
     ],
 };
 

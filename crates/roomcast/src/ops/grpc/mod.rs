@@ -88,6 +88,7 @@ impl From<Refused> for Status {
             StatusCode::BAD_REQUEST => tonic::Code::InvalidArgument,
             StatusCode::UNAUTHORIZED => tonic::Code::Unauthenticated,
             StatusCode::FORBIDDEN => tonic::Code::PermissionDenied,
+            StatusCode::SERVICE_UNAVAILABLE => tonic::Code::Unavailable,
             _ => tonic::Code::Unknown,
         };
         Self::new(code, refused.message)

@@ -274,6 +274,7 @@ impl Intake {
     /// Hands events to the shards, in order, as fast as they take them.
     async fn hand_over(&self, handovers: &mut Vec<Handover>) {
         for mut handover in handovers.drain(..) {
+            self.shared.wiring.publisher.until_open().await;
             // The handover holds on to the completion until the flag stands, so that it cannot fire before.
             let (emissions, done) = (std::mem::take(&mut handover.emissions), handover.done.clone());
             self.shared.wiring.publisher.publish(emissions, Some(done)).await;

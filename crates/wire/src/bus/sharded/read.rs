@@ -99,6 +99,7 @@ struct JsonOptions {
 #[derive(Deserialize)]
 struct JsonFlags {
     volatile: Option<bool>,
+    number: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -123,9 +124,9 @@ impl Parts {
             Some(packet) => value = Some(Decoded { json: packet.get().into(), attachments: Vec::new() }),
             None => {}
         }
-        let options = opts.map(|JsonOptions { rooms, except, flags }| Options {
-            scope: Scope { rooms, except },
-            volatile: flags.and_then(|flags| flags.volatile).unwrap_or_default(),
+        let options = opts.map(|JsonOptions { rooms, except, flags }| {
+            let (volatile, number) = flags.map(|flags| (flags.volatile, flags.number)).unwrap_or_default();
+            Options { scope: Scope { rooms, except }, volatile: volatile.unwrap_or_default(), number }
         });
         let sockets = sockets.map(|sockets| sockets.into_iter().map(|socket| socket.get().to_owned()).collect());
         let (rooms, close) = (rooms.unwrap_or_default(), close.unwrap_or_default());
@@ -187,10 +188,12 @@ impl Parts {
         let request = match kind {
             kind::BROADCAST => {
                 let Some((event, arguments)) = event else { return malformed("an event without a packet") };
-                let Some(Options { scope, volatile }) = options else { return malformed("an event for nobody") };
+                let Some(Options { scope, volatile, number }) = options else {
+                    return malformed("an event for nobody");
+                };
                 if id.is_none() {
                     let (uid, namespace) = (uid.unwrap_or_default(), namespace.unwrap_or_else(|| "/".to_owned()));
-                    let incoming = Incoming { uid, namespace, event, arguments, scope, volatile };
+                    let incoming = Incoming { uid, namespace, event, arguments, scope, volatile, number };
                     return Ok(Some(Said::Event(incoming)));
                 }
                 Request::Broadcast { event, arguments, scope }

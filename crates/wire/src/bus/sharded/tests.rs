@@ -33,8 +33,16 @@ fn events_are_what_the_node_adapter_writes() {
             let wire = if wire.starts_with('{') { Bytes::from(wire.to_owned()) } else { bytes(wire) };
             let json = String::from_utf8(arguments.json.clone()).expect("JSON is UTF-8");
             let attachments = &arguments.attachments;
-            let outgoing =
-                Outgoing { uid: UID, namespace, event, arguments: &json, attachments, scope: &scope, volatile };
+            let outgoing = Outgoing {
+                uid: UID,
+                namespace,
+                event,
+                arguments: &json,
+                attachments,
+                scope: &scope,
+                volatile,
+                number: None,
+            };
             assert_eq!(super::event(&outgoing).expect("sound arguments"), wire, "{event}");
             assert_eq!(event_channel(&base_channel("socket.io", namespace), &scope), channel);
             assert!(is_event(&wire) && Ending::of(UID, namespace).is_of(&wire));
@@ -277,7 +285,7 @@ proptest! {
         let json = String::from_utf8(arguments.json.clone()).expect("JSON is UTF-8");
         let scope = Scope { rooms, except: Vec::new() };
         let outgoing = Outgoing {
-            uid: UID, namespace: &namespace, event: &event, arguments: &json, attachments: &arguments.attachments, scope: &scope, volatile: false,
+            uid: UID, namespace: &namespace, event: &event, arguments: &json, attachments: &arguments.attachments, scope: &scope, volatile: false, number: Some(1),
         };
         let message = super::event(&outgoing).expect("sound");
         prop_assert!(Ending::of(UID, &namespace).is_of(&message));
