@@ -32,7 +32,7 @@ pub use asking::{Unanswered, Whose};
 pub use directory::{Ask, Directory, Record};
 pub use listening::Changes;
 pub use nodes::{NodeInfo, Nodes};
-pub use outgoing::Bus;
+pub use outgoing::{Bus, scope};
 
 use self::dialect::Channels;
 use self::repeats::Repeats;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hub::emission::Target;
+use hub::emission::{Except, Target};
 use hub::names::{NamespaceId, RoomName};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
@@ -22,6 +22,7 @@ use super::dialect::{self, Saying};
 use super::outage::Way;
 use crate::fanout::Event;
 use crate::sampled::Sampled;
+use crate::shard::inbox;
 
 /// Bytes of events that may wait. At the bound sources wait and clients are told `busy`.
 const WAITING_MAX_BYTES: usize = 16 * 1024 * 1024;
@@ -148,6 +149,17 @@ impl Bus {
     pub fn disconnect(&self, namespace: NamespaceId, rooms: Vec<String>) {
         let who = Who::Scope(Scope { rooms, except: Vec::new() });
         self.put(Item::Order(Arc::new(Order { namespace, request: Request::Disconnect { who, close: true } })));
+    }
+
+    /// Has the other nodes do this with their sockets.
+    pub fn order(&self, namespace: NamespaceId, scope: Scope, order: &inbox::Order) {
+        let who = Who::Scope(scope);
+        let request = match order {
+            inbox::Order::Join(rooms) => Request::Join { who, rooms: names(rooms) },
+            inbox::Order::Leave(rooms) => Request::Leave { who, rooms: names(rooms) },
+            inbox::Order::Disconnect { close } => Request::Disconnect { who, close: *close },
+        };
+        self.put(Item::Order(Arc::new(Order { namespace, request })));
     }
 
     /// Answers somebody's question.
@@ -363,20 +375,27 @@ fn request_message(shared: &Shared, namespace: NamespaceId, id: Option<String>, 
     dialect::request(shared, namespace, &asked)
 }
 
+fn names(names: &[RoomName]) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
+}
+
+/// Whom other members are to take it for.
+pub fn scope(target: &Target, except: &Except) -> Scope {
+    let rooms = match target {
+        Target::Everyone => Vec::new(),
+        Target::Rooms(rooms) => names(rooms.names()),
+    };
+    let sockets = except.sockets.iter().map(|id| id.as_str().to_owned());
+    Scope { rooms, except: names(&except.rooms).into_iter().chain(sockets).collect() }
+}
+
 fn event_message(shared: &Shared, event: &Event, number: u64) -> Saying {
     let emission = &event.emission;
     let channels = shared.channels_of(emission.namespace);
     let (Some(channels), Ok(arguments)) = (channels, std::str::from_utf8(&emission.payload.json)) else {
         return Ok(None);
     };
-    let names = |names: &[RoomName]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let rooms = match &emission.target {
-        Target::Everyone => Vec::new(),
-        Target::Rooms(rooms) => names(rooms.names()),
-    };
-    let mut except = names(&emission.except.rooms);
-    except.extend(emission.except.sockets.iter().map(|id| id.as_str().to_owned()));
-    let scope = Scope { rooms, except };
+    let scope = scope(&emission.target, &emission.except);
     let outgoing = Outgoing {
         uid: &shared.uid,
         namespace: &channels.name,
@@ -394,7 +413,7 @@ fn event_message(shared: &Shared, event: &Event, number: u64) -> Saying {
 mod tests {
     use bytes::Bytes;
     use futures_util::FutureExt;
-    use hub::emission::{Emission, Except, Payload, Sending};
+    use hub::emission::{Emission, Payload, Sending};
     use hub::names::{EventName, NamespaceId};
 
     use super::*;

@@ -129,14 +129,14 @@ impl Broadcast {
     }
 
     /// What was done through the socket before comes first.
-    async fn settled(&self) {
+    pub(super) async fn settled(&self) {
         match &self.origin {
             Origin::Socket { socket, .. } => socket.settled().await,
             Origin::Program(..) => {}
         }
     }
 
-    fn gateway(&self) -> &Gateway {
+    pub(super) fn gateway(&self) -> &Gateway {
         match &self.origin {
             Origin::Socket { socket, .. } => &socket.0.gateway,
             Origin::Program(gateway, _) => gateway,
@@ -157,7 +157,7 @@ impl Broadcast {
     }
 
     /// `None` where nobody is in the namespace.
-    fn audience(&self) -> Result<Option<(NamespaceId, Target, Except)>, Error> {
+    pub(super) fn audience(&self) -> Result<Option<(NamespaceId, Target, Except)>, Error> {
         let names =
             |names: &[String]| names.iter().map(|name| room_name(name)).collect::<Result<Vec<RoomName>, Error>>();
         let target = Rooms::new(names(&self.rooms)?).map_or(Target::Everyone, Target::Rooms);

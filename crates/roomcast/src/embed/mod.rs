@@ -22,6 +22,7 @@
 
 mod args;
 mod broadcast;
+mod cluster;
 mod handshake;
 mod messages;
 mod namespace;
@@ -31,6 +32,7 @@ mod socket;
 
 pub use args::{Args, ArgsError, Binary, FromArgs, IntoArgs};
 pub use broadcast::{Broadcast, Replies};
+pub use cluster::{Found, FoundSocket};
 pub use handshake::{Handshake, Request};
 pub use hub::profile::{Origins, Profile};
 pub(crate) use messages::Link;

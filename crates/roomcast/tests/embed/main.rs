@@ -1,10 +1,13 @@
 //! A gateway within a program, from outside: clients are WebSockets that speak Socket.IO by hand, so that every packet is seen.
 
 mod client;
+mod cluster;
 mod ends;
 mod events;
 mod namespaces;
 mod profiles;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::time::Duration;
 

@@ -402,6 +402,21 @@ mod tests {
     }
 
     #[test]
+    fn attachments_are_bounded() {
+        let message = |count: u16| {
+            let mut message = bytes("93a16183a47479706502a46461746192a165dc").to_vec();
+            message.extend(count.to_be_bytes());
+            (0..count).for_each(|_| message.extend([0xc4, 0]));
+            message.extend(bytes("a36e7370a12f80").iter());
+            Bytes::from(message)
+        };
+        let attachments =
+            |count| read(&message(count), "own").map(|read| read.map(|it| it.arguments.attachments.len()));
+        assert_eq!(attachments(1_000), Ok(Some(1_000)));
+        assert_eq!(attachments(1_001), malformed("more than 1000 attachments"));
+    }
+
+    #[test]
     fn deep_values_are_refused_both_ways() {
         let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
         let outgoing = Outgoing {

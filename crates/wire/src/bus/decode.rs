@@ -12,6 +12,9 @@ use crate::json::write_string;
 /// The deepest nesting of a value that is read.
 const DEPTH_MAX: usize = 128;
 
+/// The most attachments of one message: each of them is a frame of its own for every member that gets it.
+const ATTACHMENTS_MAX: usize = 1_000;
+
 /// A value read: JSON, whose binary parts are attachments.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Decoded {
@@ -268,6 +271,9 @@ impl<'a> Reader<'a> {
     fn attachment(&mut self, out: &mut Decoded, len: usize) -> Result<(), Malformed> {
         let bytes = self.take(len)?;
         let number = out.attachments.len();
+        if number >= ATTACHMENTS_MAX {
+            return malformed(format!("more than {ATTACHMENTS_MAX} attachments"));
+        }
         out.attachments.push(self.message.slice_ref(bytes));
         write(out, format_args!(r#"{{"_placeholder":true,"num":{number}}}"#))
     }

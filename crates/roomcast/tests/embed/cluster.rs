@@ -1,0 +1,73 @@
+//! Two programs on one Redis: what one does with sockets is done with those of the other, too.
+
+use hub::profile::{RedisAddress, Secret};
+use roomcast::embed::{Found, Server};
+
+use crate::PATIENCE;
+use crate::a_chat;
+use crate::client::Client;
+use crate::support::redis::Redis;
+
+async fn node(redis: &Redis) -> Server {
+    let url = format!("redis://127.0.0.1:{}", redis.port);
+    let in_cluster = |profile: &mut roomcast::embed::Profile| {
+        profile.redis = Some(RedisAddress::Url(Secret::new(url)));
+        profile.redis_key = Some("socket.io".to_owned());
+    };
+    Server::builder().shards(2).namespace("/", a_chat()).configure(in_cluster).start().await.expect("a free port")
+}
+
+/// The ids of what is found, in order, once there are so many.
+async fn ids(server: &Server, room: &str, count: usize) -> Vec<String> {
+    let finding = async {
+        loop {
+            let Found { sockets, missing } = server.to(room).fetch_sockets().await.expect("a good name");
+            if missing.is_none() && sockets.len() == count {
+                break sockets;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let found = tokio::time::timeout(PATIENCE, finding).await.expect("in time");
+    let mut ids: Vec<String> = found.into_iter().map(|socket| socket.id).collect();
+    ids.sort();
+    ids
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sockets_are_found_and_told_what_to_do_wherever_they_are() {
+    let redis = Redis::started(&[]);
+    let (one, two) = (node(&redis).await, node(&redis).await);
+    let (mut here, here_id) = Client::enter(one.address(), "/").await;
+    let (mut there, there_id) = Client::enter(two.address(), "/").await;
+    let mut both = vec![here_id.clone(), there_id.clone()];
+    both.sort();
+    let find_both = async {
+        // Each listens when its bus is there.
+        while one.of("/").fetch_sockets().await.expect("no name").sockets.len() < 2 {}
+    };
+    tokio::time::timeout(PATIENCE, find_both).await.expect("in time");
+
+    assert_eq!(one.of("/").sockets_join("r").await, Ok(1), "one is on this node");
+    assert_eq!(ids(&one, "r", 2).await, both);
+    assert_eq!(ids(&two, "r", 2).await, both);
+    one.to("r").emit("e", (1,)).expect("room");
+    here.hears(r#"42["e",1]"#).await;
+    there.hears(r#"42["e",1]"#).await;
+
+    let found = one.to(&there_id).fetch_sockets().await.expect("a good name");
+    let [socket] = &found.sockets[..] else { panic!("{found:?}") };
+    let mut rooms = socket.rooms.clone();
+    rooms.sort();
+    let mut expected = vec![there_id.clone(), "r".to_owned()];
+    expected.sort();
+    assert_eq!((rooms, socket.data.as_str()), (expected, r#"{"userId":null}"#));
+
+    assert_eq!(two.to(&here_id).sockets_leave("r").await, Ok(0), "nobody is on that node");
+    assert_eq!(ids(&two, "r", 1).await, [there_id]);
+    assert_eq!(one.to("r").disconnect_sockets(false).await, Ok(0));
+    there.hears("41").await;
+    assert_eq!(ids(&one, "r", 0).await, [] as [String; 0]);
+    one.stop().await;
+    two.stop().await;
+}
