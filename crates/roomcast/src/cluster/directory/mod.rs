@@ -12,7 +12,7 @@ mod write;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hub::names::SocketId;
 use hub::rules::{Presence as PresenceFacts, User};
@@ -140,7 +140,7 @@ impl Shared {
 
     async fn tell_online(&self, user: &User) {
         let Some(id) = &user.id else { return };
-        let now = crate::ops::now_unix_ms();
+        let now = unix_ms();
         let facts = PresenceFacts { id, rooms: &[], last_seen_unix_ms: now, now_unix_ms: now };
         let emissions = self.gateway.profile.rules.on_user_online(&facts);
         self.gateway.publisher.publish(emissions, None).await;
@@ -207,4 +207,8 @@ async fn run(shared: Arc<Shared>, stop: Stop, report: Report) {
         () = supervised => {}
         () = telling => {}
     }
+}
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }

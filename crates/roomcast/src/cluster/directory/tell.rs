@@ -113,12 +113,8 @@ fn socket_gone(
     let user = User { id: id.clone(), claims: claims.into() };
     let make = crate::shard::clock::new_id;
     let fresh = FreshId::new(&make);
-    let facts = Facts {
-        now_unix_ms: crate::ops::now_unix_ms(),
-        new_id: NewId::Fresh(&fresh),
-        socket: Some(socket),
-        user: &user,
-    };
+    let facts =
+        Facts { now_unix_ms: super::unix_ms(), new_id: NewId::Fresh(&fresh), socket: Some(socket), user: &user };
     let rooms: Vec<RoomName> = listed.rooms.iter().filter_map(|room| RoomName::parse(room).ok()).collect();
     let mut emissions = Vec::new();
     for room in &rooms {
@@ -160,7 +156,7 @@ pub(super) async fn users_gone(shared: &Shared, connection: &mut MultiplexedConn
             }
             let id = left.get("").and_then(|id| serde_json::from_str(id).ok()).and_then(|id| user_id(&id));
             if let Some(id) = id {
-                let last_seen_unix_ms = seen.parse().unwrap_or_else(|_| crate::ops::now_unix_ms());
+                let last_seen_unix_ms = seen.parse().unwrap_or_else(|_| super::unix_ms());
                 tell_offline(shared, &id, &left, last_seen_unix_ms).await;
             }
             let mut settled = keys::call(&directory.0.scripts.settled, &directory.0.keys);
@@ -186,6 +182,6 @@ async fn tell_offline(shared: &Shared, id: &UserId, left: &HashMap<String, Strin
         .filter(|(room, at)| !room.is_empty() && when(at).saturating_add(grace_ms) >= last_seen_unix_ms)
         .filter_map(|(room, _)| room_of(gateway, room))
         .collect();
-    let facts = PresenceFacts { id, rooms: &rooms, last_seen_unix_ms, now_unix_ms: crate::ops::now_unix_ms() };
+    let facts = PresenceFacts { id, rooms: &rooms, last_seen_unix_ms, now_unix_ms: super::unix_ms() };
     gateway.publisher.publish(rules.on_user_offline(&facts), None).await;
 }
