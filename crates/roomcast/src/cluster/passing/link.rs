@@ -31,8 +31,8 @@ const WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 /// More than any session owes its client: a full send queue, in base64.
 const ANSWER_MAX_BYTES: usize = 256 * 1024 * 1024;
 
-/// Polls that were dropped by their clients while their answers were on the way, within a second: remembered, since what comes for one that is not counts
-/// as a fault of the other node.
+/// Polls that were dropped by their clients while their answers were on the way, within a second: remembered, since what comes for one that is not would be
+/// answered. No number of them ends the connection: the clients are to blame, not the other node.
 const DROPPED_MAX: usize = 65_536;
 
 /// The connection to one node.
@@ -113,6 +113,7 @@ async fn connect(node: &NodeInfo, nodes: &Nodes) -> anyhow::Result<SendRequest<S
         .initial_stream_window_size(ANSWER_WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
         .max_concurrent_reset_streams(DROPPED_MAX)
+        .max_local_error_reset_streams(None)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_MAX)
         .keep_alive_while_idle(true)

@@ -166,7 +166,9 @@ impl Answering {
             .max_header_list_size(HEAD_MAX_BYTES)
             .initial_stream_window_size(BODY_WINDOW_BYTES)
             .initial_connection_window_size(WINDOW_BYTES)
+            // Clients that go away, or send too much, are no fault of the node that passes them on, however many they are.
             .max_pending_accept_reset_streams(PASSAGES_MAX)
+            .max_local_error_reset_streams(None)
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_MAX)
             .serve_connection(TokioIo::new(stream), service);
