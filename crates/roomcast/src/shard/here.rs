@@ -102,7 +102,7 @@ impl Shard {
             gateway.publisher.inboxes()[shard].send(Message::Replaced(key));
         }
         if let Some(directory) = &gateway.directory {
-            directory.takes(id.as_str(), place, self.clock.unix_ms());
+            directory.takes(id.as_str(), place);
         }
     }
 

@@ -227,17 +227,13 @@ return seen
 
 /// A connection takes one of a user's places; those that came first must go where there are too many. Places of dead nodes do not count.
 ///
-/// Arguments: user, node, place, how many there may be, when it came in ms (empty: now), seconds that it is kept.
+/// Arguments: user, node, place, how many there may be, how many ms ago it came, seconds that it is kept. When it came counts, and not when that is written here;
+/// by the clock of Redis, so that those of the nodes need not be the same.
 const CLAIM: &str = r"
 local p, user, node = KEYS[1], ARGV[1], ARGV[2]
 local key = p..'claims:'..user
-local at = tonumber(ARGV[5])
-if not at then
-  local time = redis.call('TIME')
-  at = time[1] * 1000 + math.floor(time[2] / 1000)
-  local last = redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')
-  if last[2] and tonumber(last[2]) >= at then at = tonumber(last[2]) + 1 end
-end
+local time = redis.call('TIME')
+local at = time[1] * 1000 + math.floor(time[2] / 1000) - ARGV[5]
 redis.call('ZADD', key, string.format('%.0f', at), node..' '..ARGV[3])
 redis.call('EXPIRE', key, ARGV[6])
 local there = {}

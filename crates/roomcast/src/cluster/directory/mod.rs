@@ -12,7 +12,7 @@ mod write;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hub::names::SocketId;
 use hub::rules::{Presence as PresenceFacts, User};
@@ -97,8 +97,8 @@ impl Directory {
     }
 
     /// A connection takes one of a user's places; those of other nodes that must go for it are closed there.
-    pub fn takes(&self, user: &str, place: Place, now_unix_ms: u64) {
-        self.0.news.takes(user, place, now_unix_ms);
+    pub fn takes(&self, user: &str, place: Place) {
+        self.0.news.takes(user, place, Instant::now());
     }
 
     /// A connection gives its place back.
@@ -162,7 +162,7 @@ impl fmt::Debug for Running {
 impl Running {
     /// Leaves the directory, after what the last clients left behind is written.
     pub async fn end(self) {
-        self.stopper.stop(std::time::Instant::now() + LAST_WORDS_MAX);
+        self.stopper.stop(Instant::now() + LAST_WORDS_MAX);
         let _ = timeout(LAST_WORDS_MAX, self.task).await;
     }
 }

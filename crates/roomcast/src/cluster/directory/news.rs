@@ -71,9 +71,8 @@ impl Ask {
 pub(super) struct Claim {
     pub(super) user: Arc<str>,
     pub(super) place: Place,
-    /// Whether it takes it; and since when, in ms since 1970, where that was before now.
-    pub(super) takes: bool,
-    pub(super) since_unix_ms: Option<u64>,
+    /// Since when it has it; `None` where it gives it back.
+    pub(super) since: Option<Instant>,
 }
 
 /// What is to be written of a socket.
@@ -133,7 +132,7 @@ struct State {
     /// Users who went lately, and when that was written: where Redis forgot that others are to be told, it is written once more.
     gone_lately: VecDeque<(Instant, Gone)>,
     /// The places that this node's connections have, by when they came.
-    places: HashMap<(Arc<str>, Place), u64>,
+    places: HashMap<(Arc<str>, Place), Instant>,
 }
 
 impl State {
@@ -193,11 +192,15 @@ impl News {
     }
 
     /// A connection takes a user's place.
-    pub(super) fn takes(&self, user: &str, place: Place, now_unix_ms: u64) {
+    pub(super) fn takes(&self, user: &str, place: Place, now: Instant) {
         let mut state = self.state.lock();
         let user: Arc<str> = Arc::from(user);
-        if state.places.insert((user.clone(), place), now_unix_ms).is_none() && state.is_up {
-            state.claims.push(Claim { user, place, takes: true, since_unix_ms: None });
+        if state.places.contains_key(&(user.clone(), place)) {
+            return;
+        }
+        state.places.insert((user.clone(), place), now);
+        if state.is_up {
+            state.claims.push(Claim { user, place, since: Some(now) });
             drop(state);
             self.arrived.notify_one();
         }
@@ -208,7 +211,7 @@ impl News {
         let mut state = self.state.lock();
         let user: Arc<str> = Arc::from(user);
         if state.places.remove(&(user.clone(), place)).is_some() && state.is_up {
-            state.claims.push(Claim { user, place, takes: false, since_unix_ms: None });
+            state.claims.push(Claim { user, place, since: None });
             drop(state);
             self.arrived.notify_one();
         }
@@ -220,11 +223,10 @@ impl News {
         state.is_up = true;
         state.users.extend(users);
         let State { claims, places, .. } = &mut *state;
-        let again = |((user, place), at): (&(Arc<str>, Place), &u64)| Claim {
+        let again = |((user, place), since): (&(Arc<str>, Place), &Instant)| Claim {
             user: user.clone(),
             place: *place,
-            takes: true,
-            since_unix_ms: Some(*at),
+            since: Some(*since),
         };
         *claims = places.iter().map(again).collect();
         if anew {
@@ -395,20 +397,21 @@ mod tests {
     fn places_are_claimed_again_where_nobody_could_be_asked() {
         let news = News::default();
         let place = |slot| (0, crate::shard::inbox::ConnectionKey { slot, generation: 0 });
-        news.takes("a", place(1), 5);
-        news.takes("a", place(2), 6);
+        let now = Instant::now();
+        let later = now + Duration::from_secs(1);
+        let claims = || {
+            let claims = news.take(100).map(|batch| batch.claims).unwrap_or_default();
+            claims.iter().map(|claim| (claim.place, claim.since)).collect::<Vec<_>>()
+        };
+        news.takes("a", place(1), now);
+        news.takes("a", place(2), later);
         news.gives_back("a", place(1));
-        assert!(news.take(100).is_none());
+        assert_eq!(claims(), []);
         news.up(false, Vec::new());
-        let claims = news.take(100).expect("news").claims;
-        assert_eq!(
-            claims.iter().map(|claim| (claim.place, claim.since_unix_ms)).collect::<Vec<_>>(),
-            [(place(2), Some(6))]
-        );
-        news.takes("a", place(2), 7);
-        assert!(news.take(100).is_none(), "it has its place already");
+        assert_eq!(claims(), [(place(2), Some(later))]);
+        news.takes("a", place(2), now);
+        assert_eq!(claims(), [], "it has its place already");
         news.gives_back("a", place(2));
-        let claims = news.take(100).expect("news").claims;
-        assert_eq!(claims.iter().map(|claim| (claim.place, claim.takes)).collect::<Vec<_>>(), [(place(2), false)]);
+        assert_eq!(claims(), [(place(2), None)]);
     }
 }

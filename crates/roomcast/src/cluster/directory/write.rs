@@ -106,13 +106,13 @@ async fn write(
     let (keys, scripts, name) = (&directory.0.keys, &directory.0.scripts, directory.name());
     let mut pipe = redis::pipe();
     batch.sockets.iter().for_each(|change| write_socket(shared, &name, change, &mut pipe));
-    for Claim { user, place: (shard, key), takes, since_unix_ms } in &batch.claims {
+    for Claim { user, place: (shard, key), since } in &batch.claims {
         let place = format!("{shard}.{}.{}", key.slot, key.generation);
-        match gateway.profile.user.connections.filter(|_| *takes) {
-            Some(connections) => {
+        match gateway.profile.user.connections.zip(*since) {
+            Some((connections, since)) => {
                 let mut claim = keys::call(&scripts.claim, keys);
                 claim.arg(&**user).arg(&name).arg(place).arg(connections);
-                claim.arg(since_unix_ms.map_or_else(String::new, |at| at.to_string())).arg(KEPT_SECS);
+                claim.arg(since.elapsed().as_millis() as u64).arg(KEPT_SECS);
                 pipe.add_command(claim).ignore();
             }
             None => {
