@@ -187,7 +187,7 @@ return {state, redis.call('GET', p..'secret'), redis.call('LRANGE', p..'kicks:'.
 /// Writes where a user is, and gives the rooms where the user is on each other node that is alive. When a user was seen last is known for a week.
 ///
 /// Arguments: user, node, the user's rooms there (empty: gone), seconds that it is kept, ms until it is due to tell others of one who is gone, the user's id as
-/// JSON, rooms that were left.
+/// JSON, how many ms ago the user went, rooms that were left.
 const WRITE_USER: &str = r"
 local p, user, node = KEYS[1], ARGV[1], ARGV[2]
 local elsewhere, all = {}, redis.call('HGETALL', p..'user:'..user)
@@ -202,9 +202,9 @@ else
   redis.call('HDEL', p..'user:'..user, node)
   local time = redis.call('TIME')
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
-  local text = string.format('%.0f', now)
+  local text = string.format('%.0f', now - ARGV[7])
   redis.call('HSET', p..'left:'..user, '', ARGV[6])
-  for i = 7, #ARGV do redis.call('HSET', p..'left:'..user, ARGV[i], text) end
+  for i = 8, #ARGV do redis.call('HSET', p..'left:'..user, ARGV[i], text) end
   redis.call('EXPIRE', p..'left:'..user, 600)
   redis.call('ZADD', p..'owed', string.format('%.0f', now + ARGV[5]), user)
   redis.call('SET', p..'seen:'..user, text, 'EX', 604800)
@@ -267,8 +267,8 @@ for _, user in ipairs(redis.call('ZRANGEBYSCORE', p..'owed', '-inf', string.form
     if redis.call('EXISTS', p..'lease:'..node) == 1 then is_there = true end
   end
   if is_there then
+    -- What was left lately is told, too, should the node die to which the user moved before it has written the rooms there.
     redis.call('ZREM', p..'owed', user)
-    redis.call('DEL', p..'left:'..user)
   else
     local again = string.format('%.0f', now + 5000)
     redis.call('ZADD', p..'owed', again, user)

@@ -10,7 +10,7 @@ use redis::Pipeline;
 use redis::aio::MultiplexedConnection;
 
 use super::Shared;
-use super::keys::{self, Keys, room_of, room_text};
+use super::keys::{self, Keys, LEASE_MS, room_of, room_text};
 use super::write::{Listed, user_gone};
 use crate::redis_link::lost;
 
@@ -87,7 +87,7 @@ async fn slice_gone(
     }
     let mut of_users = redis::pipe();
     for (id, rooms) in &users {
-        of_users.add_command(user_gone(shared, dead, id, rooms, MOVED_MS)).ignore();
+        of_users.add_command(user_gone(shared, dead, id, rooms, MOVED_MS, LEASE_MS)).ignore();
     }
     if !users.is_empty() {
         // Before their sockets are forgotten, so that whoever has to go on from here finds them once more.

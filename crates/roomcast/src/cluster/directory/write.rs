@@ -138,7 +138,7 @@ async fn write(
         if gateway.presence.rooms_of(id.as_str()).is_none() {
             let rooms: Vec<String> =
                 rooms.iter().map(|(namespace, room)| room_text(gateway, *namespace, room)).collect();
-            pipe.add_command(user_gone(shared, &name, id, &rooms, grace_ms)).ignore();
+            pipe.add_command(user_gone(shared, &name, id, &rooms, grace_ms, 0)).ignore();
         }
     }
     let mut asked: Vec<&str> = Vec::new();
@@ -147,7 +147,7 @@ async fn write(
         let Some(rooms) = gateway.presence.rooms_of(user) else { continue };
         let rooms: Vec<String> = rooms.iter().map(|(namespace, room)| room_text(gateway, *namespace, room)).collect();
         let mut cmd = keys::call(&scripts.write_user, keys);
-        cmd.arg(&**user).arg(&name).arg(serde_json::to_string(&rooms)?).arg(KEPT_SECS).arg(0).arg("");
+        cmd.arg(&**user).arg(&name).arg(serde_json::to_string(&rooms)?).arg(KEPT_SECS).arg(0).arg("").arg(0);
         pipe.add_command(cmd);
         asked.push(user);
     }
@@ -168,11 +168,18 @@ fn is_told(shared: &Shared, ask: &Ask, elsewhere: &HashMap<String, Vec<String>>)
     }
 }
 
-/// A user's last socket on a node went: others are told once that is so on all nodes, and has been for `grace_ms`.
-pub(super) fn user_gone(shared: &Shared, node: &str, id: &UserId, rooms: &[String], grace_ms: u64) -> redis::Cmd {
+/// A user's last socket on a node went, so long ago: others are told once that is so on all nodes, and has been for `grace_ms` from now.
+pub(super) fn user_gone(
+    shared: &Shared,
+    node: &str,
+    id: &UserId,
+    rooms: &[String],
+    grace_ms: u64,
+    ago_ms: u64,
+) -> redis::Cmd {
     let directory = &shared.directory.0;
     let mut cmd = keys::call(&directory.scripts.write_user, &directory.keys);
-    cmd.arg(id.as_str()).arg(node).arg("").arg(KEPT_SECS).arg(grace_ms).arg(id.to_json()).arg(rooms);
+    cmd.arg(id.as_str()).arg(node).arg("").arg(KEPT_SECS).arg(grace_ms).arg(id.to_json()).arg(ago_ms).arg(rooms);
     cmd
 }
 
