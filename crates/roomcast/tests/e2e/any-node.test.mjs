@@ -252,6 +252,25 @@ describe("behind a balancer without a memory", () => {
     assert.equal((await connection.closed).length, 0);
   });
 
+  it("a POST that breaks off as soon as it is sent ends the session, whichever of its client's requests are passed on", async () => {
+    const [own, other] = cluster.nodes.map((node) => node.url);
+    const half = { "Content-Length": 100 };
+    const ends = async (getVia, postVia) => {
+      const session = await open(own);
+      const get = new Connection(getVia);
+      get.write(requestText("GET", session.path));
+      const post = new Connection(postVia);
+      post.socket.end(Buffer.concat([requestText("POST", session.path, half), Buffer.from("4")]));
+      const { status, text } = await get.answer();
+      // The GET that waits is told; one that comes later finds no session.
+      assert.ok([`200 1`, `400 ${JSON.stringify(UNKNOWN)}`].includes(`${status} ${text}`), `${status} ${text}`);
+      assert.deepEqual((await session.get(own)).json, UNKNOWN);
+    };
+    // Many at once, so that what is told of one request comes together, or one by one.
+    const ways = [[other, other], [own, other], [other, own], [own, own]];
+    for (let n = 0; n < 10; n += 1) await Promise.all(ways.flatMap(([get, post]) => Array.from({ length: 5 }, () => ends(get, post))));
+  });
+
   it("an upgrade over another node: packets both ways, large ones, and a close that is said", async () => {
     const [own, other] = cluster.nodes;
     const session = await enter(own.url);

@@ -3,11 +3,12 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hub::profile::{Endpoint, SocketIoEndpoint};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
@@ -156,10 +157,12 @@ impl Front {
         }
         let mut body = Box::pin(Limited::new(request.into_body(), limit).collect());
         let mut guard = None;
-        // A body that is here already needs no word to the owner that one is on its way.
         let collected = match futures_util::poll!(&mut body) {
-            std::task::Poll::Ready(collected) => Ok(collected),
-            std::task::Poll::Pending => {
+            // A body that is here already needs no word to the owner that one is on its way.
+            Poll::Ready(Ok(collected)) => Ok(Ok(collected)),
+            Poll::Ready(Err(error)) if error.is::<LengthLimitError>() => Ok(Err(error)),
+            // One that has broken off already, as another node may tell in one breath with its head, is to end the session like any other.
+            looked @ (Poll::Ready(Err(_)) | Poll::Pending) => {
                 let (abort, mut aborted) = oneshot::channel();
                 let mut started = Guard::new(self.shared.inboxes[owner].clone(), named, PollKind::PostAborted);
                 match self.request(owner, named, PollKind::PostStarted { binary, abort }).await {
@@ -169,8 +172,14 @@ impl Front {
                         return Ok(self.reply(reply));
                     }
                 }
+                let rest = async {
+                    match looked {
+                        Poll::Ready(collected) => collected,
+                        Poll::Pending => body.await,
+                    }
+                };
                 let collected = tokio::select! {
-                    collected = tokio::time::timeout(self.body_timeout(), body) => collected,
+                    collected = tokio::time::timeout(self.body_timeout(), rest) => collected,
                     Ok(()) = &mut aborted => {
                         started.release();
                         return Err(BrokenOff);
@@ -182,7 +191,7 @@ impl Front {
         };
         let body = match collected {
             Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
                 let started = guard.is_some();
                 guard.iter_mut().for_each(Guard::release);
                 return Ok(self.ask(owner, named, PollKind::PostTooLarge { binary, started }).await);
