@@ -92,8 +92,9 @@ impl Presence {
         online.sockets == 1
     }
 
-    /// A connected socket of the user's claims a place among so many connections; the last claim wins. Returns those that must go, the oldest first.
-    pub fn claim(&self, user_id: &str, place: Place, connections: usize) -> Vec<Place> {
+    /// A connected socket of the user's claims a place among so many connections; the last claim wins. Returns those that must go, the oldest first. `note`
+    /// is told of them, too: of one claim after the other, in the order in which they count.
+    pub fn claim(&self, user_id: &str, place: Place, connections: usize, note: impl FnOnce(&[Place])) -> Vec<Place> {
         let mut state = self.state.lock();
         let Some(online) = state.online.get_mut(user_id) else { return Vec::new() };
         match online.places.iter_mut().find(|(of, _)| *of == place) {
@@ -101,7 +102,9 @@ impl Presence {
             None => online.places.push((place, 1)),
         }
         let surplus = online.places.len().saturating_sub(connections);
-        online.places.drain(..surplus).map(|(place, _)| place).collect()
+        let surplus: Vec<Place> = online.places.drain(..surplus).map(|(place, _)| place).collect();
+        note(&surplus);
+        surplus
     }
 
     /// A socket of the user entered a room. Returns whether it is the first of the user's sockets there.
@@ -370,7 +373,10 @@ mod tests {
         let presence = Presence::default();
         let connect = |slot| {
             presence.connected("a");
-            presence.claim("a", place(slot), 2)
+            let mut noted = Vec::new();
+            let surplus = presence.claim("a", place(slot), 2, |places| noted.extend_from_slice(places));
+            assert_eq!(noted, surplus);
+            surplus
         };
         assert_eq!(
             [connect(1), connect(2), connect(2)],

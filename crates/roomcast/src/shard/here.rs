@@ -12,6 +12,7 @@ use hub::sockets::Moment;
 use super::Shard;
 use super::inbox::Message;
 use crate::cluster::{Ask, Record};
+use crate::presence::Place;
 
 impl Shard {
     /// Hands the sockets that came or changed rooms to the directory.
@@ -98,11 +99,14 @@ impl Shard {
         let gateway = &self.outside.gateway;
         let Some(connections) = gateway.profile.user.connections else { return };
         let place = (self.index, self.slots.key(slot));
-        for (shard, key) in gateway.presence.claim(id.as_str(), place, connections as usize) {
+        // In one order for all, here and in the directory: else each of two connections could be told that the other one is the newer.
+        let note = |surplus: &[Place]| {
+            if let Some(directory) = &gateway.directory {
+                directory.takes(id.as_str(), place, surplus);
+            }
+        };
+        for (shard, key) in gateway.presence.claim(id.as_str(), place, connections as usize, note) {
             gateway.publisher.inboxes()[shard].send(Message::Replaced(key));
-        }
-        if let Some(directory) = &gateway.directory {
-            directory.takes(id.as_str(), place);
         }
     }
 

@@ -227,13 +227,13 @@ return seen
 
 /// A connection takes one of a user's places; those that came first must go where there are too many. Places of dead nodes do not count.
 ///
-/// Arguments: user, node, place, how many there may be, how many ms ago it came, seconds that it is kept. When it came counts, and not when that is written here;
+/// Arguments: user, node, place, how many there may be, how many µs ago it came, seconds that it is kept. When it came counts, and not when that is written here;
 /// by the clock of Redis, so that those of the nodes need not be the same.
 const CLAIM: &str = r"
 local p, user, node = KEYS[1], ARGV[1], ARGV[2]
 local key = p..'claims:'..user
 local time = redis.call('TIME')
-local at = time[1] * 1000 + math.floor(time[2] / 1000) - ARGV[5]
+local at = time[1] * 1000000 + time[2] - ARGV[5]
 redis.call('ZADD', key, string.format('%.0f', at), node..' '..ARGV[3])
 redis.call('EXPIRE', key, ARGV[6])
 local there = {}

@@ -96,9 +96,9 @@ impl Directory {
         self.0.news.ask(ask)
     }
 
-    /// A connection takes one of a user's places; those of other nodes that must go for it are closed there.
-    pub fn takes(&self, user: &str, place: Place) {
-        self.0.news.takes(user, place, Instant::now());
+    /// A connection takes one of a user's places, and these of the user's connections here go for it; those of other nodes that must go are closed there.
+    pub fn takes(&self, user: &str, place: Place, surplus: &[Place]) {
+        self.0.news.takes(user, place, surplus, Instant::now());
     }
 
     /// A connection gives its place back.

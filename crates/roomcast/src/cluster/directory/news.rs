@@ -16,6 +16,9 @@ use crate::presence::{Gone, Place};
 /// Questions that may wait to be written; more are answered by what this node knows alone.
 const ASKS_MAX: usize = 65_536;
 
+/// Places that wait to be given back while nobody can be asked; of more, the user's next connections take them.
+const BACK_MAX: usize = 65_536;
+
 /// How long users who went are remembered: the longest that it may take until others are told.
 const GONE_LATELY: Duration = Duration::from_secs(30);
 
@@ -142,6 +145,13 @@ impl State {
             None => self.written.get(&id).map(|written| &written.record),
         }
     }
+
+    /// Also while nobody can be asked: what stands there is taken for a connection that is.
+    fn gives_back(&mut self, user: &Arc<str>, place: Place) {
+        if self.places.remove(&(user.clone(), place)).is_some() && (self.is_up || self.claims.len() < BACK_MAX) {
+            self.claims.push(Claim { user: user.clone(), place, since: None });
+        }
+    }
 }
 
 impl News {
@@ -191,10 +201,11 @@ impl News {
         Ok(())
     }
 
-    /// A connection takes a user's place.
-    pub(super) fn takes(&self, user: &str, place: Place, now: Instant) {
+    /// A connection takes a user's place; those of the user's here that go for it give theirs back before.
+    pub(super) fn takes(&self, user: &str, place: Place, surplus: &[Place], now: Instant) {
         let mut state = self.state.lock();
         let user: Arc<str> = Arc::from(user);
+        surplus.iter().for_each(|place| state.gives_back(&user, *place));
         if state.places.contains_key(&(user.clone(), place)) {
             return;
         }
@@ -208,13 +219,8 @@ impl News {
 
     /// It gives it back.
     pub(super) fn gives_back(&self, user: &str, place: Place) {
-        let mut state = self.state.lock();
-        let user: Arc<str> = Arc::from(user);
-        if state.places.remove(&(user.clone(), place)).is_some() && state.is_up {
-            state.claims.push(Claim { user, place, since: None });
-            drop(state);
-            self.arrived.notify_one();
-        }
+        self.state.lock().gives_back(&Arc::from(user), place);
+        self.arrived.notify_one();
     }
 
     /// Others can be asked from now on. Where they know nothing of this node any more, everything is written anew; `users` are those who are here.
@@ -223,12 +229,15 @@ impl News {
         state.is_up = true;
         state.users.extend(users);
         let State { claims, places, .. } = &mut *state;
+        claims.retain(|claim| claim.since.is_none());
         let again = |((user, place), since): (&(Arc<str>, Place), &Instant)| Claim {
             user: user.clone(),
             place: *place,
             since: Some(*since),
         };
-        *claims = places.iter().map(again).collect();
+        claims.extend(places.iter().map(again));
+        // In the order in which they came; what is given back before.
+        claims.sort_by_key(|claim| claim.since);
         if anew {
             for (id, Written { record, .. }) in std::mem::take(&mut state.written) {
                 state.changed.entry(id).or_insert(Some(record));
@@ -257,7 +266,6 @@ impl News {
         let mut state = self.state.lock();
         state.is_up = false;
         state.users.clear();
-        state.claims.clear();
         std::mem::take(&mut state.asks)
     }
 
@@ -306,7 +314,7 @@ impl News {
         (!(sockets.is_empty() && users.is_empty() && asks.is_empty() && claims.is_empty())).then_some(batch)
     }
 
-    /// A batch was not written, or not for sure: it is as if it had not been taken. Its claims are made again once others can be asked again.
+    /// A batch was not written, or not for sure: it is as if it had not been taken.
     pub(super) fn put_back(&self, batch: Batch) {
         let mut state = self.state.lock();
         for Change { record, is_gone, left, .. } in batch.sockets {
@@ -320,6 +328,8 @@ impl News {
         }
         state.users.extend(batch.users);
         state.asks.extend(batch.asks);
+        // What has a place claims it again once others can be asked again.
+        state.claims.splice(..0, batch.claims.into_iter().filter(|claim| claim.since.is_none()));
     }
 }
 
@@ -403,15 +413,23 @@ mod tests {
             let claims = news.take(100).map(|batch| batch.claims).unwrap_or_default();
             claims.iter().map(|claim| (claim.place, claim.since)).collect::<Vec<_>>()
         };
-        news.takes("a", place(1), now);
-        news.takes("a", place(2), later);
+        news.takes("a", place(1), &[], now);
+        news.takes("a", place(2), &[place(1)], later);
         news.gives_back("a", place(1));
-        assert_eq!(claims(), []);
         news.up(false, Vec::new());
-        assert_eq!(claims(), [(place(2), Some(later))]);
-        news.takes("a", place(2), now);
+        assert_eq!(claims(), [(place(1), None), (place(2), Some(later))]);
+        news.takes("a", place(2), &[], now);
         assert_eq!(claims(), [], "it has its place already");
-        news.gives_back("a", place(2));
-        assert_eq!(claims(), [(place(2), None)]);
+        news.takes("a", place(3), &[place(2)], later);
+        assert_eq!(
+            claims(),
+            [(place(2), None), (place(3), Some(later))],
+            "an older one goes before the newer one comes"
+        );
+        news.down();
+        news.gives_back("a", place(3));
+        news.up(false, Vec::new());
+        news.put_back(news.take(100).expect("news"));
+        assert_eq!(claims(), [(place(3), None)]);
     }
 }

@@ -112,7 +112,7 @@ async fn write(
             Some((connections, since)) => {
                 let mut claim = keys::call(&scripts.claim, keys);
                 claim.arg(&**user).arg(&name).arg(place).arg(connections);
-                claim.arg(since.elapsed().as_millis() as u64).arg(KEPT_SECS);
+                claim.arg(since.elapsed().as_micros() as u64).arg(KEPT_SECS);
                 pipe.add_command(claim).ignore();
             }
             None => {

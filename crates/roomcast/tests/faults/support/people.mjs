@@ -63,6 +63,7 @@ export class Person {
   async come(node) {
     this.socket = await come(node, this.userId, [this.conversation]);
     this.node = node;
+    this.inSince = Date.now();
   }
 
   /** Goes to another node: the old connection ends when the new one is there, or before. One move after the other. */
