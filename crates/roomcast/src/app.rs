@@ -192,7 +192,8 @@ pub async fn start(
         None => None,
     };
     let changes = cluster.as_ref().and_then(|(settings, ..)| settings.changes());
-    let interest = Arc::new(Interest::new(profile.rules.namespaces().len()).noting(changes));
+    let namespaces = Namespaces::new(profile.clone(), &program.names());
+    let interest = Arc::new(Interest::new(namespaces.lasting().len()).noting(changes));
     let (bus, directory) = cluster.as_ref().map(|(_, bus, directory)| (bus.clone(), directory.clone())).unzip();
     let publisher = Publisher::new(inboxes.into(), interest).keeping(Kept::of(&profile)).in_cluster(bus);
     let gateway = Gateway {
@@ -201,7 +202,7 @@ pub async fn start(
         presence: Arc::new(Presence::new(profile.rules.offline_grace().as_millis() as u64)),
         metrics: metrics.clone(),
         acks: Arc::default(),
-        namespaces: Namespaces::new(profile.clone()),
+        namespaces,
         directory,
         left: Arc::new(Notify::new()),
     };

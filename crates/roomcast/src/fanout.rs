@@ -63,10 +63,10 @@ type Stripe = RwLock<HashMap<RoomName, ShardSet>>;
 /// Bound: one entry for each room with a member in this process.
 pub struct Interest {
     namespaces: Vec<[Stripe; STRIPES]>,
-    /// The rooms of namespaces that are not the profile's.
+    /// The rooms of namespaces that come and go.
     others: RwLock<HashMap<NamespaceId, HashMap<RoomName, ShardSet>>>,
     hasher: RandomState,
-    /// Who has to know which of the profile's rooms have a member at all.
+    /// Who has to know which rooms of lasting namespaces have a member at all.
     changes: Option<Changes>,
 }
 
@@ -77,18 +77,18 @@ impl fmt::Debug for Interest {
 }
 
 impl Interest {
-    /// An empty map for this number of namespaces.
+    /// An empty map for this number of [lasting](crate::namespaces::Namespaces::lasting) namespaces.
     pub fn new(namespaces: usize) -> Self {
         let namespaces = (0..namespaces).map(|_| std::array::from_fn(|_| Stripe::default())).collect();
         Self { namespaces, others: RwLock::default(), hasher: RandomState::new(), changes: None }
     }
 
-    /// The same, which notes there when a room of the profile's gets its first member, and when its last one goes.
+    /// The same, which notes there when a room of a lasting namespace gets its first member, and when its last one goes.
     pub fn noting(self, changes: Option<Changes>) -> Self {
         Self { changes, ..self }
     }
 
-    fn is_profile_s(&self, namespace: NamespaceId) -> bool {
+    fn is_lasting(&self, namespace: NamespaceId) -> bool {
         namespace.index() < self.namespaces.len()
     }
 
@@ -146,8 +146,8 @@ impl Interest {
         self.namespaces.iter().flatten().map(|stripe| stripe.read().len()).sum::<usize>() + others
     }
 
-    /// The rooms of the profile's namespaces that have a member in this process.
-    pub fn profile_s_rooms(&self) -> Vec<(NamespaceId, RoomName)> {
+    /// The rooms of lasting namespaces that have a member in this process.
+    pub fn lasting_rooms(&self) -> Vec<(NamespaceId, RoomName)> {
         let of = |(index, stripes): (usize, &[Stripe; STRIPES])| {
             let namespace = NamespaceId(index as u32);
             let names = |stripe: &Stripe| stripe.read().keys().cloned().collect::<Vec<_>>();
@@ -300,6 +300,11 @@ impl Publisher {
         self.bus.as_ref()
     }
 
+    /// The same for what is in this namespace: one that comes and goes is known to this node alone.
+    pub fn bus_of(&self, namespace: NamespaceId) -> Option<&Bus> {
+        self.bus.as_ref().filter(|_| self.interest.is_lasting(namespace))
+    }
+
     /// Whether a client's own fan-out would find no room.
     pub fn is_full(&self) -> bool {
         self.inboxes.iter().any(Inbox::is_full) || self.bus.as_ref().is_some_and(Bus::is_full)
@@ -399,8 +404,7 @@ impl Publisher {
     }
 
     fn bus_for(&self, emission: &Emission) -> Option<&Bus> {
-        // Namespaces that a program opens are known to this node alone.
-        self.bus.as_ref().filter(|_| !emission.sending.local && self.interest.is_profile_s(emission.namespace))
+        self.bus_of(emission.namespace).filter(|_| !emission.sending.local)
     }
 
     /// Puts an event into the inboxes, and on the bus. All that are put into more than one are in one order, and that of their kept versions is the same.

@@ -188,8 +188,10 @@ impl Gateway {
                 Whom::User(id) => UserId::from_text(id).ok().and_then(|id| user_room(&id)).map(|room| room.to_string()),
                 Whom::Socket(id) => Some(id.to_string()),
             };
-            for namespace in room.is_some().then(|| self.profile.rules.namespace_ids()).into_iter().flatten() {
-                bus.disconnect(namespace, room.iter().cloned().collect());
+            if let Some(room) = room {
+                for (namespace, _) in self.namespaces.lasting() {
+                    bus.disconnect(namespace, vec![room.clone()]);
+                }
             }
         }
         self.ask(|reply| Query::Disconnect(whom.clone(), reply)).await.into_iter().sum()

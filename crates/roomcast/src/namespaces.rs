@@ -1,4 +1,5 @@
-//! Namespaces that a program opens by name or pattern: each is there while somebody is in it. Those of the profile are the profile's.
+//! Namespaces that a program opens: those that it names are there from the start, those of a pattern while somebody is in them. Those of the profile are
+//! the profile's.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -10,6 +11,8 @@ use parking_lot::Mutex;
 /// The namespaces of a process.
 pub struct Namespaces {
     profile: Arc<Profile>,
+    /// Those that the program names; their numbers follow the profile's.
+    named: Vec<Arc<Namespace>>,
     opened: Mutex<Opened>,
 }
 
@@ -40,10 +43,28 @@ impl std::fmt::Debug for Namespace {
 }
 
 impl Namespaces {
-    /// Those of the profile, and no others yet.
-    pub fn new(profile: Arc<Profile>) -> Arc<Self> {
-        let next = u32::try_from(profile.rules.namespaces().len()).expect("namespaces are counted in 32 bits");
-        Arc::new(Self { profile, opened: Mutex::new(Opened { by_name: HashMap::new(), next }) })
+    /// Those of the profile and these, and no others yet.
+    pub fn new(profile: Arc<Profile>, named: &[&str]) -> Arc<Self> {
+        Arc::new_cyclic(|registry| {
+            let of_profile =
+                u32::try_from(profile.rules.namespaces().len()).expect("namespaces are counted in 32 bits");
+            let names = named.iter().filter(|name| profile.rules.namespace(name).is_none());
+            let named: Vec<Arc<Namespace>> = (of_profile..)
+                .zip(names)
+                .map(|(id, name)| Namespace { id: NamespaceId(id), name: (*name).into(), registry: registry.clone() })
+                .map(Arc::new)
+                .collect();
+            let by_name = named.iter().map(|namespace| (namespace.name.clone(), Arc::downgrade(namespace))).collect();
+            let next = named.last().map_or(of_profile, |namespace| namespace.id.0 + 1);
+            Self { profile, named, opened: Mutex::new(Opened { by_name, next }) }
+        })
+    }
+
+    /// The namespaces that are there as long as the process is, by their numbers: those of the profile, and those that the program names.
+    pub fn lasting(&self) -> Vec<(NamespaceId, &str)> {
+        let named = self.named.iter().map(|namespace| &namespace.name);
+        let names = self.profile.rules.namespaces().iter().chain(named);
+        (0..).map(NamespaceId).zip(names).map(|(id, name)| (id, &**name)).collect()
     }
 
     /// The id of a namespace that is there.
@@ -127,7 +148,7 @@ mod tests {
         let text = "about = \"\"\n[auth]\ntoken = \"ignored\"\n[[endpoint]]\nprotocol = \"socket.io\"\n";
         let (profile, _) = Profile::read(text, "test.toml", &|_| None).expect("a profile");
         let profile = Arc::new(profile);
-        let namespaces = Namespaces::new(profile.clone());
+        let namespaces = Namespaces::new(profile.clone(), &[]);
         assert_eq!(namespaces.find("/"), Some(NamespaceId(0)));
         assert_eq!(namespaces.find("/room-1"), None);
 
@@ -146,10 +167,25 @@ mod tests {
     }
 
     #[test]
+    fn what_the_program_names_is_always_there() {
+        let text = "about = \"\"\n[auth]\ntoken = \"ignored\"\n[[endpoint]]\nprotocol = \"socket.io\"\n";
+        let (profile, _) = Profile::read(text, "test.toml", &|_| None).expect("a profile");
+        let namespaces = Namespaces::new(Arc::new(profile), &["/", "/admin", "/chat"]);
+        let numbered = [(NamespaceId(0), "/"), (NamespaceId(1), "/admin"), (NamespaceId(2), "/chat")];
+        assert_eq!(namespaces.lasting(), numbered);
+        for (id, name) in numbered {
+            assert_eq!(namespaces.find(name), Some(id), "{name}");
+        }
+        drop(namespaces.open("/chat"));
+        assert_eq!(namespaces.find("/chat"), Some(NamespaceId(2)));
+        assert_eq!(namespaces.open("/room-1").expect("a number").id, NamespaceId(3));
+    }
+
+    #[test]
     fn who_looks_for_a_namespace_may_be_the_last_to_hold_it() {
         let text = "about = \"\"\n[auth]\ntoken = \"ignored\"\n[[endpoint]]\nprotocol = \"socket.io\"\n";
         let (profile, _) = Profile::read(text, "test.toml", &|_| None).expect("a profile");
-        let namespaces = Namespaces::new(Arc::new(profile));
+        let namespaces = Namespaces::new(Arc::new(profile), &[]);
         std::thread::scope(|scope| {
             let looking = scope.spawn(|| (0..200_000).filter(|_| namespaces.find("/room-1").is_some()).count());
             while !looking.is_finished() {

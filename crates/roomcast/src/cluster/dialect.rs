@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 use hub::names::NamespaceId;
-use hub::profile::{Profile, RedisMode};
+use hub::profile::RedisMode;
 use wire::bus::Malformed;
 use wire::bus::broadcast::{self, Outgoing};
 use wire::bus::request::{self, Answer, Asked};
 use wire::bus::sharded::{self, Ending, Said};
 
 use super::Shared;
+use crate::gateway::Gateway;
 
 /// What is to be published: the channel and the message. `None` where nothing is.
 pub(super) type Saying = Result<Option<(String, Bytes)>, serde_json::Error>;
@@ -28,12 +29,12 @@ pub(super) struct Channels {
 }
 
 impl Channels {
-    pub(super) fn of(profile: &Profile, prefix: &str, uid: &str) -> Vec<Self> {
-        let ids = profile.rules.namespace_ids().into_iter();
-        ids.map(|namespace| {
-            let name = profile.rules.namespace_name(namespace).to_owned();
+    /// Those of all lasting namespaces, by their numbers.
+    pub(super) fn of(gateway: &Gateway, prefix: &str, uid: &str) -> Vec<Self> {
+        let of = |(namespace, name): (NamespaceId, &str)| {
+            let name = name.to_owned();
             let events = broadcast::base_channel(prefix, &name);
-            let (requests, responses) = match profile.redis_mode {
+            let (requests, responses) = match gateway.profile.redis_mode {
                 RedisMode::Classic => {
                     let response = format!("{prefix}-response#{name}#");
                     (format!("{prefix}-request#{name}#"), vec![format!("{response}{uid}#"), response])
@@ -42,8 +43,8 @@ impl Channels {
             };
             let ending = Ending::of(uid, &name);
             Self { namespace, name, events, requests, responses, ending }
-        })
-        .collect()
+        };
+        gateway.namespaces.lasting().into_iter().map(of).collect()
     }
 
     /// Whether a message of the sharded format is this member's own.

@@ -121,7 +121,7 @@ impl<'a> Listening<'a> {
 
     async fn follow_all(&mut self) -> anyhow::Result<()> {
         let mut rooms = self.listened.clone();
-        let there = self.shared.gateway.publisher.interest().profile_s_rooms().into_iter();
+        let there = self.shared.gateway.publisher.interest().lasting_rooms().into_iter();
         rooms.extend(there.filter(|(_, room)| sharded::has_channel(room.as_str())));
         self.follow(rooms).await
     }

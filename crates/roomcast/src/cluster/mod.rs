@@ -95,7 +95,7 @@ struct Shared {
     settings: Settings,
     gateway: Gateway,
     uid: String,
-    /// The channels of each namespace.
+    /// The channels of each namespace, by its number.
     channels: Vec<Channels>,
     bus: Bus,
     questions: Arc<Semaphore>,
@@ -111,7 +111,7 @@ impl Shared {
         self.gateway.profile.redis_mode
     }
 
-    /// The channels of a namespace; `None` for one that a program opened, which this node alone knows.
+    /// The channels of a namespace; `None` for one that comes and goes, which this node alone knows.
     fn channels_of(&self, namespace: NamespaceId) -> Option<&Channels> {
         self.channels.get(namespace.index())
     }
@@ -147,7 +147,7 @@ impl Running {
 pub fn start(settings: Settings, gateway: Gateway, bus: Bus, report: Report) -> Running {
     let uid = dialect::uid_of(gateway.profile.redis_mode);
     let shared = Arc::new(Shared {
-        channels: Channels::of(&gateway.profile, &settings.prefix, &uid),
+        channels: Channels::of(&gateway, &settings.prefix, &uid),
         settings,
         gateway,
         uid,

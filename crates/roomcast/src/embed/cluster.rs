@@ -30,7 +30,7 @@ pub struct Found {
 }
 
 impl Broadcast {
-    /// The sockets that an event would go to now, on all nodes. In a namespace of the program's own they are those of this node.
+    /// The sockets that an event would go to now, on all nodes. In a namespace that was opened by pattern they are those of this node.
     ///
     /// # Errors
     /// A name is no good.
@@ -41,8 +41,7 @@ impl Broadcast {
         let describe = |reply| Query::Describe { namespace, target: target.clone(), except: except.clone(), reply };
         let here = gateway.ask(describe).await.concat();
         let mut found = Found { sockets: here.iter().map(FoundSocket::here).collect(), missing: None };
-        let bus = gateway.publisher.bus().filter(|_| gateway.profile.rules.governs(namespace));
-        if let Some(bus) = bus {
+        if let Some(bus) = gateway.publisher.bus_of(namespace) {
             let asked = bus.fetch_sockets(namespace, scope(&target, &except), Whose::Everybodys).await;
             let elsewhere = asked.unwrap_or_else(|unanswered| {
                 found.missing = Some(unanswered.to_string());
@@ -86,7 +85,7 @@ impl Broadcast {
 
     async fn carry_out(&self, namespace: NamespaceId, target: &Target, except: &Except, order: &Order) -> usize {
         let gateway = self.gateway();
-        if let Some(bus) = gateway.publisher.bus().filter(|_| gateway.profile.rules.governs(namespace)) {
+        if let Some(bus) = gateway.publisher.bus_of(namespace) {
             bus.order(namespace, scope(target, except), order);
         }
         let query = |reply| Query::Order {

@@ -41,6 +41,13 @@ impl Program {
         })
     }
 
+    /// The names of the namespaces that it names, in order.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.named.keys().map(|name| &**name).collect();
+        names.sort_unstable();
+        names
+    }
+
     /// Whether anyone will look at the requests that open connections.
     pub(crate) fn wants_requests(&self) -> bool {
         !self.named.is_empty()

@@ -70,7 +70,7 @@ impl Node {
         presence.connected("1");
         let publisher = Publisher::new(inboxes.into(), interest);
         let gateway = Gateway {
-            namespaces: crate::namespaces::Namespaces::new(profile.clone()),
+            namespaces: crate::namespaces::Namespaces::new(profile.clone(), &[]),
             profile,
             publisher,
             presence,

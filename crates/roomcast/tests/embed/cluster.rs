@@ -1,20 +1,28 @@
 //! Two programs on one Redis: what one does with sockets is done with those of the other, too.
 
-use hub::profile::{RedisAddress, Secret};
-use roomcast::embed::{Found, Server};
+use hub::profile::{RedisAddress, RedisMode, Secret};
+use roomcast::embed::{Broadcast, Found, Server};
 
 use crate::PATIENCE;
 use crate::a_chat;
 use crate::client::Client;
 use crate::support::redis::Redis;
 
-async fn node(redis: &Redis) -> Server {
+async fn node(redis: &Redis, mode: RedisMode) -> Server {
     let url = format!("redis://127.0.0.1:{}", redis.port);
     let in_cluster = |profile: &mut roomcast::embed::Profile| {
         profile.redis = Some(RedisAddress::Url(Secret::new(url)));
         profile.redis_key = Some("socket.io".to_owned());
+        profile.redis_mode = mode;
     };
-    Server::builder().shards(2).namespace("/", a_chat()).configure(in_cluster).start().await.expect("a free port")
+    let builder = Server::builder().shards(2).namespace("/", a_chat()).namespace("/chat", a_chat());
+    builder.configure(in_cluster).start().await.expect("a free port")
+}
+
+/// Each listens when its bus is there.
+async fn until_found(whom: Broadcast, count: usize) {
+    let finding = async { while whom.fetch_sockets().await.expect("no name").sockets.len() < count {} };
+    tokio::time::timeout(PATIENCE, finding).await.expect("in time");
 }
 
 /// The ids of what is found, in order, once there are so many.
@@ -37,16 +45,12 @@ async fn ids(server: &Server, room: &str, count: usize) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn sockets_are_found_and_told_what_to_do_wherever_they_are() {
     let redis = Redis::started(&[]);
-    let (one, two) = (node(&redis).await, node(&redis).await);
+    let (one, two) = (node(&redis, RedisMode::Classic).await, node(&redis, RedisMode::Classic).await);
     let (mut here, here_id) = Client::enter(one.address(), "/").await;
     let (mut there, there_id) = Client::enter(two.address(), "/").await;
     let mut both = vec![here_id.clone(), there_id.clone()];
     both.sort();
-    let find_both = async {
-        // Each listens when its bus is there.
-        while one.of("/").fetch_sockets().await.expect("no name").sockets.len() < 2 {}
-    };
-    tokio::time::timeout(PATIENCE, find_both).await.expect("in time");
+    until_found(one.of("/"), 2).await;
 
     assert_eq!(one.of("/").sockets_join("r").await, Ok(1), "one is on this node");
     assert_eq!(ids(&one, "r", 2).await, both);
@@ -70,4 +74,33 @@ async fn sockets_are_found_and_told_what_to_do_wherever_they_are() {
     assert_eq!(ids(&one, "r", 0).await, [] as [String; 0]);
     one.stop().await;
     two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn namespaces_that_a_program_names_are_one_over_all_nodes() {
+    let redis = Redis::started(&[]);
+    for mode in [RedisMode::Classic, RedisMode::Sharded] {
+        let (one, two) = (node(&redis, mode).await, node(&redis, mode).await);
+        let (mut elsewhere, _) = Client::enter(two.address(), "/").await;
+        let (mut there, there_id) = Client::enter(two.address(), "/chat").await;
+        until_found(one.of("/chat"), 1).await;
+        one.of("/chat").emit("e", ("all",)).expect("room");
+        there.hears(r#"42/chat,["e","all"]"#).await;
+        one.of("/chat").to(&there_id).emit("e", ("by id",)).expect("room");
+        there.hears(r#"42/chat,["e","by id"]"#).await;
+
+        let (mut here, _) = Client::enter(one.address(), "/chat").await;
+        assert_eq!(one.of("/chat").sockets_join("r").await, Ok(1), "one is on this node");
+        until_found(two.of("/chat").to("r"), 2).await;
+        here.say(r#"42/chat,["join","s"]"#).await;
+        until_found(two.of("/chat").to("s"), 1).await;
+        two.of("/chat").except("s").emit("e", ("not s",)).expect("room");
+        there.hears(r#"42/chat,["e","not s"]"#).await;
+        assert_eq!(two.of("/chat").to("s").disconnect_sockets(false).await, Ok(0));
+        here.hears("41/chat,").await;
+        two.of("/").emit("e", ("the other namespace",)).expect("room");
+        elsewhere.hears(r#"42["e","the other namespace"]"#).await;
+        one.stop().await;
+        two.stop().await;
+    }
 }
