@@ -18,7 +18,7 @@ mod wires;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hub::names::NamespaceId;
@@ -109,6 +109,12 @@ struct Shared {
 impl Shared {
     fn mode(&self) -> RedisMode {
         self.gateway.profile.redis_mode
+    }
+
+    /// How many members there were when Redis was heard last, this one included.
+    fn members(&self) -> usize {
+        let nodes = self.gateway.directory.as_ref().map_or(0, Directory::nodes);
+        self.members.load(Ordering::Relaxed).max(nodes)
     }
 
     /// The channels of a namespace; `None` for one that comes and goes, which this node alone knows.

@@ -117,6 +117,11 @@ impl Nodes {
         self.0.known.read().by_id.values().map(|node| node.name.clone()).collect()
     }
 
+    /// How many are alive.
+    pub(super) fn count(&self) -> usize {
+        self.0.known.read().by_id.len()
+    }
+
     /// A look was taken.
     pub(super) fn seen(&self, alive: Vec<NodeInfo>, secret: String) {
         {

@@ -1,6 +1,5 @@
 //! What becomes of events while the bus is away, or takes nothing: how long they wait, who has to wait with them, and what health says of it.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hub::profile::BusOutage;
@@ -91,7 +90,7 @@ pub(super) async fn look_after(shared: &Shared) {
         let standing = Standing {
             away: away_since.map(for_so_long),
             stuck: shared.bus.first_since().map(for_so_long).unwrap_or_default(),
-            has_others: shared.members.load(Ordering::Relaxed) > 1,
+            has_others: shared.members() > 1,
         };
         let way = way(shared.settings.outage, standing);
         shared.bus.set_way(way);

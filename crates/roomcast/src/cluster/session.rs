@@ -127,9 +127,10 @@ async fn members_of(shared: &Shared, requests: &str, connection: &mut Multiplexe
 
 /// Knows how many members there are.
 async fn count(shared: &Shared, mut connection: MultiplexedConnection, concerns: Vec<String>) -> anyhow::Result<()> {
+    // Right after an outage others are on their way back.
+    let mut at_least = shared.members.load(Ordering::Relaxed);
     loop {
-        sleep(COUNT_EVERY).await;
-        let members = members(shared, &mut connection).await?;
+        let members = members(shared, &mut connection).await?.max(std::mem::take(&mut at_least));
         shared.members.store(members, Ordering::Relaxed);
         shared.gateway.metrics.bus_members.set(members as i64);
         let mut concerns = concerns.clone();
@@ -139,6 +140,7 @@ async fn count(shared: &Shared, mut connection: MultiplexedConnection, concerns:
             *told = concerns;
             has_changed
         });
+        sleep(COUNT_EVERY).await;
     }
 }
 
@@ -154,7 +156,7 @@ async fn strangers(shared: &Shared, connection: &mut MultiplexedConnection) -> O
 
 /// After an outage others are on their way back, too, and Redis keeps nothing for them.
 async fn wait_for_others(shared: &Shared, connection: &mut MultiplexedConnection) -> anyhow::Result<()> {
-    let before = shared.members.load(Ordering::Relaxed);
+    let before = shared.members();
     let until = Instant::now() + BACK_MAX;
     while members(shared, connection).await? < before && Instant::now() < until {
         sleep(BACK_EVERY).await;

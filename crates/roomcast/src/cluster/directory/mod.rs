@@ -106,6 +106,11 @@ impl Directory {
         self.0.news.gives_back(user, place);
     }
 
+    /// How many nodes are alive, as far as is known: this one included, once it is in the directory.
+    pub(in crate::cluster) fn nodes(&self) -> usize {
+        self.0.nodes.count()
+    }
+
     /// Waits until this node is known to be on its own: Redis lets it not into the directory. Where Redis is only away, it is not.
     pub async fn until_refused(&self) {
         // The sender lives as long as this.
