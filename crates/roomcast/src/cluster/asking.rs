@@ -6,7 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hub::names::NamespaceId;
+use hub::emission::Payload;
+use hub::names::{EventName, NamespaceId};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -14,7 +15,8 @@ use wire::bus::RemoteSocket;
 use wire::bus::broadcast::Scope;
 use wire::bus::request::{Answer, Request};
 
-use super::outgoing::{Bus, Item};
+use super::incoming::payload;
+use super::outgoing::{Bus, Item, decoded};
 
 /// How long the others have for their answers: as long as Node servers give them.
 pub const ANSWERS_MAX: Duration = Duration::from_secs(5);
@@ -46,6 +48,11 @@ pub struct Unanswered<T> {
 }
 
 impl<T> Unanswered<T> {
+    /// Whether it is not for clients alone that something is missing.
+    pub fn is_anyone_silent(&self) -> bool {
+        self.others.is_none_or(|others| self.answered < others)
+    }
+
     fn map<U>(self, map: impl FnOnce(T) -> U) -> Unanswered<U> {
         let Self { so_far, answered, others } = self;
         Unanswered { so_far: map(so_far), answered, others }
@@ -62,6 +69,15 @@ impl<T> fmt::Display for Unanswered<T> {
 }
 
 impl<T: fmt::Debug> std::error::Error for Unanswered<T> {}
+
+/// What clients of other members had to say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Clients {
+    /// What each of them answered; who it was is not told.
+    pub given: Vec<Payload>,
+    /// How many were asked, as far as that is known, and have not answered.
+    pub missing: usize,
+}
 
 /// The questions under way, by their ids.
 #[derive(Default)]
@@ -90,22 +106,8 @@ impl State {
         self.answers.iter().filter(|answer| !matches!(answer, Answer::Ack(_))).count()
     }
 
-    /// Clients that owe an answer, and have not given it.
-    fn clients_missing(&self) -> u64 {
-        let (mut asked, mut answered) = (0_u64, 0);
-        for answer in &self.answers {
-            match answer {
-                Answer::ClientCount(count) => asked = asked.saturating_add(*count),
-                Answer::Ack(_) => answered += 1,
-                Answer::Done | Answer::Rooms(_) | Answer::SocketIds(_) | Answer::Sockets(_) | Answer::ServerSide(_) => {
-                }
-            }
-        }
-        asked.saturating_sub(answered)
-    }
-
     fn is_complete(&self) -> bool {
-        self.others.is_some_and(|others| self.answered() >= others) && self.clients_missing() == 0
+        self.others.is_some_and(|others| self.answered() >= others) && clients_missing(&self.answers) == 0
     }
 }
 
@@ -175,6 +177,42 @@ impl Bus {
         self.ask(namespace, request, ANSWERS_MAX).await.map(sockets).map_err(|unanswered| unanswered.map(sockets))
     }
 
+    /// Tells the other servers of an event of theirs, and waits for what each of them answers.
+    ///
+    /// # Errors
+    /// Not all of them answered in time.
+    pub async fn server_side_emit_with_ack(
+        &self,
+        namespace: NamespaceId,
+        event: &EventName,
+        payload: &Payload,
+        wait: Duration,
+    ) -> Result<Vec<Payload>, Unanswered<Vec<Payload>>> {
+        let request = Request::ServerSideEmit { event: event.to_string(), arguments: decoded(payload) };
+        let given = |answers: Vec<Answer>| answers.into_iter().filter_map(given).collect();
+        self.ask(namespace, request, wait).await.map(given).map_err(|unanswered| unanswered.map(given))
+    }
+
+    /// Has clients of the other members answer an event, and waits for what they answer.
+    ///
+    /// # Errors
+    /// Not all members told in time whom they asked, or not all of their clients answered.
+    pub async fn ask_clients(
+        &self,
+        namespace: NamespaceId,
+        event: &EventName,
+        payload: &Payload,
+        scope: Scope,
+        wait: Duration,
+    ) -> Result<Clients, Unanswered<Clients>> {
+        let request = Request::Broadcast { event: event.to_string(), arguments: decoded(payload), scope };
+        let clients = |answers: Vec<Answer>| {
+            let missing = clients_missing(&answers);
+            Clients { given: answers.into_iter().filter_map(given).collect(), missing }
+        };
+        self.ask(namespace, request, wait).await.map(clients).map_err(|unanswered| unanswered.map(clients))
+    }
+
     /// Asks all others, behind everything that was published before, and waits for their answers.
     async fn ask(
         &self,
@@ -204,6 +242,27 @@ impl Bus {
         }
         let answered = State { answers: so_far.clone(), ..State::default() }.answered();
         Err(Unanswered { so_far, answered, others })
+    }
+}
+
+/// Clients that owe an answer, and have not given it.
+fn clients_missing(answers: &[Answer]) -> usize {
+    let (mut asked, mut answered) = (0_u64, 0);
+    for answer in answers {
+        match answer {
+            Answer::ClientCount(count) => asked = asked.saturating_add(*count),
+            Answer::Ack(_) => answered += 1,
+            Answer::Done | Answer::Rooms(_) | Answer::SocketIds(_) | Answer::Sockets(_) | Answer::ServerSide(_) => {}
+        }
+    }
+    usize::try_from(asked.saturating_sub(answered)).unwrap_or(usize::MAX)
+}
+
+/// What somebody answers to an event.
+fn given(answer: Answer) -> Option<Payload> {
+    match answer {
+        Answer::ServerSide(given) | Answer::Ack(given) => Some(payload(given)),
+        Answer::Done | Answer::Rooms(_) | Answer::SocketIds(_) | Answer::Sockets(_) | Answer::ClientCount(_) => None,
     }
 }
 

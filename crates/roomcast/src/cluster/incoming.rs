@@ -11,9 +11,9 @@ use hub::emission::{Emission, Except, Payload, Rooms, Sending, Target};
 use hub::names::{EventName, NamespaceId, RoomName, SocketId};
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::{mpsc, watch};
-use wire::bus::Malformed;
 use wire::bus::broadcast::{self, Incoming, Scope};
 use wire::bus::sharded::{self, Said};
+use wire::bus::{Decoded, Malformed};
 
 use super::dialect::{self, Channels, Kind};
 use super::{Shared, requests};
@@ -266,12 +266,17 @@ fn emission(shared: &Shared, namespace: NamespaceId, incoming: Incoming) -> Opti
         target,
         except,
         event,
-        payload: Payload { json: arguments.json.into(), attachments: arguments.attachments.into() },
+        payload: payload(arguments),
         sending: Sending { volatile, ack: None, local: true },
     })
 }
 
-fn dropped(shared: &Shared, why: &str, reason: &str) {
+/// Arguments as shards and programs have them.
+pub(super) fn payload(arguments: Decoded) -> Payload {
+    Payload { json: arguments.json.into(), attachments: arguments.attachments.into() }
+}
+
+pub(super) fn dropped(shared: &Shared, why: &str, reason: &str) {
     shared.gateway.metrics.bus_dropped.inc(why);
     if let Some(times) = DROPPED.due() {
         tracing::warn!(reason, times, "an event of another node was dropped");

@@ -28,7 +28,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-pub use asking::{Unanswered, Whose};
+pub use asking::{Clients, Unanswered, Whose};
 pub use directory::{Ask, Directory, Record};
 pub use listening::Changes;
 pub use nodes::{NodeInfo, Nodes};
@@ -36,6 +36,7 @@ pub use outgoing::{Bus, scope};
 
 use self::dialect::Channels;
 use self::repeats::Repeats;
+use crate::embed::Program;
 use crate::gateway::Gateway;
 use crate::redis_link::Server;
 use crate::supervisor::{Fault, Link, Pace, Report, Stop, Stopper, stop, supervise, tell};
@@ -94,11 +95,14 @@ impl Settings {
 struct Shared {
     settings: Settings,
     gateway: Gateway,
+    /// Who hears the events of other servers.
+    program: Arc<Program>,
     uid: String,
     /// The channels of each namespace, by its number.
     channels: Vec<Channels>,
     bus: Bus,
     questions: Arc<Semaphore>,
+    hearings: Arc<Semaphore>,
     repeats: Mutex<Repeats>,
     /// The members that were counted last, this one included.
     members: AtomicUsize,
@@ -150,15 +154,17 @@ impl Running {
 }
 
 /// Joins the cluster. Must be called on a tokio runtime; returns at once, whether Redis is there or not. `bus` is what the gateway publishes to.
-pub fn start(settings: Settings, gateway: Gateway, bus: Bus, report: Report) -> Running {
+pub fn start(settings: Settings, gateway: Gateway, program: Arc<Program>, bus: Bus, report: Report) -> Running {
     let uid = dialect::uid_of(gateway.profile.redis_mode);
     let shared = Arc::new(Shared {
         channels: Channels::of(&gateway, &settings.prefix, &uid),
         settings,
         gateway,
+        program,
         uid,
         bus: bus.clone(),
         questions: Arc::new(Semaphore::new(requests::QUESTIONS_MAX)),
+        hearings: Arc::new(Semaphore::new(requests::HEARINGS_MAX)),
         repeats: Mutex::default(),
         members: AtomicUsize::new(1),
         link: watch::Sender::new(Link::Connecting),

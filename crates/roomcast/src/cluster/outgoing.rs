@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hub::emission::{Except, Target};
-use hub::names::{NamespaceId, RoomName};
+use hub::emission::{Except, Payload, Target};
+use hub::names::{EventName, NamespaceId, RoomName};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
+use wire::bus::Decoded;
 use wire::bus::broadcast::{Outgoing, Scope};
 use wire::bus::request::{Asked, Request, Who};
 
@@ -79,9 +80,25 @@ impl Item {
     fn cost(&self) -> usize {
         match self {
             Self::Event(event) => event.emission.payload.size() + OVERHEAD_BYTES,
-            Self::Order(_) | Self::Question(_) => OVERHEAD_BYTES,
+            Self::Order(order) => size(&order.request) + OVERHEAD_BYTES,
+            Self::Question(question) => size(&question.request) + OVERHEAD_BYTES,
             Self::Answer(answer) => answer.message.len() + OVERHEAD_BYTES,
         }
+    }
+}
+
+/// What events within take; the rest of a request is names.
+fn size(request: &Request) -> usize {
+    match request {
+        Request::ServerSideEmit { arguments, .. } | Request::Broadcast { arguments, .. } => {
+            arguments.json.len() + arguments.attachments.iter().map(Bytes::len).sum::<usize>()
+        }
+        Request::Sockets { .. }
+        | Request::AllRooms
+        | Request::Join { .. }
+        | Request::Leave { .. }
+        | Request::Disconnect { .. }
+        | Request::Fetch { .. } => 0,
     }
 }
 
@@ -160,6 +177,12 @@ impl Bus {
             inbox::Order::Disconnect { close } => Request::Disconnect { who, close: *close },
         };
         self.put(Item::Order(Arc::new(Order { namespace, request })));
+    }
+
+    /// Tells the other servers of an event of theirs. Returns whether it waits now to be told: there may be no way to them.
+    pub fn server_side_emit(&self, namespace: NamespaceId, event: &EventName, payload: &Payload) -> bool {
+        let request = Request::ServerSideEmit { event: event.to_string(), arguments: decoded(payload) };
+        self.put(Item::Order(Arc::new(Order { namespace, request })))
     }
 
     /// Answers somebody's question.
@@ -373,6 +396,11 @@ pub(super) fn message(shared: &Shared, entry: &Entry) -> Option<(String, Bytes)>
 fn request_message(shared: &Shared, namespace: NamespaceId, id: Option<String>, request: &Request) -> Saying {
     let asked = Asked { uid: Some(shared.uid.clone()), id, request: request.clone() };
     dialect::request(shared, namespace, &asked)
+}
+
+/// Arguments as the bus has them.
+pub(super) fn decoded(payload: &Payload) -> Decoded {
+    Decoded { json: payload.json.to_vec(), attachments: payload.attachments.to_vec() }
 }
 
 fn names(names: &[RoomName]) -> Vec<String> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use hub::emission::{Emission, Except, Payload, Sending, Target};
 use hub::names::{EventName, NamespaceId, RoomName};
 use serde_json::json;
@@ -11,13 +12,16 @@ use wire::bus::broadcast::Scope;
 use wire::bus::request::{Answer, Asked, Request, Who};
 use wire::raw;
 
-use super::incoming::audience;
+use super::incoming::{audience, dropped, payload};
 use super::{Shared, dialect};
 use crate::fanout::Done;
 use crate::shard::inbox::{Described, Order, Query};
 
 /// Events of others that clients are answering, at a time; of one more nobody is asked.
 pub(super) const QUESTIONS_MAX: usize = 256;
+
+/// Events of other servers that the program's handlers wait with, at a time; one more is dropped.
+pub(super) const HEARINGS_MAX: usize = 1_000;
 
 /// How long clients' answers are passed on. Who asks waits for less: five seconds, unless it says otherwise.
 const ANSWERS_MAX: Duration = Duration::from_secs(60);
@@ -50,8 +54,7 @@ pub(super) async fn answer(shared: &Arc<Shared>, namespace: NamespaceId, asked: 
         Request::Join { who, rooms } => carry_out(answers, who, Order::Join(room_names(&rooms))).await,
         Request::Leave { who, rooms } => carry_out(answers, who, Order::Leave(room_names(&rooms))).await,
         Request::Disconnect { who, close } => carry_out(answers, who, Order::Disconnect { close }).await,
-        // Nobody here listens to events of servers; who wants answers gets one all the same, and need not wait for it.
-        Request::ServerSideEmit { .. } => answers.give(&Answer::ServerSide("null".to_owned())),
+        Request::ServerSideEmit { event, arguments } => hear(answers, &event, arguments),
         Request::Broadcast { event, arguments, scope } => ask_clients(answers, event, arguments, scope).await,
     }
 }
@@ -114,6 +117,30 @@ async fn carry_out(answers: Answers, who: Who, order: Order) {
     }
 }
 
+/// Has the program hear an event of another server's, in its order among those of the bus as far as its handler goes without waiting. Where nobody listens, who
+/// wants an answer gets one all the same, and need not wait for it.
+fn hear(answers: Answers, event: &str, arguments: Decoded) {
+    let shared = answers.shared.clone();
+    let Some(channels) = shared.channels_of(answers.namespace) else { return };
+    let nothing = || Decoded { json: b"null".to_vec(), attachments: Vec::new() };
+    let Some(mut hearing) = shared.program.hear(&shared.gateway, &channels.name, event, payload(arguments)) else {
+        return answers.give(&Answer::ServerSide(nothing()));
+    };
+    let Ok(permit) = shared.hearings.clone().try_acquire_owned() else {
+        return dropped(&shared, "full", "the program's handlers of events of other servers do not keep up");
+    };
+    let give = move |answer: Option<Payload>| {
+        answers.give(&Answer::ServerSide(answer.as_ref().map_or_else(nothing, first_argument)));
+    };
+    match hearing.as_mut().now_or_never() {
+        Some(answer) => give(answer),
+        None => drop(tokio::spawn(async move {
+            let _permit = permit;
+            give(hearing.await);
+        })),
+    }
+}
+
 /// Sends an event that clients are to answer, in its order among those of the bus, and passes their answers on as they come.
 async fn ask_clients(answers: Answers, event: String, arguments: Decoded, scope: Scope) {
     let gateway = answers.shared.gateway.clone();
@@ -158,7 +185,7 @@ fn emission(
     arguments: Decoded,
     number: u64,
 ) -> Emission {
-    let payload = Payload { json: arguments.json.into(), attachments: arguments.attachments.into() };
+    let payload = payload(arguments);
     Emission {
         namespace,
         target,
@@ -169,7 +196,7 @@ fn emission(
     }
 }
 
-/// What a client answered: Node servers pass on the first argument alone.
+/// What a client or a server answered: Node servers pass on the first argument alone.
 fn first_argument(payload: &Payload) -> Decoded {
     let json = std::str::from_utf8(&payload.json).unwrap_or_default();
     let first = raw::arguments(json).next().unwrap_or("null");

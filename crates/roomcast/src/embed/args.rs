@@ -187,6 +187,24 @@ macro_rules! singles {
 
 singles! { &str String bool i32 u32 i64 u64 f64 usize Value &Value Binary }
 
+/// Bytes as they come: an attachment, or what JSON alone can say of them.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Read {
+    Attachment(Placeholder),
+    /// How Node writes a `Buffer` as JSON.
+    Buffer {
+        #[serde(rename = "type")]
+        kind: BufferKind,
+        data: Vec<u8>,
+    },
+}
+
+#[derive(Deserialize)]
+enum BufferKind {
+    Buffer,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Placeholder {
     #[serde(rename = "_placeholder")]
@@ -210,7 +228,10 @@ impl Serialize for Binary {
 
 impl<'de> Deserialize<'de> for Binary {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Placeholder { is_placeholder, num } = Placeholder::deserialize(deserializer)?;
+        let Placeholder { is_placeholder, num } = match Read::deserialize(deserializer)? {
+            Read::Attachment(placeholder) => placeholder,
+            Read::Buffer { kind: BufferKind::Buffer, data } => return Ok(data.into()),
+        };
         let bytes = READ.with_borrow(|read| read.as_ref()?.get(num).cloned());
         match bytes {
             Some(bytes) if is_placeholder => Ok(Self(bytes)),
@@ -282,6 +303,13 @@ mod tests {
         assert!(error.starts_with("argument 2: invalid type"), "{error}");
         let error = args.read::<(Binary,)>().expect_err("a number is not bytes").to_string();
         assert!(error.starts_with("argument 1: "), "{error}");
+    }
+
+    #[test]
+    fn bytes_may_come_as_node_writes_them_in_json() {
+        let args = Args(Payload::json(r#"[{"type":"Buffer","data":[1,255]}],{"type":"Other","data":[1]}"#));
+        assert_eq!(args.read::<(Vec<Binary>,)>(), Ok((vec![vec![1, 255].into()],)));
+        assert!(args.read::<(Value, Binary)>().is_err());
     }
 
     #[test]

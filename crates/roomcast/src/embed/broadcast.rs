@@ -1,12 +1,13 @@
 //! To whom a program's event goes: everyone, rooms, not these. Knows nothing of how it gets there.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hub::emission::{Emission, Except, Payload, Rooms, Sending, Target};
 use hub::names::{NamespaceId, RoomName};
 
 use super::args::{Args, IntoArgs};
 use super::socket::{Error, Socket, event_name, payload, room_name};
+use crate::cluster::{Bus, Clients, Unanswered, scope};
 use crate::fanout::Done;
 use crate::gateway::Gateway;
 use crate::shard::inbox::{Act, Query};
@@ -37,10 +38,21 @@ pub struct Broadcast {
 /// What clients answered to an event for many.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Replies {
-    /// The public id of each socket that answered, with its answer, in the order of arrival.
-    pub given: Vec<(String, Args)>,
+    /// The answers, in the order of arrival, those of this node's sockets first.
+    pub given: Vec<Reply>,
     /// How many were asked and did not answer in time, or left.
     pub missing: usize,
+    /// Whose sockets are missing as well, in words, where not all other nodes told in time how many they asked.
+    pub missing_nodes: Option<String>,
+}
+
+/// What a client answered to an event for many.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The public id of its socket; `None` for one of another node, which passes on nothing but the answer.
+    pub socket: Option<String>,
+    /// The answer; from another node its first argument alone.
+    pub args: Args,
 }
 
 impl Broadcast {
@@ -93,23 +105,48 @@ impl Broadcast {
         }
     }
 
-    /// Sends an event and collects the answers of all Socket.IO clients that get it, until all have answered or the time is over.
+    /// Sends an event and collects the answers of all Socket.IO clients that get it, on all nodes, until all have answered or the time is over; a minute at most
+    /// on other nodes.
     ///
     /// # Errors
     /// As for [`emit`](Self::emit). Answers that are missing are no error: they are counted.
     pub async fn emit_with_ack(&self, event: &str, args: impl IntoArgs, timeout: Duration) -> Result<Replies, Error> {
+        let began = Instant::now();
         let acks = self.gateway().acks.clone();
         let mut question = acks.ask();
         let number = question.number();
         let sending = Sending { volatile: self.volatile, ack: Some(number), local: true };
         let Some(emission) = self.emission(event, payload(args)?, sending)? else { return Ok(Replies::default()) };
+        let bus = self.gateway().publisher.bus_of(emission.namespace);
+        if bus.is_some_and(|bus| bus.is_full() || bus.is_held()) {
+            return Err(Error::Overloaded);
+        }
+        let elsewhere = bus.map(|bus| (bus, emission.clone()));
         self.send(emission, Some(Done::new(move |_| acks.all_asked(number))))?;
+        let elsewhere = async {
+            match elsewhere {
+                Some((bus, emission)) => {
+                    // Behind what was done through the socket before.
+                    self.settled().await;
+                    ask_elsewhere(bus, emission, timeout.saturating_sub(began.elapsed())).await
+                }
+                None => Ok(Clients::default()),
+            }
+        };
         // In time or not: what was answered is what there is.
-        let _ = tokio::time::timeout(timeout, question.complete()).await;
-        let answers = question.take();
-        let missing = answers.asked - answers.given.len().min(answers.asked);
-        let given = answers.given.into_iter().map(|(id, payload)| (id.to_string(), Args(payload))).collect();
-        Ok(Replies { given, missing })
+        let (_, elsewhere) = tokio::join!(tokio::time::timeout(timeout, question.complete()), elsewhere);
+        let here = question.take();
+        let missing = here.asked - here.given.len().min(here.asked);
+        let here =
+            here.given.into_iter().map(|(id, payload)| Reply { socket: Some(id.to_string()), args: Args(payload) });
+        let mut replies = Replies { given: here.collect(), missing, missing_nodes: None };
+        let elsewhere = elsewhere.unwrap_or_else(|unanswered| {
+            replies.missing_nodes = unanswered.is_anyone_silent().then(|| unanswered.to_string());
+            unanswered.so_far
+        });
+        replies.missing = replies.missing.saturating_add(elsewhere.missing);
+        replies.given.extend(elsewhere.given.into_iter().map(|payload| Reply { socket: None, args: Args(payload) }));
+        Ok(replies)
     }
 
     /// The sockets that an event would go to now. Those whose namespace has no handlers of the program's are not among them.
@@ -156,21 +193,28 @@ impl Broadcast {
         Ok(audience.map(|(namespace, target, except)| Emission { namespace, target, except, event, payload, sending }))
     }
 
+    /// `None` where nobody is in it, and it is not there.
+    pub(super) fn namespace(&self) -> Option<NamespaceId> {
+        match &self.origin {
+            Origin::Socket { socket, .. } => Some(socket.0.namespace),
+            Origin::Program(gateway, namespace) => gateway.namespaces.find(namespace),
+        }
+    }
+
     /// `None` where nobody is in the namespace.
     pub(super) fn audience(&self) -> Result<Option<(NamespaceId, Target, Except)>, Error> {
         let names =
             |names: &[String]| names.iter().map(|name| room_name(name)).collect::<Result<Vec<RoomName>, Error>>();
         let target = Rooms::new(names(&self.rooms)?).map_or(Target::Everyone, Target::Rooms);
         let mut except = Except { rooms: names(&self.except)?, sockets: Vec::new() };
-        let namespace = match &self.origin {
-            Origin::Socket { socket, included } => {
-                if !included {
-                    except.sockets.push(socket.0.id);
-                }
-                Some(socket.0.namespace)
-            }
-            Origin::Program(gateway, namespace) => gateway.namespaces.find(namespace),
-        };
-        Ok(namespace.map(|namespace| (namespace, target, except)))
+        if let Origin::Socket { socket, included: false } = &self.origin {
+            except.sockets.push(socket.0.id);
+        }
+        Ok(self.namespace().map(|namespace| (namespace, target, except)))
     }
+}
+
+async fn ask_elsewhere(bus: &Bus, emission: Emission, wait: Duration) -> Result<Clients, Unanswered<Clients>> {
+    let Emission { namespace, target, except, event, payload, .. } = emission;
+    bus.ask_clients(namespace, &event, &payload, scope(&target, &except), wait).await
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::args::{Args, ArgsError, Binary, FromArgs, IntoArgs};
 use super::handshake::Handshake;
+use super::servers::OnServerSide;
 use super::socket::{Answer, Socket};
 
 /// What a handler has under way.
@@ -148,6 +149,7 @@ pub struct Namespace {
     pub(crate) events: HashMap<Box<str>, Box<OnEvent>>,
     pub(crate) any: Option<Box<OnEvent>>,
     pub(crate) disconnect: Option<Box<OnDisconnect>>,
+    pub(crate) servers: HashMap<Box<str>, Box<OnServerSide>>,
 }
 
 impl std::fmt::Debug for Namespace {

@@ -11,13 +11,18 @@ use anyhow::Context;
 use http::HeaderMap;
 use hub::codes::CloseCode;
 use hub::names::NamespaceId;
-use hub::profile::{Endpoint, Envelope, Heartbeat, JsonEndpoint, Origins, Profile, SocketIoEndpoint};
+use hub::profile::{
+    Endpoint, Envelope, Heartbeat, JsonEndpoint, Origins, Profile, RedisAddress, RedisMode, Secret, SocketIoEndpoint,
+};
 
+use super::args::IntoArgs;
 use super::broadcast::{Broadcast, Origin};
 use super::handshake::Request;
 use super::messages::Messages;
 use super::namespace::Namespace;
 use super::program::Program;
+use super::servers::ServerReplies;
+use super::socket::Error;
 use crate::app::Running;
 use crate::metrics::Metrics;
 use crate::upstream::Files;
@@ -83,6 +88,27 @@ impl Server {
         self.of("/").to(room)
     }
 
+    /// Tells the other servers of the cluster of an event, in the main namespace, `/`; see [`Broadcast::server_side_emit`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn server_side_emit(&self, event: &str, args: impl IntoArgs) -> Result<(), Error> {
+        self.of("/").server_side_emit(event, args)
+    }
+
+    /// The same, and waits for their answers; see [`Broadcast::server_side_emit_with_ack`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn server_side_emit_with_ack(
+        &self,
+        event: &str,
+        args: impl IntoArgs,
+        timeout: Duration,
+    ) -> Result<ServerReplies, Error> {
+        self.of("/").server_side_emit_with_ack(event, args, timeout).await
+    }
+
     /// How many clients are connected.
     pub async fn connections(&self) -> usize {
         self.running.gateway().numbers().await.connections
@@ -115,6 +141,15 @@ impl Builder {
     /// How many threads own connections; one for each core by default.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = shards.clamp(1, crate::fanout::SHARDS_MAX);
+        self
+    }
+
+    /// Joins the cluster on this Redis (`redis://…`, `rediss://…`) in the format of its other members, with the key that Node's adapters have by default. What is
+    /// wrong with the address is told by [`start`](Self::start).
+    pub fn redis(mut self, url: &str, mode: RedisMode) -> Self {
+        self.profile.redis = Some(RedisAddress::Url(Secret::new(url)));
+        self.profile.redis_key.get_or_insert_with(|| "socket.io".to_owned());
+        self.profile.redis_mode = mode;
         self
     }
 

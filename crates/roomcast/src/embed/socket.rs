@@ -37,6 +37,8 @@ pub enum Error {
     Unasked,
     /// The socket is gone.
     Disconnected,
+    /// The other nodes of the cluster cannot be reached at present: Redis is away, or too much is asked of them. They were told nothing.
+    Unreachable,
 }
 
 impl fmt::Display for Error {
@@ -48,6 +50,7 @@ impl fmt::Display for Error {
             Self::Timeout => f.write_str("no answer in time"),
             Self::Unasked => f.write_str("the client cannot be asked"),
             Self::Disconnected => f.write_str("the socket is gone"),
+            Self::Unreachable => f.write_str("the other nodes of the cluster cannot be reached; try again"),
         }
     }
 }

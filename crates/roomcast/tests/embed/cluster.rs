@@ -1,7 +1,6 @@
 //! Two programs on one Redis: what one does with sockets is done with those of the other, too.
 
-use hub::profile::{RedisAddress, RedisMode, Secret};
-use roomcast::embed::{Broadcast, Found, Server};
+use roomcast::embed::{Broadcast, Found, RedisMode, Server};
 
 use crate::PATIENCE;
 use crate::a_chat;
@@ -10,13 +9,8 @@ use crate::support::redis::Redis;
 
 async fn node(redis: &Redis, mode: RedisMode) -> Server {
     let url = format!("redis://127.0.0.1:{}", redis.port);
-    let in_cluster = |profile: &mut roomcast::embed::Profile| {
-        profile.redis = Some(RedisAddress::Url(Secret::new(url)));
-        profile.redis_key = Some("socket.io".to_owned());
-        profile.redis_mode = mode;
-    };
     let builder = Server::builder().shards(2).namespace("/", a_chat()).namespace("/chat", a_chat());
-    builder.configure(in_cluster).start().await.expect("a free port")
+    builder.redis(&url, mode).start().await.expect("a free port")
 }
 
 /// Each listens when its bus is there.

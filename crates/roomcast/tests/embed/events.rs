@@ -160,7 +160,7 @@ async fn a_question_to_many_collects_every_answer_and_counts_the_missing() {
         }
         drop(clients.pop());
         let replies = question.await.expect("no panic").expect("replies");
-        let mut answers: Vec<String> = replies.given.iter().map(|(_, args)| args.json().to_owned()).collect();
+        let mut answers: Vec<String> = replies.given.iter().map(|reply| reply.args.json().to_owned()).collect();
         answers.sort();
         assert_eq!((answers, replies.missing), (vec!["0".to_owned(), "1".to_owned(), "2".to_owned()], 1));
         let nobody = server.to("empty").emit_with_ack("who", (), PATIENCE).await.expect("replies");

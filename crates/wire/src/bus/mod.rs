@@ -5,6 +5,7 @@ pub mod broadcast;
 mod decode;
 mod encode;
 pub mod request;
+mod server_side;
 pub mod sharded;
 mod socket;
 

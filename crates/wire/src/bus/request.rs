@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::broadcast::{Options, Packet, Scope, read_options, read_packet, write_options};
 use super::decode::{Decoded, Malformed, Reader, malformed};
 use super::encode::Writer;
+use super::server_side;
 
 /// The numbers of the kinds, as they stand on the wire.
 mod kind {
@@ -63,8 +64,10 @@ pub enum Request {
     },
     /// An event for the servers themselves.
     ServerSideEmit {
-        /// The JSON array of its name and arguments.
-        data: String,
+        /// Its name.
+        event: String,
+        /// Its arguments, joined by commas.
+        arguments: Decoded,
     },
     /// An event that clients are to answer.
     Broadcast {
@@ -204,7 +207,10 @@ fn read_json(message: &Bytes) -> Result<Option<Asked>, Malformed> {
         (kind::FETCH, Some(Who::Scope(scope))) => Request::Fetch { scope, peers_only },
         (kind::FETCH, _) => Request::Fetch { scope: Scope::default(), peers_only },
         (kind::SERVER_SIDE_EMIT, _) => match data {
-            Some(data) => Request::ServerSideEmit { data: data.get().to_owned() },
+            Some(data) => {
+                let (event, arguments) = server_side::read(data.get(), Vec::new())?;
+                Request::ServerSideEmit { event, arguments }
+            }
             None => return malformed("a server-side event without data"),
         },
         (kind::JOIN | kind::LEAVE | kind::DISCONNECT, None) => return malformed("an order for nobody"),
@@ -270,8 +276,10 @@ impl Asked {
             Request::Fetch { scope, peers_only } => {
                 Json { opts: Some(scope.into()), peers_only: *peers_only, ..empty(kind::FETCH) }
             }
-            Request::ServerSideEmit { data } => {
-                let data: &RawValue = serde_json::from_str(data)?;
+            Request::ServerSideEmit { event, arguments } => {
+                let data = server_side::array(event, &String::from_utf8_lossy(&arguments.json));
+                let data = server_side::inline(&data, &arguments.attachments)?;
+                let data: &RawValue = serde_json::from_str(&data)?;
                 return serde_json::to_vec(&Json { data: Some(data), ..empty(kind::SERVER_SIDE_EMIT) })
                     .map(Bytes::from);
             }
@@ -325,8 +333,8 @@ pub enum Answer {
     SocketIds(Vec<String>),
     /// Sockets, each a JSON object `{id, handshake, rooms, data}`.
     Sockets(Vec<String>),
-    /// The JSON that a server answers a server-side event with.
-    ServerSide(String),
+    /// What a server answers a server-side event with.
+    ServerSide(Decoded),
     /// How many clients are asked to answer an event.
     ClientCount(u64),
     /// A client's answer to an event: its first argument alone.
@@ -359,7 +367,10 @@ pub fn read_answer(message: &Bytes) -> Result<(String, Answer), Malformed> {
     let answer: JsonAnswer<'_> = serde_json::from_slice(message)?;
     let JsonAnswer { request_id, kind, rooms, sockets, data, client_count } = answer;
     let answer = match (kind, client_count, rooms, sockets) {
-        (Some(kind::SERVER_SIDE_EMIT), ..) => Answer::ServerSide(data.map_or("null", RawValue::get).to_owned()),
+        (Some(kind::SERVER_SIDE_EMIT), ..) => {
+            let json = data.map_or("null", RawValue::get).into();
+            Answer::ServerSide(Decoded { json, attachments: Vec::new() })
+        }
         (Some(kind::BROADCAST_CLIENT_COUNT), Some(count), ..) => Answer::ClientCount(count),
         (None, _, _, Some(sockets)) => {
             let ids: Option<Vec<String>> =
@@ -414,7 +425,9 @@ impl Answer {
             Self::Rooms(rooms) => format!(r#"{{"requestId":{id},"rooms":{}}}"#, serde_json::to_string(rooms)?),
             Self::SocketIds(ids) => format!(r#"{{"requestId":{id},"sockets":{}}}"#, serde_json::to_string(ids)?),
             Self::Sockets(sockets) => format!(r#"{{"requestId":{id},"sockets":[{}]}}"#, sockets.join(",")),
-            Self::ServerSide(data) => {
+            Self::ServerSide(Decoded { json, attachments }) => {
+                let json = String::from_utf8_lossy(json);
+                let data = server_side::inline(&json, attachments)?;
                 format!(r#"{{"type":{},"requestId":{id},"data":{data}}}"#, kind::SERVER_SIDE_EMIT)
             }
             Self::ClientCount(count) => {
@@ -437,131 +450,4 @@ impl Answer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn scope(rooms: &[&str], except: &[&str]) -> Scope {
-        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        Scope { rooms: owned(rooms), except: owned(except) }
-    }
-
-    fn owned(names: &[&str]) -> Vec<String> {
-        names.iter().map(|name| (*name).to_owned()).collect()
-    }
-
-    /// What Node's adapter wrote (8.3.0), and `socket.io-redis` (6.1.1).
-    #[test]
-    fn requests_are_what_node_members_write() {
-        let check = |text: &str, uid: Option<&str>, id: Option<&str>, request: Request| {
-            let asked = Asked { uid: uid.map(str::to_owned), id: id.map(str::to_owned), request };
-            let message = asked.message("/").expect("JSON");
-            assert_eq!(String::from_utf8_lossy(&message), text);
-            assert_eq!(read(&message), Ok(Some(asked)));
-        };
-        check(
-            r#"{"uid":"kuNcMG","type":2,"opts":{"rooms":["room1"],"except":[]},"rooms":["x","y"]}"#,
-            Some("kuNcMG"),
-            None,
-            Request::Join { who: Who::Scope(scope(&["room1"], &[])), rooms: owned(&["x", "y"]) },
-        );
-        check(
-            r#"{"type":3,"opts":{"rooms":[],"except":["a"]},"rooms":["z"]}"#,
-            None,
-            None,
-            Request::Leave { who: Who::Scope(scope(&[], &["a"])), rooms: owned(&["z"]) },
-        );
-        check(
-            r#"{"uid":"kuNcMG","type":4,"opts":{"rooms":["room2"],"except":[]},"close":true}"#,
-            Some("kuNcMG"),
-            None,
-            Request::Disconnect { who: Who::Scope(scope(&["room2"], &[])), close: true },
-        );
-        check(
-            r#"{"uid":"kuNcMG","requestId":"4p1Hav","type":5,"opts":{"rooms":["room1"],"except":[]}}"#,
-            Some("kuNcMG"),
-            Some("4p1Hav"),
-            Request::Fetch { scope: scope(&["room1"], &[]), peers_only: false },
-        );
-        check(
-            r#"{"uid":"kuNcMG","requestId":"4p1Hav","type":5,"opts":{"rooms":[],"except":[]},"peersOnly":true}"#,
-            Some("kuNcMG"),
-            Some("4p1Hav"),
-            Request::Fetch { scope: Scope::default(), peers_only: true },
-        );
-        check(r#"{"uid":"kuNcMG","requestId":"WBWyL4","type":1}"#, Some("kuNcMG"), Some("WBWyL4"), Request::AllRooms);
-        check(
-            r#"{"requestId":"gonjnJ","type":0,"rooms":[]}"#,
-            None,
-            Some("gonjnJ"),
-            Request::Sockets { rooms: owned(&[]) },
-        );
-        check(
-            r#"{"uid":"kuNcMG","type":6,"data":["sse",1,{"a":2}]}"#,
-            Some("kuNcMG"),
-            None,
-            Request::ServerSideEmit { data: r#"["sse",1,{"a":2}]"#.to_owned() },
-        );
-        check(
-            r#"{"requestId":"J93Chg","type":2,"sid":"NYBa","room":"rj"}"#,
-            None,
-            Some("J93Chg"),
-            Request::Join { who: Who::Socket("NYBa".to_owned()), rooms: owned(&["rj"]) },
-        );
-    }
-
-    #[test]
-    fn an_event_that_is_to_be_answered_is_read_as_node_writes_it() {
-        let hex = "85a3756964a66b754e634d47a9726571756573744964a64f3859697a74a47479706507a67061636b657483a47479706502a46461746192a77769746861636ba171a36e7370a12fa46f70747383a5726f6f6d7390a665786365707490a5666c61677381a774696d656f7574cd03e8";
-        let digits = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("two digits");
-        let message: Bytes = (0..hex.len()).step_by(2).map(digits).collect();
-        let asked = read(&message).expect("sound").expect("known");
-        let arguments = Decoded { json: br#""q""#.to_vec(), attachments: Vec::new() };
-        let request = Request::Broadcast { event: "withack".to_owned(), arguments, scope: Scope::default() };
-        assert_eq!(asked, Asked { uid: Some("kuNcMG".to_owned()), id: Some("O8Yizt".to_owned()), request });
-        assert_eq!(read(&asked.message("/").expect("JSON")), Ok(Some(asked)));
-    }
-
-    #[test]
-    fn answers_are_what_node_members_write() {
-        let check = |text: &str, id: &str, answer: Answer| {
-            let message = answer.message(id).expect("JSON");
-            assert_eq!(String::from_utf8_lossy(&message), text);
-            assert_eq!(read_answer(&message), Ok((id.to_owned(), answer)));
-        };
-        check(r#"{"requestId":"WBWyL4","rooms":["a","b"]}"#, "WBWyL4", Answer::Rooms(owned(&["a", "b"])));
-        check(r#"{"requestId":"gonjnJ","sockets":["NYBa.."]}"#, "gonjnJ", Answer::SocketIds(owned(&["NYBa.."])));
-        check(r#"{"requestId":"a","sockets":[{"id":"s"}]}"#, "a", Answer::Sockets(owned(&[r#"{"id":"s"}"#])));
-        check(r#"{"requestId":"a"}"#, "a", Answer::Done);
-        check(
-            r#"{"type":6,"requestId":"lo8Hir","data":{"x":7}}"#,
-            "lo8Hir",
-            Answer::ServerSide(r#"{"x":7}"#.to_owned()),
-        );
-        check(r#"{"type":8,"requestId":"O8Yizt","clientCount":1}"#, "O8Yizt", Answer::ClientCount(1));
-        let hex = "83a47479706509a9726571756573744964a64f3859697a74a67061636b6574ab61636b2d66726f6d2d6362";
-        let digits = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("two digits");
-        let message: Bytes = (0..hex.len()).step_by(2).map(digits).collect();
-        let answer = Answer::Ack(Decoded { json: br#""ack-from-cb""#.to_vec(), attachments: Vec::new() });
-        assert_eq!(answer.message("O8Yizt").expect("JSON"), message);
-        assert_eq!(read_answer(&message), Ok(("O8Yizt".to_owned(), answer)));
-    }
-
-    #[test]
-    fn rooms_that_are_numbers_are_taken_for_their_digits() {
-        let message = Bytes::from_static(br#"{"type":2,"opts":{"rooms":[42,"a"]},"rooms":[7]}"#);
-        let who = Who::Scope(scope(&["42", "a"], &[]));
-        let request = Request::Join { who, rooms: owned(&["7"]) };
-        assert_eq!(read(&message), Ok(Some(Asked { uid: None, id: None, request })));
-    }
-
-    #[test]
-    fn what_is_not_known_is_left_alone_and_what_is_broken_refused() {
-        assert_eq!(read(&Bytes::from_static(br#"{"type":99,"requestId":"a"}"#)), Ok(None));
-        for broken in ["{", "{}", r#"{"type":2}"#, r#"{"type":6}"#, r#"{"type":"x"}"#, "", "[1]", "\u{0}"] {
-            assert!(read(&Bytes::from_static(broken.as_bytes())).is_err(), "{broken}");
-        }
-        for broken in ["{", "{}", r#"{"requestId":"a","type":9}"#, "", "[]"] {
-            assert!(read_answer(&Bytes::from_static(broken.as_bytes())).is_err(), "{broken}");
-        }
-    }
-}
+mod tests;

@@ -5,8 +5,10 @@
 use bytes::Bytes;
 
 use super::broadcast::{NUMBER, Outgoing, Scope, write_options};
+use super::decode::Decoded;
 use super::encode::Writer;
 use super::request::{Answer, Asked, Request, Who};
+use super::server_side;
 use crate::json::write_string;
 
 mod read;
@@ -172,8 +174,21 @@ pub fn request(asked: &Asked, namespace: &str) -> Result<Option<Bytes>, serde_js
                 write_string(id, out);
             }
         }),
-        Request::ServerSideEmit { data } => {
-            crate::raw::check(data)?;
+        Request::ServerSideEmit { event, arguments } if !arguments.attachments.is_empty() => {
+            let mut out = Writer::default();
+            begin_binary(&mut out, kind::SERVER_SIDE_EMIT, 1 + usize::from(asked.id.is_some()));
+            if let Some(id) = &asked.id {
+                out.text("requestId");
+                out.text(id);
+            }
+            out.text("packet");
+            out.event(event, &String::from_utf8_lossy(&arguments.json), &arguments.attachments)?;
+            end_binary(&mut out, uid, namespace);
+            Some(out.into_bytes())
+        }
+        Request::ServerSideEmit { event, arguments } => {
+            let data = server_side::array(event, &String::from_utf8_lossy(&arguments.json));
+            crate::raw::check(&data)?;
             whole(kind::SERVER_SIDE_EMIT, &|out| {
                 if let Some(id) = &asked.id {
                     out.extend_from_slice(br#""requestId":"#);
@@ -211,24 +226,26 @@ pub fn answer(uid: &str, namespace: &str, id: &str, answer: &Answer) -> Result<O
         end_json(&mut out, uid, namespace);
         Some(Bytes::from(out))
     };
+    let value = |kind, given: &Decoded| {
+        let json = String::from_utf8_lossy(&given.json);
+        if given.attachments.is_empty() {
+            return Ok(whole(kind, "packet", &json));
+        }
+        let mut out = Writer::default();
+        begin_binary(&mut out, kind, 2);
+        out.text("requestId");
+        out.text(id);
+        out.text("packet");
+        out.json(&json, &given.attachments)?;
+        end_binary(&mut out, uid, namespace);
+        Ok::<_, serde_json::Error>(Some(out.into_bytes()))
+    };
     Ok(match answer {
         Answer::Done | Answer::Rooms(_) | Answer::SocketIds(_) => None,
         Answer::Sockets(sockets) => whole(kind::SOCKETS, "sockets", &format!("[{}]", sockets.join(","))),
-        Answer::ServerSide(data) => whole(kind::SERVER_SIDE_ANSWER, "packet", data),
         Answer::ClientCount(count) => whole(kind::CLIENT_COUNT, "clientCount", &count.to_string()),
-        Answer::Ack(given) if given.attachments.is_empty() => {
-            whole(kind::ACK, "packet", &String::from_utf8_lossy(&given.json))
-        }
-        Answer::Ack(given) => {
-            let mut out = Writer::default();
-            begin_binary(&mut out, kind::ACK, 2);
-            out.text("requestId");
-            out.text(id);
-            out.text("packet");
-            out.json(&String::from_utf8_lossy(&given.json), &given.attachments)?;
-            end_binary(&mut out, uid, namespace);
-            Some(out.into_bytes())
-        }
+        Answer::ServerSide(given) => value(kind::SERVER_SIDE_ANSWER, given)?,
+        Answer::Ack(given) => value(kind::ACK, given)?,
     })
 }
 

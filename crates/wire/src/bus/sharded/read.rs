@@ -6,9 +6,9 @@ use serde_json::value::RawValue;
 
 use super::super::broadcast::{Incoming, Options, Packet, Scope, read_options, read_packet};
 use super::super::decode::{Decoded, Malformed, Reader, malformed};
-use super::super::request::{Answer, Asked, Name, Request, Who, names, optional_names};
+use super::super::request::{Answer, Asked, Request, Who, names, optional_names};
+use super::super::server_side;
 use super::{EVENT, is_json, kind};
-use crate::raw;
 
 /// What another member says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,7 +205,10 @@ impl Parts {
                 Request::Fetch { scope: options.map(|options| options.scope).unwrap_or_default(), peers_only }
             }
             kind::SERVER_SIDE_EMIT => match value {
-                Some(value) => Request::ServerSideEmit { data: String::from_utf8_lossy(&value.json).into_owned() },
+                Some(Decoded { json, attachments }) => {
+                    let (event, arguments) = server_side::read(&String::from_utf8_lossy(&json), attachments)?;
+                    Request::ServerSideEmit { event, arguments }
+                }
                 None => return malformed("a server-side event without data"),
             },
             kind::SOCKETS | kind::SERVER_SIDE_ANSWER | kind::CLIENT_COUNT | kind::ACK => {
@@ -214,7 +217,7 @@ impl Parts {
                 let value = value.unwrap_or_else(|| Decoded { json: b"null".to_vec(), attachments: Vec::new() });
                 let answer = match kind {
                     kind::SOCKETS => Answer::Sockets(sockets.unwrap_or_default()),
-                    kind::SERVER_SIDE_ANSWER => Answer::ServerSide(String::from_utf8_lossy(&value.json).into_owned()),
+                    kind::SERVER_SIDE_ANSWER => Answer::ServerSide(value),
                     kind::CLIENT_COUNT => Answer::ClientCount(client_count.unwrap_or_default()),
                     _ => Answer::Ack(value),
                 };
@@ -231,12 +234,7 @@ fn json_event(packet: &RawValue) -> Result<(String, Decoded), Malformed> {
     if kind != EVENT {
         return malformed("a packet that is no event");
     }
-    let mut elements = raw::elements(data.get());
-    let Some(name) = elements.next() else { return malformed("an event without a name") };
-    let name: Name = serde_json::from_str(name)?;
-    let rest = elements.rest().trim_ascii_end();
-    let json = rest.strip_suffix(']').unwrap_or(rest).trim_ascii_end();
-    Ok((name.into(), Decoded { json: json.into(), attachments: Vec::new() }))
+    server_side::read(data.get(), Vec::new())
 }
 
 fn kind_of(message: &Bytes) -> Result<u8, Malformed> {

@@ -158,12 +158,12 @@ fn questions_and_orders_are_what_the_node_adapter_writes() {
     check(
         r#"{"type":9,"data":{"packet":["sse",1,{"a":2}]},"uid":"34bcc19a260aa570","nsp":"/"}"#,
         None,
-        Request::ServerSideEmit { data: r#"["sse",1,{"a":2}]"#.to_owned() },
+        Request::ServerSideEmit { event: "sse".to_owned(), arguments: decoded(r#"1,{"a":2}"#, &[]) },
     );
     check(
         r#"{"type":9,"data":{"requestId":"98064bf433211f8d","packet":["sse",7]},"uid":"34bcc19a260aa570","nsp":"/"}"#,
         Some(ID),
-        Request::ServerSideEmit { data: r#"["sse",7]"#.to_owned() },
+        Request::ServerSideEmit { event: "sse".to_owned(), arguments: decoded("7", &[]) },
     );
     let asked = r#"{"type":3,"data":{"packet":{"type":2,"data":["q","q"]},"requestId":"98064bf433211f8d","opts":{"rooms":[],"except":[],"flags":{}}},"uid":"34bcc19a260aa570","nsp":"/"}"#;
     let arguments = decoded(r#""q""#, &[]);
@@ -186,15 +186,14 @@ fn binary_questions_are_read_as_the_node_adapter_writes_them() {
     let again = request(&asked, "/").expect("JSON").expect("a message");
     assert_eq!(read(&again, UID, "/"), Ok(Some(Said::Asked(asked))));
     let server_side = "84a47479706509a46461746182a9726571756573744964b037356666333566633161303932633764a67061636b657492a673736562696ec40105a3756964b036666566343334626434636235313466a36e7370a12f";
-    let Ok(Some(Said::Asked(Asked { id, request: Request::ServerSideEmit { data }, .. }))) =
-        read(&bytes(server_side), UID, "/")
-    else {
-        panic!("it is a server-side event")
+    let arguments = decoded(r#"{"_placeholder":true,"num":0}"#, &[&[5]]);
+    let asked = Asked {
+        uid: Some("6fef434bd4cb514f".to_owned()),
+        id: Some("75ff35fc1a092c7d".to_owned()),
+        request: Request::ServerSideEmit { event: "ssebin".to_owned(), arguments },
     };
-    assert_eq!(
-        (id.as_deref(), data.as_str()),
-        (Some("75ff35fc1a092c7d"), r#"["ssebin",{"_placeholder":true,"num":0}]"#)
-    );
+    assert_eq!(read(&bytes(server_side), UID, "/"), Ok(Some(Said::Asked(asked.clone()))));
+    assert_eq!(request(&asked, "/").expect("JSON").expect("a message"), bytes(server_side));
 }
 
 #[test]
@@ -212,7 +211,11 @@ fn answers_are_what_the_node_adapter_writes() {
     );
     check(
         r#"{"type":10,"data":{"requestId":"98064bf433211f8d","packet":7},"uid":"34bcc19a260aa570","nsp":"/"}"#,
-        Answer::ServerSide("7".to_owned()),
+        Answer::ServerSide(decoded("7", &[])),
+    );
+    check(
+        "84a4747970650aa46461746182a9726571756573744964b039383036346266343333323131663864a67061636b6574c40109a3756964b033346263633139613236306161353730a36e7370a12f",
+        Answer::ServerSide(decoded(r#"{"_placeholder":true,"num":0}"#, &[&[9]])),
     );
     check(
         r#"{"type":11,"data":{"requestId":"98064bf433211f8d","clientCount":1},"uid":"34bcc19a260aa570","nsp":"/"}"#,
