@@ -103,6 +103,11 @@ fn types_are_checked() {
             "p.toml:6:9: `drain.delay` must be a time such as \"500ms\", \"3s\", \"5m\", \"24h\" or \"7d\", not `5 moons`",
         ],
     );
+    check("[service]\ncluster_host = '10.0.0.7'", &[]);
+    check(
+        "[service]\ncluster_host = 'gateway-1'",
+        &["p.toml:6:16: `service.cluster_host` must be an IP address such as \"10.0.0.7\", not `gateway-1`"],
+    );
     check(
         "[log]\nlevel = 'wran'",
         &[

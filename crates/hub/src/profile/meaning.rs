@@ -151,7 +151,7 @@ fn service(written: &Section, findings: &mut Findings<'_>) -> Service {
         console: written.switch("console"),
         ops_port: written.count("ops_port"),
         grpc_port: written.count("grpc_port"),
-        cluster_host: written.text("cluster_host").map(str::to_owned),
+        cluster_host: written.address("cluster_host"),
         cluster_port: written.count("cluster_port").unwrap_or_default(),
         tls,
         trusted_proxies: written.texts("trusted_proxies"),

@@ -111,6 +111,7 @@ fn inner(kind: &Kind) -> Option<&'static Table> {
         | Kind::Count(..)
         | Kind::Time
         | Kind::Size
+        | Kind::Address
         | Kind::Choice(_)
         | Kind::Words
         | Kind::Data

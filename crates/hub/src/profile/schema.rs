@@ -50,6 +50,7 @@ fn kind(kind_of_key: &Kind) -> Map<String, Value> {
         Kind::Size => {
             json!({ "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "pattern": "^[0-9]+ ?([kKmM]i?)?[bB]?$" }, variable()] })
         }
+        Kind::Address => json!({ "anyOf": [{ "type": "string", "pattern": "^[0-9a-fA-F.:]*$" }, variable()] }),
         Kind::Choice(words) => json!({ "anyOf": [{ "enum": words }, variable()] }),
         Kind::Words => json!({ "anyOf": [text(), { "type": "array", "items": text() }] }),
         Kind::List(item) => json!({ "type": "array", "items": kind(item) }),

@@ -1,6 +1,7 @@
 //! What was written, as the second stages take it: typed values with their places, and ways to ask for them. Where a problem was noted while
 //! reading, a value is not there, and asking gives something harmless: the profile is refused anyway.
 
+use core::net::IpAddr;
 use std::time::Duration;
 
 use super::problem::Span;
@@ -21,6 +22,7 @@ pub(crate) enum Value {
     Number(f64),
     Time(Duration),
     Size(u64),
+    Address(IpAddr),
     List(Vec<Written>),
     Table(Section),
 }
@@ -90,6 +92,14 @@ impl Section {
         match self.find(name) {
             Some(Written { value: Value::Size(bytes), .. }) => *bytes,
             _ => 0,
+        }
+    }
+
+    /// The address of a machine.
+    pub(crate) fn address(&self, name: &str) -> Option<IpAddr> {
+        match self.find(name)?.value {
+            Value::Address(address) => Some(address),
+            _ => None,
         }
     }
 

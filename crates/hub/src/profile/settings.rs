@@ -1,5 +1,6 @@
 //! What a profile means, for those who act on it: plain values, checked and with every variable filled in. Knows nothing of TOML.
 
+use core::net::IpAddr;
 use std::fmt;
 use std::time::Duration;
 
@@ -51,7 +52,7 @@ pub struct Service {
     /// A port of its own for gRPC.
     pub grpc_port: Option<u16>,
     /// The address for other nodes of the cluster; `None` for the one at which Redis sees this machine.
-    pub cluster_host: Option<String>,
+    pub cluster_host: Option<IpAddr>,
     /// The port for them; 0 takes a free one.
     pub cluster_port: u16,
     /// The certificate of the service port; `None` for plain HTTP.

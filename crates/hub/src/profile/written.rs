@@ -205,7 +205,8 @@ impl Reader<'_, '_> {
             None => format!("`{path}`"),
         };
         let trimmed = text.trim();
-        let scalar = matches!(kind, Kind::Switch | Kind::Count(..) | Kind::Time | Kind::Size | Kind::Choice(_));
+        let scalar =
+            matches!(kind, Kind::Switch | Kind::Count(..) | Kind::Time | Kind::Size | Kind::Address | Kind::Choice(_));
         if scalar && trimmed.is_empty() && from_variable {
             return None;
         }
@@ -245,6 +246,10 @@ impl Reader<'_, '_> {
             Kind::Size => match size(trimmed) {
                 Some(value) => place(Value::Size(value)),
                 None => refuse(None),
+            },
+            Kind::Address => match trimmed.parse() {
+                Ok(address) => place(Value::Address(address)),
+                Err(_) => refuse(None),
             },
             Kind::Words => {
                 let words = trimmed.split(',').map(str::trim).filter(|word| !word.is_empty());

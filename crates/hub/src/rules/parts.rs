@@ -137,9 +137,12 @@ impl Parts<'_, '_> {
                     .map(|entry| (json::quoted(&entry.name).into_boxed_str(), self.shape(&entry.written, vocabulary)))
                     .collect(),
             ),
-            Value::Switch(_) | Value::Count(_) | Value::Number(_) | Value::Time(_) | Value::Size(_) => {
-                Shape::Constant(raw_json(written).into_boxed_str())
-            }
+            Value::Switch(_)
+            | Value::Count(_)
+            | Value::Number(_)
+            | Value::Time(_)
+            | Value::Size(_)
+            | Value::Address(_) => Shape::Constant(raw_json(written).into_boxed_str()),
         }
     }
 
@@ -297,7 +300,12 @@ impl Parts<'_, '_> {
             Value::Table(section) => {
                 Some(Field { name, spec: Spec::Fields(self.fields(section)), optional: false, default: None })
             }
-            Value::Switch(_) | Value::Count(_) | Value::Number(_) | Value::Time(_) | Value::Size(_) => {
+            Value::Switch(_)
+            | Value::Count(_)
+            | Value::Number(_)
+            | Value::Time(_)
+            | Value::Size(_)
+            | Value::Address(_) => {
                 self.findings.problem_with(
                     &written.span,
                     format!("`{name}` does not say what it must be"),
@@ -461,6 +469,7 @@ pub(crate) fn raw_json(written: &Written) -> String {
         Value::Number(value) => serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned()),
         Value::Time(time) => time.as_millis().to_string(),
         Value::Size(bytes) => bytes.to_string(),
+        Value::Address(address) => address.to_string(),
         Value::List(items) => format!("[{}]", items.iter().map(raw_json).collect::<Vec<_>>().join(",")),
         Value::Table(section) => {
             let fields = section

@@ -65,6 +65,8 @@ pub(crate) enum Kind {
     Time,
     /// A size in bytes: `"64KiB"`, `"1MB"`; a bare number is bytes.
     Size,
+    /// The address of a machine, not its name.
+    Address,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// A list of texts, or one text with commas.
@@ -172,6 +174,7 @@ impl Kind {
             Self::Count(min, max) => format!("a whole number from {min} to {max}"),
             Self::Time => "a time such as \"500ms\", \"3s\", \"5m\", \"24h\" or \"7d\"".to_owned(),
             Self::Size => "a size such as \"64KiB\" or \"1MB\"".to_owned(),
+            Self::Address => "an IP address such as \"10.0.0.7\"".to_owned(),
             Self::Choice(words) => format!("one of {}", quoted_list(words)),
             Self::Words => "a list of texts, or one text with commas".to_owned(),
             Self::List(_) => "a list".to_owned(),

@@ -1,6 +1,6 @@
 //! The language's tables of the gateway's own settings: service, auth, users, origins, limits and the like. What they mean stands in `meaning`.
 
-use super::Kind::{self, Choice, Count, List, Name, Size, Switch, Text, Time, Words};
+use super::Kind::{self, Address, Choice, Count, List, Name, Size, Switch, Text, Time, Words};
 use super::Presence::{Always, Default, May};
 use super::{Table, UNLIMITED, key};
 
@@ -60,7 +60,7 @@ pub(super) static SERVICE: Table = Table {
         ),
         key(
             "cluster_host",
-            Text,
+            Address,
             Default("${CLUSTER_HOST:-}"),
             "The address at which other nodes of the cluster pass requests on to this one, which they learn from Redis; the one at which Redis sees this machine if it is empty.",
             r#"cluster_host = "10.0.0.7""#,

@@ -59,12 +59,10 @@ impl Port {
     /// Opens the port, and has the others know where it is.
     ///
     /// # Errors
-    /// The address is none, not ours or in use.
+    /// The address is not ours, or in use.
     pub async fn open(profile: &Profile, settings: Settings, nodes: &Nodes) -> anyhow::Result<Self> {
         let number = profile.service.cluster_port;
-        let written = profile.service.cluster_host.as_deref();
-        let written = written.map(|text| text.parse().with_context(|| format!("CLUSTER_HOST: {text:?} is no address")));
-        let own = match written.transpose()? {
+        let own = match profile.service.cluster_host {
             Some(own) => Some(own),
             None => settings.local_address().await.ok(),
         };
