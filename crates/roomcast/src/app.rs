@@ -314,11 +314,16 @@ impl Running {
             inbox.send(Message::Drain { spread_ms: spread.as_millis() as u64 });
         }
         let closed_by = Instant::now() + spread + settings.timeout / 8;
+        let mut farewells_by = None;
         while Instant::now() < closed_by {
-            let Numbers { sockets, to_drain, .. } = gateway.numbers().await;
+            let Numbers { sockets, to_drain, farewells, .. } = gateway.numbers().await;
             let passed_on = shared.passing.as_ref().map_or(0, |passing| passing.under_way());
             if sockets + to_drain + passed_on == 0 {
-                break;
+                // Who is between two polls asks again in a moment, here or by another node; who has gone for good is not waited for.
+                let until = *farewells_by.get_or_insert_with(|| Instant::now() + settings.timeout / 8);
+                if farewells == 0 || Instant::now() >= until {
+                    break;
+                }
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

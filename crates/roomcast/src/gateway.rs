@@ -112,6 +112,7 @@ impl Gateway {
             sockets: sum.sockets + part.sockets,
             queued_bytes: sum.queued_bytes + part.queued_bytes,
             to_drain: sum.to_drain + part.to_drain,
+            farewells: sum.farewells + part.farewells,
         })
     }
 

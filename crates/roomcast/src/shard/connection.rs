@@ -92,6 +92,14 @@ impl Connection {
             }
     }
 
+    /// Whether its client, who polls, is to hear with the next poll that it is over.
+    pub fn owes_farewell(&self) -> bool {
+        match &self.protocol {
+            Protocol::SocketIo(io) => io.session.phase() == Phase::Closing,
+            Protocol::Json(_) | Protocol::Probe(_) | Protocol::Greeting { .. } => false,
+        }
+    }
+
     /// Whether a client whose frames do not go straight to its socket takes one at once all the same: a poll of it waits, or only TLS stands
     /// in between.
     pub fn takes_at_once(&self) -> bool {

@@ -297,6 +297,8 @@ pub struct Numbers {
     pub queued_bytes: usize,
     /// Connections that a drain has yet to close.
     pub to_drain: usize,
+    /// After that: sessions on polling that are closed, and whose clients are to hear of it with their next poll.
+    pub farewells: usize,
 }
 
 /// The sending side of a shard's inbox. Cheap to clone.

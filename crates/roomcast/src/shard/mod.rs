@@ -572,6 +572,12 @@ impl Shard {
         }
     }
 
+    /// Sessions on polling that are closed, and whose clients have not heard of it yet.
+    fn farewells(&self) -> usize {
+        let sessions = self.sessions.values().filter_map(|slot| self.connections[*slot as usize].as_ref());
+        sessions.filter(|connection| connection.owes_farewell()).count()
+    }
+
     /// Adds what this turn did to the metrics.
     fn count(&mut self) {
         let metrics = &self.outside.gateway.metrics;

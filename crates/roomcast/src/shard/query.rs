@@ -30,6 +30,7 @@ impl Shard {
                     sockets: self.sockets.count(),
                     queued_bytes: self.queued_bytes,
                     to_drain: self.drain.as_ref().map_or(0, |drain| drain.keys.len() - drain.closed),
+                    farewells: if self.is_draining && self.drain.is_none() { self.farewells() } else { 0 },
                 });
             }
             Query::Users(reply) => {
