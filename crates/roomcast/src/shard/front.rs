@@ -296,7 +296,7 @@ impl Front {
     /// An Engine.IO request. `file` is what its path says below the endpoint's.
     async fn engine(
         &self,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         Peer { address: peer, is_passed }: Peer,
         endpoint: usize,
         file: &str,
@@ -320,7 +320,10 @@ impl Front {
                     return Ok(self.pass_upgrade(request, tunnel).await);
                 }
             } else if let Some(way) = passing.way(session).await {
-                return self.pass_poll(request, peer, way, &cross_origin).await;
+                match self.pass_poll(request, peer, way, &cross_origin).await? {
+                    Ok(response) => return Ok(response),
+                    Err(unanswered) => request = *unanswered,
+                }
             }
         }
         let method = request.method().clone();

@@ -407,6 +407,8 @@ describe("a node that is held up", () => {
   it("costs its clients their sessions, whose ends the other nodes tell, and is of use again when it goes on", async () => {
     const [own, other] = cluster.nodes;
     const session = await enter(own.url);
+    // The way is there: one that is still being made when the node stops would not be had at all.
+    assert.equal((await session.post(other.url, "6")).text, "ok");
     const waiting = session.get(other.url);
     await until(() => other.metric("roomcast_passing_on"), (count) => count === 1, "the poll to be passed on");
     own.signal("SIGSTOP");
@@ -462,6 +464,23 @@ describe("a node that is taken out of service", () => {
     const answer = await waiting;
     assert.deepEqual([answer.status, answer.text], [200, "1"]);
     assert.equal((await own.ended).code, 0);
+  });
+
+  it("waits a moment for those of its own who are between two polls, and tells them by whichever node they come", async () => {
+    const [, , third] = cluster.nodes;
+    // An eighth of it is the moment.
+    const own = await startNode(cluster.redis, { env: { SHUTDOWN_TIMEOUT: "160s" } });
+    const sessions = [await enter(own.url), await enter(own.url)];
+    own.signal("SIGTERM");
+    await own.log.next((line) => line.message === "draining", "the drain");
+    // None is closed before it: whoever comes late enough finds its session closed already.
+    await until(() => own.metric("roomcast_sockets"), (count) => count === 0, "both to be closed");
+    for (const [index, session] of sessions.entries()) {
+      const { status, text } = await session.get(index === 0 ? third.url : own.url);
+      assert.deepEqual([status, text], [200, "6\x1e1"]);
+    }
+    // Then nobody is left to be waited for.
+    assert.equal((await within(own.ended, "its end", 15_000)).code, 0);
   });
 });
 

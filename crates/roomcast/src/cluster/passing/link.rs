@@ -51,6 +51,16 @@ enum State {
 /// Sends requests over a connection.
 pub(super) struct Sender(SendRequest<Sent>);
 
+/// What came of a request.
+pub(super) enum Outcome {
+    /// The answer.
+    Answered(Response<Bytes>),
+    /// The connection was lost before the request was sent over it. Here it is again.
+    Unsent(Request<Sent>),
+    /// The connection, or the node, was lost on the way.
+    Lost(anyhow::Error),
+}
+
 impl Link {
     /// The connection, if the node can be reached. Whoever comes while it is being made waits for it.
     pub(super) async fn sender(&self, node: &NodeInfo, nodes: &Nodes, backend: &Handle) -> Option<Sender> {
@@ -97,12 +107,22 @@ impl Link {
 
 impl Sender {
     /// The answer to a request. Who drops this on the way, drops the request for the other node, too.
-    pub(super) async fn ask(&self, request: Request<Sent>) -> anyhow::Result<Response<Bytes>> {
-        let answer = self.0.clone().send_request(request).await?;
+    pub(super) async fn ask(&self, request: Request<Sent>) -> Outcome {
+        let answer = match self.0.clone().try_send_request(request).await {
+            Ok(answer) => answer,
+            Err(mut error) => {
+                return match error.take_message() {
+                    Some(request) => Outcome::Unsent(request),
+                    None => Outcome::Lost(error.into_error().into()),
+                };
+            }
+        };
         let (head, body) = answer.into_parts();
         // Whole, so that a client who reads slowly holds up nobody else on this connection.
-        let body = Limited::new(body, ANSWER_MAX_BYTES).collect().await.map_err(|error| anyhow::anyhow!(error))?;
-        Ok(Response::from_parts(head, body.to_bytes()))
+        match Limited::new(body, ANSWER_MAX_BYTES).collect().await {
+            Ok(body) => Outcome::Answered(Response::from_parts(head, body.to_bytes())),
+            Err(error) => Outcome::Lost(anyhow::anyhow!(error)),
+        }
     }
 }
 

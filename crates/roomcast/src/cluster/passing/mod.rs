@@ -27,7 +27,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 use wire::engine::Revision;
 
-use self::link::Link;
+use self::link::{Link, Outcome};
 pub use self::listener::Port;
 pub use self::tunnel::{Passage as TunnelPassage, Tunnel};
 use super::nodes::{NodeInfo, Nodes};
@@ -99,6 +99,8 @@ pub enum Answer {
     BrokenOff,
     /// The owner, or the way to it, was lost on the way.
     Lost,
+    /// The way was lost before, and there is no other: the request as it came.
+    NotThere(Box<Request<Incoming>>),
 }
 
 /// A request from another node.
@@ -153,6 +155,7 @@ impl Drop for Place {
 /// The way to a session's node.
 pub struct Way<'a> {
     passing: &'a Passing,
+    node: Arc<NodeInfo>,
     link: Arc<Link>,
     sender: link::Sender,
     sid: SessionId,
@@ -176,12 +179,17 @@ impl Passing {
     pub async fn way(&self, session: Foreign) -> Option<Way<'_>> {
         let place = self.place()?;
         let node = self.node(session).await?;
-        let link = self.link(&node);
-        let Some(sender) = link.sender(&node, &self.nodes, &self.backend).await else {
+        let (link, sender) = self.sender(&node).await?;
+        Some(Way { passing: self, node, link, sender, sid: session.sid, _place: place })
+    }
+
+    async fn sender(&self, node: &NodeInfo) -> Option<(Arc<Link>, link::Sender)> {
+        let link = self.link(node);
+        let sender = link.sender(node, &self.nodes, &self.backend).await;
+        if sender.is_none() {
             self.metrics.passed_on.inc("unreachable");
-            return None;
-        };
-        Some(Way { passing: self, link, sender, sid: session.sid, _place: place })
+        }
+        Some((link, sender?))
     }
 
     /// A connection to the node of this session, for a WebSocket of it whose client is at this address; none if its node is not there.
@@ -271,37 +279,47 @@ impl Passing {
 
 impl Way<'_> {
     /// Passes a request on; who drops this on the way, drops the request for its owner, too.
-    pub async fn pass(self, request: Request<Incoming>, client: IpAddr) -> Answer {
+    pub async fn pass(mut self, request: Request<Incoming>, client: IpAddr) -> Answer {
         let is_post = request.method() == Method::POST;
         let begun = Instant::now();
+        let mut outcome = self.ask(passed(request, client)).await;
+        // A connection may be lost while nobody looks. Once is enough: the next one has just been made.
+        if let Outcome::Unsent(request) = outcome {
+            match self.passing.sender(&self.node).await {
+                Some((link, sender)) => (self.link, self.sender) = (link, sender),
+                None => return as_it_came(request).map_or(Answer::Lost, Answer::NotThere),
+            }
+            outcome = self.ask(request).await;
+        }
         let metrics = &self.passing.metrics;
-        let answer = {
-            let mut asked = std::pin::pin!(self.sender.ask(passed(request, client)));
-            tokio::select! {
-                biased;
-                answer = &mut asked => answer,
-                () = self.passing.turn() => {
-                    let told = self.link.tell(leaving(self.sid, Passage::Poll));
-                    tokio::join!(asked, told).0
+        let error = match outcome {
+            Outcome::Answered(answer) => {
+                metrics.passed_on.inc("answered");
+                if answer.status() == BROKEN_OFF {
+                    return Answer::BrokenOff;
                 }
-            }
-        };
-        match answer {
-            Ok(answer) if answer.status() == BROKEN_OFF => {
-                metrics.passed_on.inc("answered");
-                Answer::BrokenOff
-            }
-            Ok(answer) => {
-                metrics.passed_on.inc("answered");
                 if is_post {
                     metrics.passed_on_seconds.observe(begun.elapsed().as_secs_f64());
                 }
-                Answer::Whole(answer)
+                return Answer::Whole(answer);
             }
-            Err(error) => {
-                tracing::debug!(error = format!("{error:#}"), "a request that was passed on was lost");
-                metrics.passed_on.inc("lost");
-                Answer::Lost
+            Outcome::Unsent(_) => anyhow::anyhow!("connections to its node do not hold"),
+            Outcome::Lost(error) => error,
+        };
+        tracing::debug!(error = format!("{error:#}"), "a request that was passed on was lost");
+        metrics.passed_on.inc("lost");
+        Answer::Lost
+    }
+
+    /// Asks the session's node; which is told, too, when this one is about to go.
+    async fn ask(&self, request: Request<Sent>) -> Outcome {
+        let mut asked = std::pin::pin!(self.sender.ask(request));
+        tokio::select! {
+            biased;
+            outcome = &mut asked => outcome,
+            () = self.passing.turn() => {
+                let told = self.link.tell(leaving(self.sid, Passage::Poll));
+                tokio::join!(asked, told).0
             }
         }
     }
@@ -320,6 +338,15 @@ fn passed(request: Request<Incoming>, client: IpAddr) -> Request<Sent> {
     *request.uri_mut() = between_nodes(head.uri.into_parts().path_and_query);
     *request.headers_mut() = headers;
     request
+}
+
+/// The same back again, but for fields that speak of one connection.
+fn as_it_came(request: Request<Sent>) -> Option<Box<Request<Incoming>>> {
+    let (mut head, body) = request.into_parts();
+    let Either::Left(body) = body else { return None };
+    head.headers.remove(CLIENT);
+    head.uri = Uri::from(head.uri.into_parts().path_and_query?);
+    Some(Box::new(Request::from_parts(head, body)))
 }
 
 /// Tells a session's node that this one is about to go.

@@ -73,21 +73,22 @@ impl Front {
         }
     }
 
-    /// Passes a poll on, and gives its owner's answer.
+    /// Passes a poll on, and gives its owner's answer; or the request again, where the owner turns out not to be there.
     pub(super) async fn pass_poll(
         &self,
         request: Request<Incoming>,
         address: IpAddr,
         way: Way<'_>,
         cross_origin: &CrossOrigin<'_>,
-    ) -> Result<Response<Body>, BrokenOff> {
+    ) -> Result<Result<Response<Body>, Box<Request<Incoming>>>, BrokenOff> {
         let mut refused = match way.pass(request, address).await {
-            Answer::Whole(answer) => return Ok(answer.map(|body| Either::Left(Full::new(body)))),
+            Answer::Whole(answer) => return Ok(Ok(answer.map(|body| Either::Left(Full::new(body))))),
             Answer::BrokenOff => return Err(BrokenOff),
             Answer::Lost => uncached(empty(StatusCode::BAD_GATEWAY)),
+            Answer::NotThere(request) => return Ok(Err(request)),
         };
         cross_origin.apply(refused.headers_mut());
-        Ok(refused)
+        Ok(Ok(refused))
     }
 
     /// Passes a handshake on, and then bytes both ways, if its owner agrees.
