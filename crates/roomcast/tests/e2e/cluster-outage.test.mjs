@@ -153,6 +153,8 @@ describe("a connection to Redis that ends before the answers come", () => {
     const [one, other] = [await member(cut.url), await member(whole.url)];
     one.socket.emit("say", { room: "r", data: "begin" });
     await other.next("message");
+    // The next events are not sent before Redis has answered for this one.
+    await until(() => cut.metric("roomcast_bus_published_total"), (count) => count === 1, "the answer of Redis");
     link.silence("from");
     for (const data of all(300, "said")) one.socket.emit("say", { room: "r", data });
     // What of these is out has no answer.

@@ -1,6 +1,11 @@
 // A line between two programs that can break: a TCP proxy in front of one port, which takes bytes over until it is told not to.
 
 import { connect, createServer } from "node:net";
+import { after } from "node:test";
+
+/** Lines that were not closed: after the last test they are, so that one that failed holds nothing up. */
+const lines = new Set();
+after(() => lines.forEach((line) => line.close()));
 
 /** Starts a line to the port. `to` is the direction to it, `from` the one back. */
 export async function startLink(port) {
@@ -21,7 +26,7 @@ export async function startLink(port) {
     }
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-  return {
+  const link = {
     port: server.address().port,
     /** What is sent in these directions arrives nowhere until it heals, over connections that are there and new ones; nobody is told. */
     silence(...directions) {
@@ -46,8 +51,11 @@ export async function startLink(port) {
       }
     },
     close() {
-      this.cut();
+      lines.delete(link);
+      link.cut();
       server.close();
     },
   };
+  lines.add(link);
+  return link;
 }
