@@ -46,12 +46,14 @@ pub enum Fault {
     Refused(String),
     /// The connection stands, but nothing comes through it.
     Deaf(String),
+    /// The other side is there and works, but what is wanted of it is with another one by now.
+    Moved(String),
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused(reason) | Self::Deaf(reason) => f.write_str(reason),
+            Self::Refused(reason) | Self::Deaf(reason) | Self::Moved(reason) => f.write_str(reason),
         }
     }
 }
@@ -185,7 +187,7 @@ fn judge(error: &anyhow::Error) -> (Link, bool) {
     match error.downcast_ref::<Fault>() {
         Some(Fault::Deaf(_)) => (Link::Deaf { reason }, false),
         Some(Fault::Refused(_)) => (Link::Disconnected { reason }, true),
-        None => (Link::Disconnected { reason }, false),
+        Some(Fault::Moved(_)) | None => (Link::Disconnected { reason }, false),
     }
 }
 

@@ -2,6 +2,7 @@
 //! do not keep up: so the connection is always read, and what finds the queue full is dropped and counted. What is for a room without a member here is
 //! not even read.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,6 +10,7 @@ use anyhow::bail;
 use bytes::Bytes;
 use hub::emission::{Emission, Except, Payload, Rooms, Sending, Target};
 use hub::names::{EventName, NamespaceId, RoomName, SocketId};
+use parking_lot::Mutex;
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::{mpsc, watch};
 use wire::bus::broadcast::{self, Incoming, Scope};
@@ -16,6 +18,7 @@ use wire::bus::sharded::{self, Said};
 use wire::bus::{Decoded, Malformed};
 
 use super::dialect::{self, Channels, Kind};
+use super::wires::State;
 use super::{Shared, requests};
 use crate::sampled::Sampled;
 use crate::shard::ids;
@@ -36,13 +39,26 @@ struct Message {
     body: Bytes,
 }
 
-/// The connection's side: must not block.
+/// The connections' side, of which each has an [`Inlet`].
+pub(super) struct Intake {
+    shared: Arc<Shared>,
+    queue: mpsc::Sender<Message>,
+    waiting: Arc<Waiting>,
+    leaving: Leaving,
+}
+
+/// Channels that are not to be listened to any longer, until Redis has said so. Bound: those that were asked for at once.
+pub(super) type Leaving = Arc<Mutex<HashSet<String>>>;
+
+/// One connection's side: must not block.
 pub(super) struct Inlet {
     shared: Arc<Shared>,
     own_channel: String,
     heard: watch::Sender<u64>,
+    state: watch::Sender<State>,
     queue: mpsc::Sender<Message>,
     waiting: Arc<Waiting>,
+    leaving: Leaving,
 }
 
 /// What is in the queue.
@@ -53,19 +69,32 @@ struct Waiting {
     requests: AtomicUsize,
 }
 
-/// What waits; ends with the connection.
+/// What waits; ends with the connections.
 pub(super) struct Queue {
     messages: mpsc::Receiver<Message>,
     waiting: Arc<Waiting>,
 }
 
-/// Both sides for one connection, and the canary that came last.
-pub(super) fn intake(shared: &Arc<Shared>, own_channel: String) -> (Inlet, Queue, watch::Receiver<u64>) {
+/// Both sides for the connections of one session.
+pub(super) fn intake(shared: &Arc<Shared>) -> (Intake, Queue) {
     let (queue, messages) = mpsc::channel(WAITING_MAX);
-    let (tell, heard) = watch::channel(0);
     let waiting = Arc::<Waiting>::default();
-    let inlet = Inlet { shared: shared.clone(), own_channel, heard: tell, queue, waiting: waiting.clone() };
-    (inlet, Queue { messages, waiting }, heard)
+    let intake = Intake { shared: shared.clone(), queue, waiting: waiting.clone(), leaving: Leaving::default() };
+    (intake, Queue { messages, waiting })
+}
+
+impl Intake {
+    /// For one connection. `heard` tells of the canary that came last, `state` how the connection is.
+    pub(super) fn inlet(&self, own_channel: String, heard: watch::Sender<u64>, state: watch::Sender<State>) -> Inlet {
+        let Self { shared, queue, waiting, leaving } = self;
+        let (shared, queue) = (shared.clone(), queue.clone());
+        Inlet { shared, own_channel, heard, state, queue, waiting: waiting.clone(), leaving: leaving.clone() }
+    }
+
+    /// Where it is noted which channels are left.
+    pub(super) fn leaving(&self) -> Leaving {
+        self.leaving.clone()
+    }
 }
 
 impl Inlet {
@@ -100,6 +129,12 @@ impl Inlet {
                 };
                 if let Ok(channel) = std::str::from_utf8(&channel) {
                     self.sharded(channel, body.into());
+                }
+            }
+            PushKind::SUnsubscribe => {
+                let Some(Value::BulkString(channel)) = push.data.first() else { return };
+                if !std::str::from_utf8(channel).is_ok_and(|channel| self.leaving.lock().remove(channel)) {
+                    self.state.send_replace(State::Moved);
                 }
             }
             _ => {}

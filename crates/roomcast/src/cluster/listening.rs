@@ -137,7 +137,7 @@ impl<'a> Listening<'a> {
             for (wanted, (namespace, room)) in batch {
                 let Some(of) = self.shared.channels_of(*namespace) else { continue };
                 let channel = sharded::channel_of(&of.events, room.as_str());
-                pipes.cmd(if *wanted { "SSUBSCRIBE" } else { "SUNSUBSCRIBE" }, &channel);
+                pipes.listen(&channel, *wanted)?;
             }
             pipes.run().await?;
             for (wanted, place) in batch {

@@ -2,6 +2,7 @@
 //! other's sockets is answered, over channels of Redis in the format of `@socket.io/redis-adapter`. Knows neither connections nor rules; this file wires the parts together.
 
 mod asking;
+mod counting;
 mod dialect;
 pub mod directory;
 mod incoming;
@@ -186,7 +187,8 @@ async fn run(shared: Arc<Shared>, stop: Stop, report: Report) {
             if !stop.is_requested() {
                 shared.gateway.metrics.bus_reconnects.inc();
                 let fault = result.as_ref().err().and_then(|error| error.downcast_ref());
-                if let Some(entry) = shared.bus.lost(matches!(fault, Some(Fault::Deaf(_)))) {
+                let says_nothing = matches!(fault, Some(Fault::Deaf(_) | Fault::Moved(_)));
+                if let Some(entry) = shared.bus.lost(says_nothing) {
                     outgoing::refused(&shared, &entry);
                 }
             }

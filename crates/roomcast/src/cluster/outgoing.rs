@@ -286,12 +286,12 @@ impl Bus {
     }
 
     /// The connection is gone. What was on its way waits for the next one; but for an event that was alone, again and again: Redis hangs up on what is too
-    /// large for it, and what is behind that must not go with it. That event is given back then. Silence says nothing of what was on its way.
-    pub(super) fn lost(&self, was_silent: bool) -> Option<Entry> {
+    /// large for it, and what is behind that must not go with it. That event is given back then. Where the end `says_nothing` of what was on its way, as silence does, none is.
+    pub(super) fn lost(&self, says_nothing: bool) -> Option<Entry> {
         let mut waiting = self.0.waiting.lock();
         let count = std::mem::take(&mut waiting.on_their_way);
         waiting.entries.iter_mut().take(count).for_each(|entry| entry.is_tried = true);
-        if was_silent || count == 0 {
+        if says_nothing || count == 0 {
             return None;
         }
         if count > 1 {

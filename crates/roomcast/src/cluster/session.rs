@@ -1,75 +1,81 @@
-//! One connection to the cluster's Redis, from its beginning to its end: subscribed, publishing, watched by a canary, and given up on the first doubt.
+//! One time with the cluster's Redis, from its beginning to its end: connected, subscribed, publishing, watched by canaries, and given up on the first doubt.
 
 use std::future::pending;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context;
 use redis::Value;
-use redis::aio::MultiplexedConnection;
-use tokio::time::{Instant, sleep};
+use tokio::time::timeout;
 
+use super::counting::Counting;
 use super::dialect::Channels;
 use super::incoming::intake;
 use super::listening::Listening;
 use super::outgoing::Item;
 use super::wires::Wires;
 use super::{Shared, dialect, outgoing};
-use crate::redis_link::{Canary, lost, refused};
+use crate::redis_link::refused;
 use crate::supervisor::{Fault, Link, Stop};
-
-/// How often the members of the cluster are counted.
-const COUNT_EVERY: Duration = Duration::from_secs(3);
-
-/// How long a member that was there before an outage is waited for after it, and how often it is looked for.
-const BACK_MAX: Duration = Duration::from_secs(3);
-const BACK_EVERY: Duration = Duration::from_millis(50);
 
 /// Messages that are published at once.
 const BATCH: usize = 256;
+
+/// How long what came before an end has to get to the shards.
+const DRAIN_MAX: Duration = Duration::from_secs(1);
 
 /// Connects, subscribes, and passes events on, both ways, until told to stop.
 ///
 /// # Errors
 /// The connection cannot be had, or was lost; it is deaf where nothing comes through it.
 pub(super) async fn run(shared: &Arc<Shared>, mut stop: Stop) -> anyhow::Result<()> {
-    let own_channel = format!("roomcast:canary:{}:{}", shared.uid, super::new_uid());
-    let (inlet, queue, heard) = intake(shared, own_channel.clone());
-    let mut connection = shared.settings.server.connect(move |push| inlet.take(push)).await?;
-    let wires = Wires::alone(connection.clone());
-    let listening = subscribe(shared, &mut connection, &wires).await?;
-    let canary = Canary::subscribe(&mut connection, own_channel, heard).await?;
-    let concerns = canary.concerns();
+    let (intake, queue) = intake(shared);
+    let wires = Wires::connect(&shared.settings, &shared.uid, intake).await?;
+    let listening = subscribe(shared, &wires).await?;
+    let canaries = wires.canaries().await?;
+    let concerns = canaries.concerns();
     shared.concerns.send_replace(concerns.clone());
+    let counting = Counting::new(shared, wires.clone());
+    counting.find_others().await;
     shared.link.send_replace(Link::Connected);
-    let taking = queue.run(shared.clone());
-    let publishing = publish(shared, connection.clone(), wires);
-    let counting = count(shared, connection.clone(), concerns);
-    let following = async {
-        match listening {
-            Some(listening) => listening.run().await,
-            None => pending().await,
+    let mut taking = pin!(queue.run(shared.clone()));
+    let working = {
+        let following = async {
+            match listening {
+                Some(listening) => listening.run().await,
+                None => pending().await,
+            }
+        };
+        let (publishing, ending) = (publish(shared, &counting, &wires), wires.end());
+        let (counting, canaries) = (counting.run(concerns), canaries.run());
+        async move {
+            tokio::select! {
+                biased;
+                result = publishing => result,
+                result = counting => result,
+                result = following => result,
+                result = canaries => result,
+                result = ending => result,
+            }
         }
     };
-    tokio::select! {
+    let result = tokio::select! {
         biased;
-        _ = stop.requested() => Ok(()),
-        result = taking => result,
-        result = publishing => result,
-        result = counting => result,
-        result = following => result,
-        result = canary.run(&mut connection) => result,
-    }
+        _ = stop.requested() => return Ok(()),
+        result = &mut taking => return result,
+        result = working => result,
+    };
+    drop((counting, wires));
+    // What has come already still goes out; the queue ends after it.
+    let _ = timeout(DRAIN_MAX, taking).await;
+    result
 }
 
 /// Listens to everything that others say; gives what listens to single rooms, where these have channels of their own.
-async fn subscribe<'a>(
-    shared: &'a Shared,
-    connection: &mut MultiplexedConnection,
-    wires: &Wires,
-) -> anyhow::Result<Option<Listening<'a>>> {
+async fn subscribe<'a>(shared: &'a Shared, wires: &Wires) -> anyhow::Result<Option<Listening<'a>>> {
     let Some(changes) = &shared.settings.changes else {
+        let mut connection = wires.any();
         for Channels { events, requests, responses, .. } in &shared.channels {
             let pattern = format!("{}*", escaped(events));
             let subscribed = connection.psubscribe(&pattern).await.map_err(refused);
@@ -98,7 +104,7 @@ async fn subscribe<'a>(
 async fn ssubscribe(wires: &Wires, channel: &str) -> anyhow::Result<()> {
     let mut command = redis::cmd("SSUBSCRIBE");
     command.arg(channel);
-    let subscribed = command.query_async::<Value>(&mut wires.of(channel)).await.map_err(|error| {
+    let subscribed = command.query_async::<Value>(&mut wires.of(channel)?).await.map_err(|error| {
         if error.to_string().contains("unknown command") {
             return Fault::Refused("this Redis has no sharded channels: `redis.mode` (REDIS_ADAPTER_MODE) `sharded` needs version 7 or newer".to_owned()).into();
         }
@@ -107,66 +113,9 @@ async fn ssubscribe(wires: &Wires, channel: &str) -> anyhow::Result<()> {
     subscribed.map(drop).with_context(|| format!("cannot subscribe to {channel}"))
 }
 
-/// The members that listen, this one included.
-async fn members(shared: &Shared, connection: &mut MultiplexedConnection) -> anyhow::Result<usize> {
-    let Some(Channels { requests, .. }) = shared.channels.first() else { return Ok(1) };
-    members_of(shared, requests, connection).await
-}
-
-/// Those that listen to the requests of a namespace.
-async fn members_of(shared: &Shared, requests: &str, connection: &mut MultiplexedConnection) -> anyhow::Result<usize> {
-    let mut numsub = redis::cmd("PUBSUB");
-    numsub.arg(dialect::count_of(shared.mode())).arg(requests);
-    match numsub.query_async::<(String, usize)>(connection).await {
-        Ok((_, members)) => Ok(members),
-        // A user who may not ask knows of itself alone.
-        Err(error) if error.code() == Some("NOPERM") => Ok(1),
-        Err(error) => Err(lost(error)),
-    }
-}
-
-/// Knows how many members there are.
-async fn count(shared: &Shared, mut connection: MultiplexedConnection, concerns: Vec<String>) -> anyhow::Result<()> {
-    // Right after an outage others are on their way back.
-    let mut at_least = shared.members.load(Ordering::Relaxed);
-    loop {
-        let members = members(shared, &mut connection).await?.max(std::mem::take(&mut at_least));
-        shared.members.store(members, Ordering::Relaxed);
-        shared.gateway.metrics.bus_members.set(members as i64);
-        let mut concerns = concerns.clone();
-        concerns.extend(strangers(shared, &mut connection).await);
-        shared.concerns.send_if_modified(|told| {
-            let has_changed = *told != concerns;
-            *told = concerns;
-            has_changed
-        });
-        sleep(COUNT_EVERY).await;
-    }
-}
-
-/// What is wrong where somebody in this cluster speaks the other format.
-async fn strangers(shared: &Shared, connection: &mut MultiplexedConnection) -> Option<String> {
-    let (mode, channel) = dialect::other(shared)?;
-    let mut numsub = redis::cmd("PUBSUB");
-    numsub.arg(dialect::count_of(mode)).arg(channel);
-    // A Redis that knows of no such channels has nobody there, and who may not ask is not told.
-    let (_, members) = numsub.query_async::<(String, usize)>(connection).await.ok()?;
-    (members > 0).then(|| dialect::stranger(mode).to_owned())
-}
-
-/// After an outage others are on their way back, too, and Redis keeps nothing for them.
-async fn wait_for_others(shared: &Shared, connection: &mut MultiplexedConnection) -> anyhow::Result<()> {
-    let before = shared.members();
-    let until = Instant::now() + BACK_MAX;
-    while members(shared, connection).await? < before && Instant::now() < until {
-        sleep(BACK_EVERY).await;
-    }
-    Ok(())
-}
-
 /// Publishes what waits, for as long as Redis answers.
-async fn publish(shared: &Shared, mut connection: MultiplexedConnection, wires: Wires) -> anyhow::Result<()> {
-    wait_for_others(shared, &mut connection).await?;
+async fn publish(shared: &Shared, counting: &Counting<'_>, wires: &Wires) -> anyhow::Result<()> {
+    counting.wait_for_others().await?;
     loop {
         let waiting = shared.bus.first(BATCH).await;
         let mut pipes = wires.pipes();
@@ -177,10 +126,10 @@ async fn publish(shared: &Shared, mut connection: MultiplexedConnection, wires: 
                     if !shared.bus.asking().is_waiting(question) {
                         continue;
                     }
-                    let members = members_of(shared, &channel, &mut connection).await?;
+                    let members = counting.members_of(&channel).await?;
                     question.is_asked_of(members.saturating_sub(1));
                 }
-                pipes.cmd(dialect::publish(shared.mode()), &channel).arg(&message[..]);
+                pipes.cmd(dialect::publish(shared.mode()), &channel)?.arg(&message[..]);
                 count += 1;
             }
         }

@@ -138,7 +138,7 @@ pub(super) static REDIS: Table = Table {
             "url",
             Text,
             Default("${REDIS_URL:-}"),
-            "Redis as one URL; it wins over the parts. `rediss://` is TLS, with the machine's authorities or those of the file in `SSL_CERT_FILE`.",
+            "Redis as one URL; it wins over the parts. One server of a Redis Cluster leads to the others. `rediss://` is TLS, with the machine's authorities or those of the file in `SSL_CERT_FILE`.",
             r#"url = "redis://localhost:6379/1""#,
         ),
         key("host", Text, Default("${REDIS_HOST:-}"), "Its host.", r#"host = "redis""#),

@@ -1,5 +1,7 @@
 //! The names of the directory's keys, and the scripts that change several of them at once. Every key holds the same hash tag, so that all are on one
-//! server of a Redis Cluster; those that operators look at are apart.
+//! server of a Redis Cluster. Those that operators look at have it there alone: elsewhere they are looked for by the socket's id.
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hub::names::{NamespaceId, RoomName, SocketId};
 use redis::{Cmd, Script};
@@ -16,14 +18,24 @@ pub(super) const KEPT_SECS: u64 = 2 * 60 * 60;
 pub(super) const SOCKET_PREFIX: &str = "ws:socket:";
 
 /// The keys of one cluster.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Keys {
     prefix: String,
+    /// What holds the keys together, and is part of each.
+    tag: String,
+    /// Redis is a Redis Cluster.
+    is_spread: AtomicBool,
 }
 
 impl Keys {
     pub(super) fn new(prefix: &str) -> Self {
-        Self { prefix: format!("roomcast:{{{prefix}}}:") }
+        let tag = format!("{{{prefix}}}:");
+        Self { prefix: format!("roomcast:{tag}"), tag, is_spread: AtomicBool::new(false) }
+    }
+
+    /// Whether the Redis that was found is a Redis Cluster.
+    pub(super) fn set_spread(&self, is_spread: bool) {
+        self.is_spread.store(is_spread, Ordering::Relaxed);
     }
 
     /// What stands before every name.
@@ -96,8 +108,9 @@ impl Keys {
     }
 
     /// What operators see of a socket.
-    pub(super) fn socket(id: SocketId) -> String {
-        format!("{SOCKET_PREFIX}{id}")
+    pub(super) fn socket(&self, id: SocketId) -> String {
+        let tag = if self.is_spread.load(Ordering::Relaxed) { self.tag.as_str() } else { "" };
+        format!("{SOCKET_PREFIX}{tag}{id}")
     }
 }
 

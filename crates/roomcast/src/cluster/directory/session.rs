@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::Shared;
 use super::keys::{self, LEASE_MS};
 use crate::cluster::nodes::NodeInfo;
-use crate::redis_link::{ask, lost, refused};
+use crate::redis_link::{To, ask, lost, refused};
 use crate::shard::ids::NodeId;
 use crate::shard::inbox::{ConnectionKey, Message};
 use crate::supervisor::{Link, Stop};
@@ -56,7 +56,9 @@ pub(super) async fn run(shared: &Arc<Shared>, stop: Stop) -> anyhow::Result<()> 
             nodes.look_now();
         }
     };
-    let mut connection = shared.settings.server.connect(woken).await?;
+    let found = shared.settings.server.connect(To::Owner(directory.keys.prefix()), woken).await?;
+    directory.keys.set_spread(found.cluster.is_some());
+    let mut connection = found.connection;
     for (script, code) in directory.scripts.all() {
         let mut load = redis::cmd("SCRIPT");
         load.arg("LOAD").arg(code);

@@ -10,7 +10,7 @@ use redis::Pipeline;
 use redis::aio::MultiplexedConnection;
 
 use super::Shared;
-use super::keys::{self, Keys, LEASE_MS, room_of, room_text};
+use super::keys::{self, LEASE_MS, room_of, room_text};
 use super::write::{Listed, user_gone};
 use crate::redis_link::lost;
 
@@ -106,7 +106,7 @@ fn socket_gone(
 ) -> Vec<Emission> {
     let (gateway, keys) = (&shared.gateway, &shared.directory.0.keys);
     let rules = &gateway.profile.rules;
-    pipe.del(Keys::socket(socket)).ignore();
+    pipe.del(keys.socket(socket)).ignore();
     let Some(namespace) = rules.namespace(&listed.namespace) else { return Vec::new() };
     let id = user_id(&listed.user_id);
     let claims = listed.claims.clone().unwrap_or_else(|| "{}".to_owned());

@@ -9,7 +9,7 @@ use redis::Pipeline;
 use redis::aio::MultiplexedConnection;
 use serde::{Deserialize, Serialize};
 
-use super::keys::{self, KEPT_SECS, Keys, room_text};
+use super::keys::{self, KEPT_SECS, room_text};
 use super::news::{Batch, Change, Claim};
 use super::{Ask, Shared};
 use crate::presence::Gone;
@@ -193,7 +193,7 @@ fn write_socket(shared: &Shared, node: &str, change: &Change, pipe: &mut Pipelin
     }
     if *is_gone {
         pipe.hdel(keys.sockets(node), id.as_str()).ignore();
-        pipe.del(Keys::socket(id)).ignore();
+        pipe.del(keys.socket(id)).ignore();
         return;
     }
     let user_id = record.user.id.as_ref().map_or_else(|| "null".to_owned(), UserId::to_json);
@@ -211,7 +211,7 @@ fn write_socket(shared: &Shared, node: &str, change: &Change, pipe: &mut Pipelin
         claims: None,
     };
     let json = |listed: &Listed| serde_json::to_string(listed).expect("texts and names are JSON");
-    pipe.set_ex(Keys::socket(id), json(&listed), KEPT_SECS).ignore();
+    pipe.set_ex(keys.socket(id), json(&listed), KEPT_SECS).ignore();
     listed.claims = Some(record.user.claims.to_string());
     pipe.hset(keys.sockets(node), id.as_str(), json(&listed)).ignore();
 }

@@ -8,7 +8,7 @@ use anyhow::Context;
 
 use super::Shared;
 use super::intake::{Intake, intake};
-use crate::redis_link::{Canary, refused};
+use crate::redis_link::{Canary, To, refused};
 use crate::source::new_id;
 use crate::supervisor::{Link, Stop};
 
@@ -20,8 +20,10 @@ pub(super) async fn run(shared: &Arc<Shared>, mut stop: Stop) -> anyhow::Result<
     let settings = &shared.settings;
     let own_channel = format!("roomcast:canary:{}", new_id());
     let (inlet, Intake { queue, heard }) = intake(shared, own_channel.clone());
-    let mut connection = settings.server.connect(move |push| inlet.take(push)).await?;
     let channels = settings.channels.as_slice();
+    // In a Redis Cluster every server hears of what is published at any.
+    let near = To::Any(channels.first().map_or("", String::as_str));
+    let mut connection = settings.server.connect(near, move |push| inlet.take(push)).await?.connection;
     let subscribed = connection.subscribe(channels).await.map_err(refused);
     subscribed.with_context(|| format!("cannot subscribe to {}", channels.join(", ")))?;
     let canary = Canary::subscribe(&mut connection, own_channel, heard).await?;

@@ -7,14 +7,19 @@ import { after } from "node:test";
 
 import { createAdapter, createShardedAdapter } from "@socket.io/redis-adapter";
 import { Emitter } from "@socket.io/redis-emitter";
-import { Redis as Client } from "ioredis";
+import { Cluster, Redis as Client } from "ioredis";
 import { Server } from "socket.io";
 
 const require = createRequire(import.meta.url);
 const open = new Set();
 after(() => Promise.all([...open].map((close) => close())));
 
-const client = (url) => new Client(url, { lazyConnect: false, maxRetriesPerRequest: null });
+/** A client of one Redis, or of a Redis Cluster. */
+function client(redis) {
+  const redisOptions = { maxRetriesPerRequest: null };
+  if (redis.url) return new Client(redis.url, redisOptions);
+  return new Cluster(redis.addresses, { shardedSubscribers: true, redisOptions }).on("error", () => {});
+}
 
 const adapters = {
   8: (pubClient, subClient, options) => createAdapter(pubClient, subClient, options),
@@ -24,7 +29,7 @@ const adapters = {
 
 /** A server whose clients enter the rooms that they name; `adapter` is `8` (`@socket.io/redis-adapter`), `sharded` (its other one) or `6` (`socket.io-redis`). */
 export async function startPeer(redis, { adapter = 8, namespaces = ["/"], key } = {}) {
-  const [pub, sub] = [client(redis.url), client(redis.url)];
+  const [pub, sub] = [client(redis), client(redis)];
   // One that subscribes before it is ready asks questions that a subscriber may not.
   await Promise.all([pub, sub].map((connection) => once(connection, "ready")));
   const factory = adapters[adapter](pub, sub, { key });
@@ -53,7 +58,7 @@ export async function startPeer(redis, { adapter = 8, namespaces = ["/"], key } 
 
 /** What backend services without a server publish with. */
 export function startEmitter(redis) {
-  const connection = client(redis.url);
+  const connection = client(redis);
   const close = async () => {
     open.delete(close);
     connection.disconnect();

@@ -1,31 +1,32 @@
-//! A connection to Redis, for whoever needs one: where it is, how it is made, and how it is seen to be alive. Knows nothing of what it is used for.
+//! A connection to Redis, for whoever needs one: where it is, how it is made, and how it is seen to be alive. A server that belongs to a Redis Cluster is recognised, and
+//! leads to the others. Knows nothing of what a connection is used for.
+
+mod canary;
+mod topology;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use hub::profile::{RedisAddress, Secret};
+use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType};
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, ProtocolVersion,
-    PushInfo, RedisConnectionInfo, RedisError, TlsMode,
+    PushInfo, RedisConnectionInfo, RedisError, TlsMode, Value,
 };
 use tokio::net::UdpSocket;
-use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
 
+use self::canary::patiently;
+pub(crate) use self::canary::{Canary, ask};
+pub(crate) use self::topology::{NodeAddress, Topology};
 use crate::supervisor::Fault;
 
 /// How long a connection may take.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
-
-/// The pause between two canaries.
-const EVERY: Duration = Duration::from_secs(3);
-
-/// How long what shows that a connection lives may take, while this process runs.
-const DEAF_AFTER: Duration = Duration::from_secs(10);
 
 /// How long any other answer may take, whether it runs or not.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
@@ -40,10 +41,45 @@ pub(crate) struct Server {
 
 #[derive(Debug, Clone)]
 enum Place {
-    /// Always at one address.
-    Fixed(Client),
+    /// At one address, where other servers of a Redis Cluster may be named.
+    Fixed { info: ConnectionInfo, known: Arc<Mutex<Known>> },
     /// Where Sentinels say, who are asked for each connection.
     Sentinels { sentinels: Vec<ConnectionInfo>, name: String, node: SentinelNodeConnectionInfo },
+}
+
+/// What is known of a Redis Cluster, for the time when the server that was set is away.
+#[derive(Debug, Default)]
+struct Known {
+    nodes: Vec<NodeAddress>,
+    /// Whose turn it is to be asked first: what one of them says may be old, or nobody else's view.
+    turn: usize,
+}
+
+/// Whom a connection is for, where there are several.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum To<'a> {
+    /// The master that has this key.
+    Owner(&'a str),
+    /// Any master; that of this key, as long as it is there.
+    Any(&'a str),
+}
+
+/// A connection, and what the server is part of.
+#[derive(Debug)]
+pub(crate) struct Connected {
+    pub(crate) connection: MultiplexedConnection,
+    /// The server's address, for people.
+    pub(crate) name: String,
+    /// `None` where the server stands alone.
+    pub(crate) cluster: Option<Membership>,
+}
+
+/// A master's place in a Redis Cluster.
+#[derive(Debug, Clone)]
+pub(crate) struct Membership {
+    pub(crate) topology: Topology,
+    /// Its place among the masters.
+    pub(crate) master: usize,
 }
 
 impl Server {
@@ -69,8 +105,9 @@ impl Server {
         // Commands and messages then go over one connection, so that a canary tells of the very path that the messages take.
         let login = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let name = name_of(info.addr());
-        let client = Client::open(info.set_redis_settings(login)).context("the settings of Redis make no sense")?;
-        Ok(Self { place: Place::Fixed(client), name })
+        let info = info.set_redis_settings(login);
+        Client::open(info.clone()).context("the settings of Redis make no sense")?;
+        Ok(Self { place: Place::Fixed { info, known: Arc::default() }, name })
     }
 
     fn behind(
@@ -117,11 +154,107 @@ impl Server {
     /// Connects. What the server sends unasked goes to `take`, which must not block and is dropped with the connection.
     ///
     /// # Errors
-    /// The connection cannot be had.
+    /// The connection cannot be had; in a Redis Cluster also where no master has the key, or the one that has is away.
     pub(crate) async fn connect(
         &self,
+        to: To<'_>,
+        take: impl Fn(PushInfo) + Send + Sync + 'static,
+    ) -> anyhow::Result<Connected> {
+        let take: Take = Arc::new(take);
+        let mut failure = None;
+        for seed in self.seeds() {
+            let found = async {
+                let mut connection = self.open(&seed, &take).await?;
+                let topology = self.topology_by(&seed, &mut connection).await?;
+                anyhow::Ok((connection, topology))
+            };
+            match found.await {
+                Ok((connection, None)) => {
+                    return Ok(Connected { connection, name: self.seed_name(&seed), cluster: None });
+                }
+                Ok((_, Some(topology))) => {
+                    self.remember(&topology);
+                    return self.connect_in(topology, to, &take).await;
+                }
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        Err(failure.unwrap_or_else(|| anyhow!("there is no server to connect to")))
+    }
+
+    /// Connects to a server of the Redis Cluster.
+    ///
+    /// # Errors
+    /// The connection cannot be had.
+    pub(crate) async fn connect_to(
+        &self,
+        node: &NodeAddress,
         take: impl Fn(PushInfo) + Send + Sync + 'static,
     ) -> anyhow::Result<MultiplexedConnection> {
+        self.open(&Seed::Node(node.clone()), &(Arc::new(take) as Take)).await
+    }
+
+    /// How the Redis Cluster is made up, as one of its servers sees it; `None` where the server belongs to none.
+    ///
+    /// # Errors
+    /// The connection was lost.
+    pub(crate) async fn topology(
+        &self,
+        node: &str,
+        connection: &mut MultiplexedConnection,
+    ) -> anyhow::Result<Option<Topology>> {
+        let mut slots = redis::cmd("CLUSTER");
+        slots.arg("SLOTS");
+        match patiently(slots.query_async::<Value>(connection)).await {
+            Some(Ok(answer)) => Ok(Some(Topology::read(&answer, node))),
+            // One without a cluster says so by an error. So does one whose user may not ask: there, the first key of another master tells.
+            Some(Err(error)) if matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) => Ok(None),
+            Some(Err(error)) => Err(lost(error)),
+            None => Err(canary::silent()),
+        }
+    }
+
+    async fn topology_by(
+        &self,
+        seed: &Seed,
+        connection: &mut MultiplexedConnection,
+    ) -> anyhow::Result<Option<Topology>> {
+        let host = match (seed, &self.place) {
+            (Seed::Node(node), _) => node.host.clone(),
+            (Seed::Set, Place::Fixed { info, .. }) => host_of(info.addr()),
+            // Sentinels look after one server, which belongs to no cluster.
+            (Seed::Set, Place::Sentinels { .. }) => return Ok(None),
+        };
+        self.topology(&host, connection).await
+    }
+
+    async fn connect_in(&self, topology: Topology, to: To<'_>, take: &Take) -> anyhow::Result<Connected> {
+        let (To::Owner(key) | To::Any(key)) = to;
+        let owner = topology.home(key);
+        let masters: Vec<usize> = match to {
+            To::Owner(_) => owner.into_iter().collect(),
+            To::Any(_) => {
+                let others = (0..topology.masters().len()).filter(|master| Some(*master) != owner);
+                owner.into_iter().chain(others).collect()
+            }
+        };
+        let mut failure = None;
+        for master in masters {
+            let node = &topology.masters()[master];
+            match self.open(&Seed::Node(node.clone()), take).await {
+                Ok(connection) => {
+                    let name = node.to_string();
+                    return Ok(Connected { connection, name, cluster: Some(Membership { topology, master }) });
+                }
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        let nobody = || anyhow!("the Redis Cluster of {} has no master for the slot of {key:?}", self.name);
+        Err(failure.unwrap_or_else(nobody))
+    }
+
+    async fn open(&self, seed: &Seed, take: &Take) -> anyhow::Result<MultiplexedConnection> {
+        let take = take.clone();
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_MAX))
             .set_response_timeout(Some(ANSWER_MAX))
@@ -130,7 +263,16 @@ impl Server {
                 Ok(())
             });
         let connection = match &self.place {
-            Place::Fixed(client) => client.get_multiplexed_async_connection_with_config(&config).await,
+            Place::Fixed { info, .. } => {
+                let info = match seed {
+                    Seed::Set => info.clone(),
+                    Seed::Node(node) => info.clone().set_addr(address_of(node, info.addr())),
+                };
+                match Client::open(info) {
+                    Ok(client) => client.get_multiplexed_async_connection_with_config(&config).await,
+                    Err(error) => Err(error),
+                }
+            }
             Place::Sentinels { sentinels, name, node } => {
                 // Made anew each time, since what a Sentinel said, and its connection, is as old as the last loss.
                 let node = Some(node.clone());
@@ -140,9 +282,64 @@ impl Server {
                 }
             }
         };
-        // What takes is the connection's alone from here on: what it feeds ends with it.
-        drop(config);
-        connection.map_err(refused).with_context(|| format!("cannot connect to Redis at {}", self.name))
+        connection.map_err(refused).with_context(|| format!("cannot connect to Redis at {}", self.seed_name(seed)))
+    }
+
+    fn seed_name(&self, seed: &Seed) -> String {
+        match seed {
+            Seed::Set => self.name.clone(),
+            Seed::Node(node) => node.to_string(),
+        }
+    }
+
+    /// Who is asked, one after the other. Bound: the servers that a Redis Cluster named last.
+    fn seeds(&self) -> Vec<Seed> {
+        let Place::Fixed { known, .. } = &self.place else { return vec![Seed::Set] };
+        let mut known = known.lock();
+        let nodes = known.nodes.iter().cloned().map(Seed::Node);
+        let mut seeds: Vec<Seed> = std::iter::once(Seed::Set).chain(nodes).collect();
+        let first = known.turn % seeds.len();
+        known.turn = first + 1;
+        seeds.rotate_left(first);
+        seeds
+    }
+
+    fn remember(&self, topology: &Topology) {
+        if let Place::Fixed { known, .. } = &self.place
+            && !topology.masters().is_empty()
+        {
+            known.lock().nodes = topology.nodes().cloned().collect();
+        }
+    }
+}
+
+/// What takes what a server sends unasked.
+type Take = Arc<dyn Fn(PushInfo) + Send + Sync>;
+
+/// A server that may know where the others are.
+#[derive(Debug)]
+enum Seed {
+    /// Where the settings say.
+    Set,
+    /// One that a Redis Cluster named.
+    Node(NodeAddress),
+}
+
+/// The address of a server of a Redis Cluster: reached as the one that was set is.
+fn address_of(node: &NodeAddress, like: &ConnectionAddr) -> ConnectionAddr {
+    let NodeAddress { host, port } = node.clone();
+    match like {
+        ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+            ConnectionAddr::TcpTls { host, port, insecure: *insecure, tls_params: tls_params.clone() }
+        }
+        _ => ConnectionAddr::Tcp(host, port),
+    }
+}
+
+fn host_of(address: &ConnectionAddr) -> String {
+    match address {
+        ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host.clone(),
+        _ => Ipv4Addr::LOCALHOST.to_string(),
     }
 }
 
@@ -150,7 +347,7 @@ impl Place {
     /// Where Redis is, or those who know it.
     fn addresses(&self) -> Vec<&ConnectionAddr> {
         match self {
-            Self::Fixed(client) => vec![client.get_connection_info().addr()],
+            Self::Fixed { info, .. } => vec![info.addr()],
             Self::Sentinels { sentinels, .. } => sentinels.iter().map(ConnectionInfo::addr).collect(),
         }
     }
@@ -195,110 +392,13 @@ fn sentinel_url(address: &str) -> String {
     if has_port { format!("{scheme}://{place}") } else { format!("{scheme}://{place}:{PORT}") }
 }
 
-/// How a connection is seen to be alive.
-#[derive(Debug)]
-pub(crate) enum Canary {
-    /// By what is published to a channel of our own.
-    Heard {
-        /// The channel.
-        channel: String,
-        /// The number that came last.
-        heard: watch::Receiver<u64>,
-    },
-    /// By answers to `PING` alone: that messages come, too, is not seen.
-    Answered,
-}
-
-impl Canary {
-    /// The channel of this name, which nobody else has, is listened to; `heard` says what came by it.
-    ///
-    /// # Errors
-    /// The connection was lost.
-    pub(crate) async fn subscribe(
-        connection: &mut MultiplexedConnection,
-        channel: String,
-        heard: watch::Receiver<u64>,
-    ) -> anyhow::Result<Self> {
-        match connection.subscribe(channel.as_str()).await {
-            Ok(()) => {}
-            // A user who may use the channels of the profile alone is no reason to go without.
-            Err(error) if error.code() == Some("NOPERM") => return Ok(Self::Answered),
-            Err(error) => return Err(error).context("cannot subscribe to the canary's channel"),
-        }
-        let mut publish = redis::cmd("PUBLISH");
-        publish.arg(channel.as_str()).arg(0);
-        match publish.query_async::<u64>(connection).await {
-            Ok(_) => Ok(Self::Heard { channel, heard }),
-            // Nor is one who may only listen.
-            Err(error) if error.code() == Some("NOPERM") => Ok(Self::Answered),
-            Err(error) => Err(error).context("cannot publish to the canary's channel"),
-        }
-    }
-
-    /// What is wrong with it, a sentence each.
-    pub(crate) fn concerns(&self) -> Vec<String> {
-        match self {
-            Self::Heard { .. } => Vec::new(),
-            Self::Answered => vec![
-                "this user may not subscribe and publish to the channels `roomcast:canary:*`, so that a subscription which has gone silent is not noticed".to_owned(),
-            ],
-        }
-    }
-
-    /// Sends canaries for as long as they come back.
-    ///
-    /// # Errors
-    /// The connection was lost, or is [`Fault::Deaf`].
-    pub(crate) async fn run(mut self, connection: &mut MultiplexedConnection) -> anyhow::Result<()> {
-        for number in 1_u64.. {
-            sleep(EVERY).await;
-            match &mut self {
-                Self::Answered => ask::<String>(connection, &redis::cmd("PING")).await.map(drop)?,
-                Self::Heard { channel, heard } => {
-                    let mut publish = redis::cmd("PUBLISH");
-                    publish.arg(channel.as_str()).arg(number);
-                    let receivers = ask::<u64>(connection, &publish).await?;
-                    if receivers == 0 {
-                        return Err(Fault::Deaf("Redis has forgotten the subscriptions".to_owned()).into());
-                    }
-                    let hearing = async { heard.wait_for(|latest| *latest >= number).await.map(drop) };
-                    let back = patiently(hearing).await;
-                    let silent = || {
-                        let what = "a message to this node's own channel did not come back within";
-                        Fault::Deaf(format!("{what} {DEAF_AFTER:?}"))
-                    };
-                    back.ok_or_else(silent)?.context("the connection to Redis was lost")?;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Asks, and takes silence for deafness.
-pub(crate) async fn ask<T: redis::FromRedisValue>(
-    connection: &mut MultiplexedConnection,
-    command: &redis::Cmd,
-) -> anyhow::Result<T> {
-    let answer = patiently(command.query_async(connection)).await;
-    answer.ok_or_else(|| Fault::Deaf(format!("Redis did not answer within {DEAF_AFTER:?}")))?.map_err(lost)
-}
-
-/// Waits for [`DEAF_AFTER`], of which no second counts in which this process was held up: what it missed may be waiting at its door.
-pub(crate) async fn patiently<T>(what: impl Future<Output = T>) -> Option<T> {
-    let mut what = std::pin::pin!(what);
-    for _ in 0..DEAF_AFTER.as_secs() {
-        if let Ok(done) = timeout(Duration::from_secs(1), &mut what).await {
-            return Some(done);
-        }
-    }
-    None
-}
-
 /// What an error of a command says of the connection: silence is deafness.
 pub(crate) fn lost(error: RedisError) -> anyhow::Error {
     if error.is_timeout() {
         return Fault::Deaf("Redis did not answer".to_owned()).into();
+    }
+    if matches!(error.code(), Some("MOVED" | "ASK" | "TRYAGAIN" | "CLUSTERDOWN" | "MASTERDOWN" | "READONLY")) {
+        return Fault::Moved(format!("this server of Redis serves it no longer: {error}")).into();
     }
     refused(error).context("the connection to Redis was lost")
 }
@@ -332,8 +432,8 @@ mod tests {
             (parts, "redis:6380", Some("p@ss/word"), 3),
         ] {
             let found = Server::of(&address).expect("a good address");
-            let Place::Fixed(client) = &found.place else { panic!("it is at one address") };
-            let login = client.get_connection_info().redis_settings().clone();
+            let Place::Fixed { info, .. } = &found.place else { panic!("it is at one address") };
+            let login = info.redis_settings().clone();
             assert_eq!((found.name.as_str(), login.password(), login.db()), (server, password, database));
             assert_eq!(login.protocol(), ProtocolVersion::RESP3);
         }

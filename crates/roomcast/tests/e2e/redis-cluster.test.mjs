@@ -1,0 +1,155 @@
+// Nodes on a Redis Cluster: gateways and a Node server share rooms over several masters, also after slots moved and after a master died; and who is here is known.
+
+import assert from "node:assert/strict";
+import { after, afterEach, before, describe, it } from "node:test";
+
+import { Redis as Keys } from "ioredis";
+
+import { closeClients, connected, socketIo } from "./support/clients.mjs";
+import { startGateway } from "./support/gateway.mjs";
+import { startPeer } from "./support/peer.mjs";
+import { until } from "./support/recorder.mjs";
+import { RedisCluster } from "./support/redis_cluster.mjs";
+import { tokenOf } from "./support/token.mjs";
+
+/** Rooms, as many as it takes for each master to have some. */
+const ROOMS = Array.from({ length: 24 }, (_, index) => `room ${index}`);
+
+const channelOf = (room) => `socket.io#/#${room}#`;
+
+async function startNode(cluster, { profile = "demo", ...env } = {}) {
+  const gateway = await startGateway({ profile, shards: 2, env: { ...cluster.env, ...env } });
+  gateway.ready = (accept, what) => until(async () => (await gateway.get("/health/ready")).json, accept, what);
+  gateway.isWell = () => gateway.ready(({ parts }) => [parts.bus, parts.directory].every(({ state }) => state === "connected"), "the bus and the directory");
+  await gateway.isWell();
+  return gateway;
+}
+
+async function member(url, rooms) {
+  const client = await connected(url);
+  for (const room of rooms) assert.deepEqual(await client.ask("join", { room }), { success: true, room });
+  return client;
+}
+
+const counted = (nodes, members) => Promise.all(nodes.map((node) => until(() => node.metric("roomcast_bus_members"), (count) => count === members, "all members to be counted")));
+
+/** Says it in the room until it is heard by all: for as long as others are on their way back. */
+async function heard(speaker, room, data, listeners) {
+  const hears = ({ events }) => events.items.some(({ event, args }) => event === "message" && args[0].room === room && args[0].data === data);
+  const say = () => {
+    speaker.socket.emit("say", { room, data });
+    return listeners.every(hears);
+  };
+  await until(say, Boolean, `${data} to be heard in ${room}`);
+}
+
+const messages = (client, room) => client.events.items.filter(({ event, args }) => event === "message" && args[0].room === room).map(({ args }) => args[0].data);
+
+for (const mode of ["classic", "sharded"]) {
+  describe(`nodes on a Redis Cluster, ${mode}`, () => {
+    let cluster;
+    let nodes;
+    let peer;
+    let all;
+    before(async () => {
+      cluster = await RedisCluster.start({ replicas: 3 });
+      nodes = await Promise.all([1, 2].map(() => startNode(cluster, { REDIS_ADAPTER_MODE: mode })));
+      peer = await startPeer(cluster, { adapter: mode === "sharded" ? "sharded" : 8 });
+      all = [...nodes, peer];
+      await counted(nodes, 3);
+    });
+    after(async () => {
+      await peer.close();
+      await Promise.all(nodes.map((node) => node.stop()));
+      await cluster.stop();
+    });
+    afterEach(closeClients);
+
+    it("share rooms, whichever master has a room's channel, with a Node server among them", async () => {
+      const members = await Promise.all(all.map(({ url }) => member(url, ROOMS)));
+      for (const [index, room] of ROOMS.entries()) await heard(members[index % 3], room, "all are here", members);
+      for (const client of members) for (const room of ROOMS) for (const number of [1, 2, 3]) client.socket.emit("say", { room, data: `${client.socket.id} ${number}` });
+      const expected = members.flatMap(({ socket }) => [1, 2, 3].map((number) => `${socket.id} ${number}`)).sort();
+      for (const client of members) {
+        for (const room of ROOMS) {
+          const said = await until(() => messages(client, room).filter((data) => data !== "all are here"), (said) => said.length >= expected.length, `everything in ${room}`);
+          assert.deepEqual([...said].sort(), expected, "each message once");
+          // Of the classic format a Node server publishes each event at another master.
+          for (const { socket } of mode === "sharded" ? members : members.slice(0, nodes.length)) {
+            const numbers = said.filter((data) => data.startsWith(socket.id)).map((data) => data.at(-1));
+            assert.deepEqual(numbers, ["1", "2", "3"], "those of one in order");
+          }
+        }
+      }
+      const sockets = await peer.io.in(ROOMS[0]).fetchSockets();
+      assert.deepEqual(sockets.map(({ id }) => id).sort(), members.map(({ socket }) => socket.id).sort());
+    });
+
+    it("follow a channel's slot to another master", async () => {
+      const room = ROOMS[0];
+      const [one, other] = [await member(nodes[0].url, [room]), await member(nodes[1].url, [room])];
+      await heard(one, room, "before", [other]);
+      const slot = await cluster.slotOf(channelOf(room));
+      const owner = await cluster.ownerOf(channelOf(room));
+      await cluster.move(slot, cluster.masters.find((server) => server !== owner));
+      const knows = () => Promise.all(cluster.servers.map((server) => cluster.ownerOf(channelOf(room), server)));
+      await until(knows, (owners) => owners.every((found) => found && found !== owner), "all servers to know of the move");
+      await heard(one, room, "after", [other]);
+      await heard(other, room, "and back", [one]);
+      for (const node of nodes) await node.isWell();
+    });
+
+    it("go on by themselves after a master died, and health tells of what is between", async () => {
+      const members = await Promise.all(nodes.map(({ url }) => member(url, ROOMS)));
+      for (const room of ROOMS) await heard(members[0], room, "before", members);
+      const dead = await cluster.ownerOf("socket.io");
+      const tells = ({ status, reasons }) => status === "degraded" && reasons.join().includes(`127.0.0.1:${dead.port}`);
+      const told = nodes.map((node) => node.ready(tells, "health to name the master that is away"));
+      await dead.kill();
+      await Promise.all(told);
+      for (const node of nodes) await node.ready(({ status }) => status === "ok", "everything to be well");
+      for (const room of ROOMS) await heard(members[0], room, "after", members);
+      const node = await member(peer.url, [ROOMS[0]]);
+      await heard(node, ROOMS[0], "from Node", members);
+      await heard(members[1], ROOMS[0], "to Node", [node]);
+    });
+  });
+}
+
+describe("who is here, on a Redis Cluster", () => {
+  let cluster;
+  let nodes;
+  before(async () => {
+    cluster = await RedisCluster.start();
+    nodes = await Promise.all([1, 2].map(() => startNode(cluster, { profile: "hometrip" })));
+  });
+  after(async () => {
+    await Promise.all(nodes.map((node) => node.stop()));
+    await cluster.stop();
+  });
+  afterEach(closeClients);
+
+  async function user(node, userId) {
+    const client = socketIo(node.url, { token: tokenOf(userId), name: userId, reconnection: false });
+    await client.next("connected");
+    assert.equal((await client.ask("join_room", { roomType: "conversation", roomId: "1" })).success, true);
+    return client;
+  }
+
+  it("is known by all, and stands where operators find it", async () => {
+    const watcher = await user(nodes[0], "watcher");
+    const told = (status) => watcher.next("presence_update", (update) => update.userId === "walker" && update.status === status);
+    const walker = await user(nodes[1], "walker");
+    await told("online");
+    assert.equal((await watcher.ask("get_presence", { userIds: ["walker"] })).presence.walker.online, true);
+    const owner = await cluster.ownerOf("socket.io");
+    const keys = new Keys(owner.url);
+    const key = `ws:socket:{socket.io}:${walker.socket.id}`;
+    const value = JSON.parse(await until(() => keys.get(key), (value) => value?.includes("conversation:1"), "the socket's key"));
+    assert.deepEqual([value.socketId, value.userId], [walker.socket.id, "walker"]);
+    walker.close();
+    await told("offline");
+    await until(() => keys.get(key), (value) => value === null, "the key to be gone");
+    await keys.quit();
+  });
+});
