@@ -55,9 +55,10 @@ describe("a rolling restart", () => {
       await node.isWell("it to be a member again");
     }
     const restarted = Date.now();
-    const isBack = ({ in: count, gaveUp }) => count === CLIENTS || gaveUp > 0;
-    const { gaveUp } = await until(() => crowd.ask("state"), isBack, "all to be back", BACK_MS);
+    const isBack = ({ in: count, gaveUp, refusals }) => count === CLIENTS || gaveUp > 0 || refusals.length > 0;
+    const { gaveUp, refusals } = await until(() => crowd.ask("state"), isBack, "all to be back", BACK_MS);
     assert.equal(gaveUp, 0, "clients that gave up");
+    assert.deepEqual(refusals, []);
     const back = Date.now();
     for (const node of cluster.nodes) cpu += cpuSeconds(node.gateway.pid);
 

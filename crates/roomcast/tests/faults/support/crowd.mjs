@@ -15,6 +15,8 @@ class Client {
   attempts = 0;
   hasGivenUp = false;
   unknownSessions = 0;
+  /** Why it was not let in. */
+  refusal;
   /** How often each event came, by its number. */
   heard = new Map();
 
@@ -35,8 +37,12 @@ class Client {
 
   #enter() {
     const { id } = this.socket;
-    this.socket.emit("join_room", { roomType: "conversation", roomId: String(this.group) }, ({ success }) => {
-      if (!success || this.socket.id !== id) return;
+    this.socket.emit("join_room", { roomType: "conversation", roomId: String(this.group) }, ({ success, ...rest }) => {
+      if (this.socket.id !== id) return;
+      if (!success) {
+        this.refusal = JSON.stringify(rest);
+        return;
+      }
       this.inSince = process.hrtime.bigint();
       this.arrive();
     });
@@ -61,7 +67,9 @@ const asked = {
 
   state: () => ({
     in: clients.filter(({ inSince }) => inSince !== undefined).length,
-    gaveUp: clients.filter(({ hasGivenUp }) => hasGivenUp).length,
+    // Whoever is sent away comes back no more than who gave up.
+    gaveUp: clients.filter(({ socket, hasGivenUp }) => hasGivenUp || !socket.active).length,
+    refusals: clients.flatMap(({ refusal }) => refusal ?? []).slice(0, 3),
   }),
 
   /** Who has not heard what was published since it is in, and who heard what twice. `events`: their numbers, groups and times. */
