@@ -16,7 +16,8 @@ use wire::bus::broadcast::Scope;
 use wire::bus::request::{Answer, Request};
 
 use super::incoming::payload;
-use super::outgoing::{Bus, Item, decoded};
+use super::outgoing::Bus;
+use super::saying::{Item, decoded};
 
 /// How long the others have for their answers: as long as Node servers give them.
 pub const ANSWERS_MAX: Duration = Duration::from_secs(5);
@@ -282,6 +283,7 @@ fn sockets(answer: Answer) -> Vec<RemoteSocket> {
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
+    use wire::bus::Decoded;
 
     use super::*;
     use crate::cluster::outgoing::Entry;
@@ -333,6 +335,32 @@ mod tests {
         let unanswered = outcome.expect_err("one is missing");
         assert_eq!(unanswered.to_string(), "1 of 2 other members of the cluster answered in time");
         assert_eq!(unanswered.so_far.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn clients_that_do_not_answer_are_counted_whoever_they_are_with() {
+        let check = async |answers: &[Answer], given: &[&str], missing: usize, is_anyone_silent: bool| {
+            let bus = Bus::default();
+            let (event, wait) = (EventName::parse("q").expect("a name"), Duration::from_millis(1));
+            let payload = Payload::json("1");
+            let asking = bus.ask_clients(NamespaceId(0), &event, &payload, Scope::default(), wait);
+            let (outcome, ()) = tokio::join!(asking, async {
+                let waiting = bus.first(9).await;
+                let [Entry { item: Item::Question(question), .. }] = &waiting[..] else { panic!("one question waits") };
+                question.is_asked_of(2);
+                answers.iter().for_each(|answer| bus.asking().take(&question.id, answer.clone(), 1));
+            });
+            let silent = outcome.as_ref().is_err_and(Unanswered::is_anyone_silent);
+            let clients = outcome.unwrap_or_else(|unanswered| unanswered.so_far);
+            let given: Vec<Payload> = given.iter().map(|json| Payload::json((*json).to_owned())).collect();
+            assert_eq!((clients, silent), (Clients { given, missing }, is_anyone_silent), "{answers:?}");
+        };
+        let ack = |json: &str| Answer::Ack(Decoded { json: json.into(), attachments: Vec::new() });
+        let count = Answer::ClientCount;
+        check(&[count(1), ack("1"), count(0)], &["1"], 0, false).await;
+        check(&[ack("1"), count(2), count(1), ack("2")], &["1", "2"], 1, false).await;
+        check(&[count(2), ack("1")], &["1"], 1, true).await;
+        check(&[], &[], 0, true).await;
     }
 
     #[tokio::test]

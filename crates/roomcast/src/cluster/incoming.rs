@@ -20,6 +20,7 @@ use wire::bus::{Decoded, Malformed};
 use super::dialect::{self, Channels, Kind};
 use super::wires::State;
 use super::{Shared, requests};
+use crate::redis_link::{Ear, Pushed, Way};
 use crate::sampled::Sampled;
 use crate::shard::ids;
 
@@ -53,8 +54,7 @@ pub(super) type Leaving = Arc<Mutex<HashSet<String>>>;
 /// One connection's side: must not block.
 pub(super) struct Inlet {
     shared: Arc<Shared>,
-    own_channel: String,
-    heard: watch::Sender<u64>,
+    ear: Ear,
     state: watch::Sender<State>,
     queue: mpsc::Sender<Message>,
     waiting: Arc<Waiting>,
@@ -88,7 +88,8 @@ impl Intake {
     pub(super) fn inlet(&self, own_channel: String, heard: watch::Sender<u64>, state: watch::Sender<State>) -> Inlet {
         let Self { shared, queue, waiting, leaving } = self;
         let (shared, queue) = (shared.clone(), queue.clone());
-        Inlet { shared, own_channel, heard, state, queue, waiting: waiting.clone(), leaving: leaving.clone() }
+        let ear = Ear::at(own_channel, heard);
+        Inlet { shared, ear, state, queue, waiting: waiting.clone(), leaving: leaving.clone() }
     }
 
     /// Where it is noted which channels are left.
@@ -100,44 +101,25 @@ impl Intake {
 impl Inlet {
     /// Takes what the connection brings by itself; only messages mean something here.
     pub(super) fn take(&self, push: PushInfo) {
-        match push.kind {
-            PushKind::Message => {
-                let Ok([Value::BulkString(channel), Value::BulkString(body)]) = <[Value; 2]>::try_from(push.data)
-                else {
-                    return;
-                };
-                if channel != self.own_channel.as_bytes() {
-                    return self.request(&channel, body.into());
-                }
-                if let Some(number) = std::str::from_utf8(&body).ok().and_then(|text| text.parse().ok()) {
-                    self.heard.send_replace(number);
-                }
-            }
-            PushKind::PMessage => {
-                let Ok([_, Value::BulkString(channel), Value::BulkString(body)]) = <[Value; 3]>::try_from(push.data)
-                else {
-                    return;
-                };
-                if let Ok(channel) = std::str::from_utf8(&channel) {
-                    self.event(channel, body.into());
-                }
-            }
-            PushKind::SMessage => {
-                let Ok([Value::BulkString(channel), Value::BulkString(body)]) = <[Value; 2]>::try_from(push.data)
-                else {
-                    return;
-                };
-                if let Ok(channel) = std::str::from_utf8(&channel) {
-                    self.sharded(channel, body.into());
-                }
-            }
-            PushKind::SUnsubscribe => {
-                let Some(Value::BulkString(channel)) = push.data.first() else { return };
-                if !std::str::from_utf8(channel).is_ok_and(|channel| self.leaving.lock().remove(channel)) {
-                    self.state.send_replace(State::Moved);
-                }
-            }
-            _ => {}
+        if push.kind == PushKind::SUnsubscribe {
+            return self.left(&push);
+        }
+        let Some(Pushed { way, channel, body }) = Pushed::of(push).and_then(|message| self.ear.pass(message)) else {
+            return;
+        };
+        let Ok(channel) = std::str::from_utf8(&channel) else { return };
+        match way {
+            Way::Channel => self.request(channel, body),
+            Way::Pattern => self.event(channel, body),
+            Way::Sharded => self.sharded(channel, body),
+        }
+    }
+
+    /// A channel is not listened to any longer: because that was asked for, or because another server of a Redis Cluster has it now.
+    fn left(&self, push: &PushInfo) {
+        let Some(Value::BulkString(channel)) = push.data.first() else { return };
+        if !std::str::from_utf8(channel).is_ok_and(|channel| self.leaving.lock().remove(channel)) {
+            self.state.send_replace(State::Moved);
         }
     }
 
@@ -188,9 +170,9 @@ impl Inlet {
         }
     }
 
-    fn request(&self, channel: &[u8], body: Bytes) {
+    fn request(&self, channel: &str, body: Bytes) {
         let Shared { channels, gateway, bus, .. } = &*self.shared;
-        let is = |name: &String| name.as_bytes() == channel;
+        let is = |name: &String| name == channel;
         if let Some(Channels { namespace, .. }) = channels.iter().find(|of| is(&of.requests)) {
             gateway.metrics.bus_messages.inc();
             self.queue_request(*namespace, body);

@@ -13,6 +13,7 @@ mod outgoing;
 pub mod passing;
 mod repeats;
 mod requests;
+mod saying;
 mod session;
 mod wires;
 
@@ -33,7 +34,8 @@ pub use asking::{Clients, Unanswered, Whose};
 pub use directory::{Ask, Directory, Record};
 pub use listening::Changes;
 pub use nodes::{NodeInfo, Nodes};
-pub use outgoing::{Bus, scope};
+pub use outgoing::Bus;
+pub use saying::scope;
 
 use self::dialect::Channels;
 use self::repeats::Repeats;

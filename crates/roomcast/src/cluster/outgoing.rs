@@ -1,5 +1,5 @@
-//! Events, orders, questions and answers on their way to the other nodes: a queue between whoever publishes and the connection to Redis, and their form
-//! on the wire. An event stays in the queue until Redis has answered its publishing, and with it its completion.
+//! Events, orders, questions and answers on their way to the other nodes: a queue between whoever publishes and the connection to Redis. An event stays in it until
+//! Redis has answered its publishing, and with it its completion. How it is said is for `saying`.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -8,19 +8,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hub::emission::{Except, Payload, Target};
-use hub::names::{EventName, NamespaceId, RoomName};
+use hub::emission::Payload;
+use hub::names::{EventName, NamespaceId};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
-use wire::bus::Decoded;
-use wire::bus::broadcast::{Outgoing, Scope};
-use wire::bus::request::{Asked, Request, Who};
+use wire::bus::broadcast::Scope;
+use wire::bus::request::{Request, Who};
 
 use super::Shared;
-use super::asking::{Asking, Question};
-use super::dialect::{self, Saying};
+use super::asking::Asking;
 use super::outage::Way;
+use super::saying::{Answer, Item, Order, decoded, names};
 use crate::fanout::Event;
 use crate::sampled::Sampled;
 use crate::shard::inbox;
@@ -31,9 +30,6 @@ const WAITING_MAX_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes beyond which no event waits any more, whoever publishes it: what hooks and handlers say does not ask for room.
 const BEYOND_MAX_BYTES: usize = 4 * WAITING_MAX_BYTES;
 
-/// What an event costs beside its payload.
-const OVERHEAD_BYTES: usize = 256;
-
 /// The least that a batch is, in bytes, where so much waits: Redis must take it within the time that every answer has, on a slow line, too.
 const BATCH_BYTES: usize = 1024 * 1024;
 
@@ -42,7 +38,6 @@ const LOST_WITH_MAX: u32 = 3;
 
 /// How often something was dropped, for the log.
 static REFUSED: Sampled = Sampled::new();
-static UNSAYABLE: Sampled = Sampled::new();
 
 /// Something in the queue.
 #[derive(Clone)]
@@ -52,54 +47,7 @@ pub(super) struct Entry {
     pub(super) item: Item,
     since: Instant,
     /// It was on its way when a connection ended, so that it may have arrived.
-    is_tried: bool,
-}
-
-/// What waits.
-#[derive(Clone)]
-pub(super) enum Item {
-    Event(Arc<Event>),
-    Order(Arc<Order>),
-    Question(Arc<Question>),
-    Answer(Arc<Answer>),
-}
-
-/// What the other nodes are to do.
-pub(super) struct Order {
-    namespace: NamespaceId,
-    request: Request,
-}
-
-/// What somebody asked.
-pub(super) struct Answer {
-    channel: String,
-    message: Bytes,
-}
-
-impl Item {
-    fn cost(&self) -> usize {
-        match self {
-            Self::Event(event) => event.emission.payload.size() + OVERHEAD_BYTES,
-            Self::Order(order) => size(&order.request) + OVERHEAD_BYTES,
-            Self::Question(question) => size(&question.request) + OVERHEAD_BYTES,
-            Self::Answer(answer) => answer.message.len() + OVERHEAD_BYTES,
-        }
-    }
-}
-
-/// What events within take; the rest of a request is names.
-fn size(request: &Request) -> usize {
-    match request {
-        Request::ServerSideEmit { arguments, .. } | Request::Broadcast { arguments, .. } => {
-            arguments.json.len() + arguments.attachments.iter().map(Bytes::len).sum::<usize>()
-        }
-        Request::Sockets { .. }
-        | Request::AllRooms
-        | Request::Join { .. }
-        | Request::Leave { .. }
-        | Request::Disconnect { .. }
-        | Request::Fetch { .. } => 0,
-    }
+    pub(super) is_tried: bool,
 }
 
 /// The way to the other nodes. Cheap to clone.
@@ -368,80 +316,11 @@ pub(super) fn refused(shared: &Shared, entry: &Entry) {
     }
 }
 
-/// What is published: the channel and the message. `None` where it is for no namespace that other nodes know, or cannot be said; or where it may have been
-/// already, and must not be twice.
-pub(super) fn message(shared: &Shared, entry: &Entry) -> Option<(String, Bytes)> {
-    let said = match &entry.item {
-        Item::Event(event) => event_message(shared, event, entry.number),
-        // Who counts answers would count one for two.
-        Item::Question(_) | Item::Answer(_) if entry.is_tried => return None,
-        Item::Order(order) => request_message(shared, order.namespace, None, &order.request),
-        Item::Question(question) => {
-            request_message(shared, question.namespace, Some(question.id.clone()), &question.request)
-        }
-        Item::Answer(answer) => Ok(Some((answer.channel.clone(), answer.message.clone()))),
-    };
-    match said {
-        Ok(said) => said,
-        Err(error) => {
-            shared.gateway.metrics.bus_dropped.inc("unsayable");
-            if let Some(times) = UNSAYABLE.due() {
-                tracing::warn!(%error, times, "what cannot be said to other nodes reached this node's members alone");
-            }
-            None
-        }
-    }
-}
-
-fn request_message(shared: &Shared, namespace: NamespaceId, id: Option<String>, request: &Request) -> Saying {
-    let asked = Asked { uid: Some(shared.uid.clone()), id, request: request.clone() };
-    dialect::request(shared, namespace, &asked)
-}
-
-/// Arguments as the bus has them.
-pub(super) fn decoded(payload: &Payload) -> Decoded {
-    Decoded { json: payload.json.to_vec(), attachments: payload.attachments.to_vec() }
-}
-
-fn names(names: &[RoomName]) -> Vec<String> {
-    names.iter().map(ToString::to_string).collect()
-}
-
-/// Whom other members are to take it for.
-pub fn scope(target: &Target, except: &Except) -> Scope {
-    let rooms = match target {
-        Target::Everyone => Vec::new(),
-        Target::Rooms(rooms) => names(rooms.names()),
-    };
-    let sockets = except.sockets.iter().map(|id| id.as_str().to_owned());
-    Scope { rooms, except: names(&except.rooms).into_iter().chain(sockets).collect() }
-}
-
-fn event_message(shared: &Shared, event: &Event, number: u64) -> Saying {
-    let emission = &event.emission;
-    let channels = shared.channels_of(emission.namespace);
-    let (Some(channels), Ok(arguments)) = (channels, std::str::from_utf8(&emission.payload.json)) else {
-        return Ok(None);
-    };
-    let scope = scope(&emission.target, &emission.except);
-    let outgoing = Outgoing {
-        uid: &shared.uid,
-        namespace: &channels.name,
-        event: emission.event.as_str(),
-        arguments,
-        attachments: &emission.payload.attachments,
-        scope: &scope,
-        volatile: emission.sending.volatile,
-        number: Some(number),
-    };
-    dialect::event(shared, channels, &outgoing)
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
     use futures_util::FutureExt;
-    use hub::emission::{Emission, Payload, Sending};
+    use hub::emission::{Emission, Except, Payload, Sending, Target};
     use hub::names::{EventName, NamespaceId};
 
     use super::*;

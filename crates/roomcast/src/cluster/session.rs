@@ -13,9 +13,9 @@ use super::counting::Counting;
 use super::dialect::Channels;
 use super::incoming::intake;
 use super::listening::Listening;
-use super::outgoing::Item;
+use super::saying::Item;
 use super::wires::Wires;
-use super::{Shared, dialect, outgoing};
+use super::{Shared, dialect, saying};
 use crate::redis_link::refused;
 use crate::supervisor::{Fault, Link, Stop};
 
@@ -121,7 +121,7 @@ async fn publish(shared: &Shared, counting: &Counting<'_>, wires: &Wires) -> any
         let mut pipes = wires.pipes();
         let mut count = 0;
         for entry in &waiting {
-            if let Some((channel, message)) = outgoing::message(shared, entry) {
+            if let Some((channel, message)) = saying::message(shared, entry) {
                 if let Item::Question(question) = &entry.item {
                     if !shared.bus.asking().is_waiting(question) {
                         continue;

@@ -2,6 +2,7 @@
 //! leads to the others. Knows nothing of what a connection is used for.
 
 mod canary;
+mod pushed;
 mod topology;
 
 use std::convert::Infallible;
@@ -22,6 +23,7 @@ use tokio::net::UdpSocket;
 
 use self::canary::patiently;
 pub(crate) use self::canary::{Canary, ask};
+pub(crate) use self::pushed::{Ear, Pushed, Way};
 pub(crate) use self::topology::{NodeAddress, Topology};
 use crate::supervisor::Fault;
 

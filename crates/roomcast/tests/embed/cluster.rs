@@ -1,6 +1,8 @@
 //! Two programs on one Redis: what one does with sockets is done with those of the other, too.
 
-use roomcast::embed::{Broadcast, Found, RedisMode, Server};
+use std::time::Duration;
+
+use roomcast::embed::{Broadcast, Error, Found, RedisMode, Replies, Server, ServerReplies};
 
 use crate::PATIENCE;
 use crate::a_chat;
@@ -97,4 +99,28 @@ async fn namespaces_that_a_program_names_are_one_over_all_nodes() {
         one.stop().await;
         two.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_redis_is_away_nobody_waits_longer_than_he_said_and_what_is_here_is_there() {
+    let mut redis = Redis::started(&[]);
+    let one = node(&redis, RedisMode::Classic).await;
+    let (mut here, _) = Client::enter(one.address(), "/chat").await;
+    let nobody = one.server_side_emit_with_ack("load", (), PATIENCE).await;
+    assert_eq!(nobody, Ok(ServerReplies::default()), "there is no other server");
+    assert!(matches!(one.server_side_emit("connection", ()), Err(Error::Name(_))), "that is a server's own event");
+
+    redis.kill();
+    let wait = Duration::from_millis(100);
+    assert_eq!(one.server_side_emit_with_ack("load", (), wait).await, Err(Error::Unreachable));
+    let chat = one.of("/chat");
+    let asking = tokio::spawn(async move { chat.emit_with_ack("q", (), Duration::from_secs(5)).await });
+    let asked = here.packet().await;
+    let number = asked.trim_start_matches("42/chat,").trim_end_matches(r#"["q"]"#).to_owned();
+    here.say(&format!("43/chat,{number}[7]")).await;
+    let Replies { given, missing, missing_nodes } = asking.await.expect("no panic").expect("what is here");
+    let answers: Vec<(bool, &str)> = given.iter().map(|reply| (reply.socket.is_some(), reply.args.json())).collect();
+    assert_eq!((answers, missing), (vec![(true, "7")], 0));
+    assert_eq!(missing_nodes.as_deref(), Some("the other members of the cluster could not be asked"));
+    one.stop().await;
 }

@@ -8,11 +8,12 @@ use std::time::Instant;
 use anyhow::bail;
 use bytes::Bytes;
 use hub::rules::{Arrival, FreshId, NewId, Origin, Outcome};
-use redis::{PushInfo, PushKind, Value};
+use redis::PushInfo;
 use tokio::sync::{mpsc, watch};
 
 use super::Shared;
 use crate::metrics::Metrics;
+use crate::redis_link::{Ear, Pushed};
 use crate::sampled::Sampled;
 use crate::source::recent::{Identity, Seen};
 use crate::source::{new_id, unix_ms};
@@ -38,8 +39,7 @@ struct Message {
 /// The connection's side: must not block.
 pub(super) struct Inlet {
     shared: Arc<Shared>,
-    own_channel: String,
-    heard: watch::Sender<u64>,
+    ear: Ear,
     queue: mpsc::Sender<Message>,
     waiting_bytes: Arc<AtomicUsize>,
 }
@@ -63,25 +63,17 @@ pub(super) fn intake(shared: &Arc<Shared>, own_channel: String) -> (Inlet, Intak
     let (queue, messages) = mpsc::channel(WAITING_MAX);
     let (tell, heard) = watch::channel(0);
     let waiting_bytes = Arc::new(AtomicUsize::new(0));
-    let inlet = Inlet { shared: shared.clone(), own_channel, heard: tell, queue, waiting_bytes: waiting_bytes.clone() };
+    let inlet =
+        Inlet { shared: shared.clone(), ear: Ear::at(own_channel, tell), queue, waiting_bytes: waiting_bytes.clone() };
     (inlet, Intake { queue: Queue { messages, waiting_bytes }, heard })
 }
 
 impl Inlet {
     /// Takes what the connection brings by itself; only messages mean something here.
     pub(super) fn take(&self, push: PushInfo) {
-        if push.kind != PushKind::Message {
-            return;
-        }
-        let Ok([Value::BulkString(channel), Value::BulkString(body)]) = <[Value; 2]>::try_from(push.data) else {
+        let Some(Pushed { channel, body, .. }) = Pushed::of(push).and_then(|message| self.ear.pass(message)) else {
             return;
         };
-        if channel == self.own_channel.as_bytes() {
-            if let Some(number) = std::str::from_utf8(&body).ok().and_then(|text| text.parse().ok()) {
-                self.heard.send_replace(number);
-            }
-            return;
-        }
         let settings = &self.shared.settings;
         let Some(channel) = settings.channels.iter().position(|own| own.as_bytes() == channel) else { return };
         let (name, metrics) = (&settings.channels[channel], &self.shared.wiring.metrics);
@@ -99,7 +91,7 @@ impl Inlet {
         }
         let size = body.len();
         let before = self.waiting_bytes.fetch_add(size, Ordering::AcqRel);
-        let message = Message { channel, body: body.into() };
+        let message = Message { channel, body };
         if before + size > WAITING_MAX_BYTES || self.queue.try_send(message).is_err() {
             self.waiting_bytes.fetch_sub(size, Ordering::AcqRel);
             dropped(metrics, "full", &FULL, name, "the shards do not keep up");

@@ -1,0 +1,140 @@
+//! What waits for the other nodes as it is published: events, orders, questions and answers, in the words that all members share. Knows no queue.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hub::emission::{Except, Payload, Target};
+use hub::names::{NamespaceId, RoomName};
+use wire::bus::Decoded;
+use wire::bus::broadcast::{Outgoing, Scope};
+use wire::bus::request::{Asked, Request};
+
+use super::Shared;
+use super::asking::Question;
+use super::dialect::{self, Saying};
+use super::outgoing::Entry;
+use crate::fanout::Event;
+use crate::sampled::Sampled;
+
+/// What an event costs in the queue beside its payload.
+const OVERHEAD_BYTES: usize = 256;
+
+/// How often something could not be said, for the log.
+static UNSAYABLE: Sampled = Sampled::new();
+
+/// What waits.
+#[derive(Clone)]
+pub(super) enum Item {
+    Event(Arc<Event>),
+    Order(Arc<Order>),
+    Question(Arc<Question>),
+    Answer(Arc<Answer>),
+}
+
+/// What the other nodes are to do.
+pub(super) struct Order {
+    pub(super) namespace: NamespaceId,
+    pub(super) request: Request,
+}
+
+/// What somebody asked.
+pub(super) struct Answer {
+    pub(super) channel: String,
+    pub(super) message: Bytes,
+}
+
+impl Item {
+    /// What it takes of the queue's bound.
+    pub(super) fn cost(&self) -> usize {
+        match self {
+            Self::Event(event) => event.emission.payload.size() + OVERHEAD_BYTES,
+            Self::Order(order) => size(&order.request) + OVERHEAD_BYTES,
+            Self::Question(question) => size(&question.request) + OVERHEAD_BYTES,
+            Self::Answer(answer) => answer.message.len() + OVERHEAD_BYTES,
+        }
+    }
+}
+
+/// What events within take; the rest of a request is names.
+fn size(request: &Request) -> usize {
+    match request {
+        Request::ServerSideEmit { arguments, .. } | Request::Broadcast { arguments, .. } => {
+            arguments.json.len() + arguments.attachments.iter().map(Bytes::len).sum::<usize>()
+        }
+        Request::Sockets { .. }
+        | Request::AllRooms
+        | Request::Join { .. }
+        | Request::Leave { .. }
+        | Request::Disconnect { .. }
+        | Request::Fetch { .. } => 0,
+    }
+}
+
+/// What is published: the channel and the message. `None` where it is for no namespace that other nodes know, or cannot be said; or where it may have been
+/// already, and must not be twice.
+pub(super) fn message(shared: &Shared, entry: &Entry) -> Option<(String, Bytes)> {
+    let said = match &entry.item {
+        Item::Event(event) => event_message(shared, event, entry.number),
+        // Who counts answers would count one for two.
+        Item::Question(_) | Item::Answer(_) if entry.is_tried => return None,
+        Item::Order(order) => request_message(shared, order.namespace, None, &order.request),
+        Item::Question(question) => {
+            request_message(shared, question.namespace, Some(question.id.clone()), &question.request)
+        }
+        Item::Answer(answer) => Ok(Some((answer.channel.clone(), answer.message.clone()))),
+    };
+    match said {
+        Ok(said) => said,
+        Err(error) => {
+            shared.gateway.metrics.bus_dropped.inc("unsayable");
+            if let Some(times) = UNSAYABLE.due() {
+                tracing::warn!(%error, times, "what cannot be said to other nodes reached this node's members alone");
+            }
+            None
+        }
+    }
+}
+
+fn request_message(shared: &Shared, namespace: NamespaceId, id: Option<String>, request: &Request) -> Saying {
+    let asked = Asked { uid: Some(shared.uid.clone()), id, request: request.clone() };
+    dialect::request(shared, namespace, &asked)
+}
+
+/// Arguments as the bus has them.
+pub(super) fn decoded(payload: &Payload) -> Decoded {
+    Decoded { json: payload.json.to_vec(), attachments: payload.attachments.to_vec() }
+}
+
+pub(super) fn names(names: &[RoomName]) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
+}
+
+/// Whom other members are to take it for.
+pub fn scope(target: &Target, except: &Except) -> Scope {
+    let rooms = match target {
+        Target::Everyone => Vec::new(),
+        Target::Rooms(rooms) => names(rooms.names()),
+    };
+    let sockets = except.sockets.iter().map(|id| id.as_str().to_owned());
+    Scope { rooms, except: names(&except.rooms).into_iter().chain(sockets).collect() }
+}
+
+fn event_message(shared: &Shared, event: &Event, number: u64) -> Saying {
+    let emission = &event.emission;
+    let channels = shared.channels_of(emission.namespace);
+    let (Some(channels), Ok(arguments)) = (channels, std::str::from_utf8(&emission.payload.json)) else {
+        return Ok(None);
+    };
+    let scope = scope(&emission.target, &emission.except);
+    let outgoing = Outgoing {
+        uid: &shared.uid,
+        namespace: &channels.name,
+        event: emission.event.as_str(),
+        arguments,
+        attachments: &emission.payload.attachments,
+        scope: &scope,
+        volatile: emission.sending.volatile,
+        number: Some(number),
+    };
+    dialect::event(shared, channels, &outgoing)
+}
