@@ -469,8 +469,11 @@ fn rabbitmq(written: &Section) -> Rabbitmq {
 }
 
 fn redis(written: &Section) -> Option<RedisAddress> {
-    let sentinels = written.text("sentinels").unwrap_or_default().split(',').map(str::trim);
-    let sentinels: Vec<String> = sentinels.filter(|address| !address.is_empty()).map(str::to_owned).collect();
+    let addresses = |key: &str| -> Vec<String> {
+        let addresses = written.text(key).unwrap_or_default().split(',').map(str::trim);
+        addresses.filter(|address| !address.is_empty()).map(str::to_owned).collect()
+    };
+    let (sentinels, servers) = (addresses("sentinels"), addresses("cluster"));
     if !sentinels.is_empty() {
         return Some(RedisAddress::Sentinels {
             sentinels,
@@ -479,6 +482,9 @@ fn redis(written: &Section) -> Option<RedisAddress> {
             password: written.text("password").map(Secret::new),
             database: written.count("database").unwrap_or_default(),
         });
+    }
+    if !servers.is_empty() {
+        return Some(RedisAddress::Cluster { servers, password: written.text("password").map(Secret::new) });
     }
     if let Some(url) = written.text("url") {
         return Some(RedisAddress::Url(Secret::new(url)));

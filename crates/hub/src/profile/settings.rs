@@ -362,6 +362,13 @@ pub enum RedisAddress {
         /// The database's number.
         database: u32,
     },
+    /// By servers of a Redis Cluster.
+    Cluster {
+        /// Their addresses, at least one.
+        servers: Vec<String>,
+        /// The password, if they want one.
+        password: Option<Secret>,
+    },
     /// Where Sentinels say.
     Sentinels {
         /// Their addresses, at least one.

@@ -136,7 +136,7 @@ impl<'a> Counting<'a> {
     /// Sees whether the Redis Cluster is as it was. Gives what is wrong with it.
     async fn look(&self) -> anyhow::Result<Option<String>> {
         let Some(before) = self.wires.topology() else { return Ok(None) };
-        let seen = self.wires.topology_now(&self.shared.settings).await?;
+        let seen = self.wires.topology_now().await?;
         if seen.masters().is_empty() {
             let what = "this server of Redis has left its Redis Cluster";
             return Err(Fault::Moved(what.to_owned()).into());

@@ -238,9 +238,19 @@ mod tests {
     }
 
     #[test]
+    fn servers_of_a_cluster_win_over_a_url() {
+        let variables =
+            [("REDIS_CLUSTER", "a, b:7 ,"), ("REDIS_PASSWORD", "p"), ("REDIS_URL", "redis://x"), ("REDIS_DB", "2")];
+        let servers = vec!["a".to_owned(), "b:7".to_owned()];
+        let expected = RedisAddress::Cluster { servers, password: Some(Secret::new("p")) };
+        assert_eq!(demo(&variables).redis, Some(expected));
+    }
+
+    #[test]
     fn sentinels_win_over_other_addresses() {
         let variables = [
             ("REDIS_SENTINELS", "a, b:7 ,"),
+            ("REDIS_CLUSTER", "a"),
             ("REDIS_SENTINEL_PASSWORD", "s"),
             ("REDIS_PASSWORD", "p"),
             ("REDIS_URL", "redis://x"),

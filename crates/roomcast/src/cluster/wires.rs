@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::incoming::{Intake, Leaving};
 use super::{Settings, new_uid};
-use crate::redis_link::{Canary, Membership, To, Topology, lost};
+use crate::redis_link::{Canary, Membership, To, Topology, lost, topology_at};
 use crate::supervisor::Fault;
 
 /// The connections of a session. Cheap to clone.
@@ -99,10 +99,10 @@ impl Wires {
     ///
     /// # Errors
     /// The connection was lost.
-    pub(super) async fn topology_now(&self, settings: &Settings) -> anyhow::Result<Topology> {
+    pub(super) async fn topology_now(&self) -> anyhow::Result<Topology> {
         let Wire { connection, name, .. } = &self.0.wires[0];
         let host = name.rsplit_once(':').map_or(name.as_str(), |(host, _)| host);
-        Ok(settings.server.topology(host, &mut connection.clone()).await?.unwrap_or_default())
+        Ok(topology_at(host, &mut connection.clone()).await?.unwrap_or_default())
     }
 
     /// Commands to be run together.

@@ -1,28 +1,30 @@
-//! A connection to Redis, for whoever needs one: where it is, how it is made, and how it is seen to be alive. A server that belongs to a Redis Cluster is recognised, and
-//! leads to the others. Knows nothing of what a connection is used for.
+//! A connection to Redis, for whoever needs one: how it is made, and how it is seen to be alive. A server that belongs to a Redis Cluster is recognised, and leads to
+//! the others. Knows nothing of what a connection is used for.
 
 mod canary;
+mod place;
 mod pushed;
 mod topology;
 
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::future::pending;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use hub::profile::{RedisAddress, Secret};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use hub::profile::RedisAddress;
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
-use redis::sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType};
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, ProtocolVersion,
-    PushInfo, RedisConnectionInfo, RedisError, TlsMode, Value,
-};
-use tokio::net::UdpSocket;
+use redis::sentinel::{SentinelClient, SentinelServerType};
+use redis::{AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, PushInfo, RedisError, Value};
+use tokio::time::sleep;
 
 use self::canary::patiently;
 pub(crate) use self::canary::{Canary, ask};
+use self::place::{Place, beside, host_of, name_of};
 pub(crate) use self::pushed::{Ear, Pushed, Way};
 pub(crate) use self::topology::{NodeAddress, Topology};
 use crate::supervisor::Fault;
@@ -33,23 +35,17 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// How long any other answer may take, whether it runs or not.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 
+/// Where several servers would do: how long one has before the next is tried as well.
+const HEAD_START: Duration = Duration::from_secs(1);
+
 /// Where Redis is.
 #[derive(Debug, Clone)]
 pub(crate) struct Server {
     place: Place,
-    /// The server, for people: nothing of a password is in it.
-    name: String,
+    known: Arc<Mutex<Known>>,
 }
 
-#[derive(Debug, Clone)]
-enum Place {
-    /// At one address, where other servers of a Redis Cluster may be named.
-    Fixed { info: ConnectionInfo, known: Arc<Mutex<Known>> },
-    /// Where Sentinels say, who are asked for each connection.
-    Sentinels { sentinels: Vec<ConnectionInfo>, name: String, node: SentinelNodeConnectionInfo },
-}
-
-/// What is known of a Redis Cluster, for the time when the server that was set is away.
+/// What is known of a Redis Cluster, for the time when the servers that were set are away.
 #[derive(Debug, Default)]
 struct Known {
     nodes: Vec<NodeAddress>,
@@ -84,57 +80,16 @@ pub(crate) struct Membership {
     pub(crate) master: usize,
 }
 
+/// What takes what a server sends unasked.
+type Take = Arc<dyn Fn(PushInfo) + Send + Sync>;
+
 impl Server {
     /// From what a profile says.
     ///
     /// # Errors
     /// The address is none.
     pub(crate) fn of(address: &RedisAddress) -> anyhow::Result<Self> {
-        let info = match address {
-            // The client's own words do not repeat the URL, in which a password may stand.
-            RedisAddress::Url(url) => {
-                url.reveal().into_connection_info().map_err(|error| anyhow!("REDIS_URL: {error}"))?
-            }
-            RedisAddress::Parts { host, port, password, database } => {
-                let info = (host.as_str(), *port).into_connection_info()?;
-                let login = login(info.redis_settings(), password.as_ref(), *database);
-                info.set_redis_settings(login)
-            }
-            RedisAddress::Sentinels { sentinels, name, sentinel_password, password, database } => {
-                return Self::behind(sentinels, name, sentinel_password.as_ref(), password.as_ref(), *database);
-            }
-        };
-        // Commands and messages then go over one connection, so that a canary tells of the very path that the messages take.
-        let login = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let name = name_of(info.addr());
-        let info = info.set_redis_settings(login);
-        Client::open(info.clone()).context("the settings of Redis make no sense")?;
-        Ok(Self { place: Place::Fixed { info, known: Arc::default() }, name })
-    }
-
-    fn behind(
-        sentinels: &[String],
-        name: &str,
-        sentinel_password: Option<&Secret>,
-        password: Option<&Secret>,
-        database: u32,
-    ) -> anyhow::Result<Self> {
-        let infos = sentinels.iter().map(|address| {
-            let info = sentinel_url(address).into_connection_info();
-            let info = info.map_err(|error| anyhow!("REDIS_SENTINELS: {error}"))?;
-            let login = login(info.redis_settings(), sentinel_password, 0);
-            anyhow::Ok(info.set_redis_settings(login))
-        });
-        let infos: Vec<ConnectionInfo> = infos.collect::<anyhow::Result<_>>()?;
-        let is_tls = infos.iter().any(|info| matches!(info.addr(), ConnectionAddr::TcpTls { .. }));
-        let login = login(&RedisConnectionInfo::default(), password, database).set_protocol(ProtocolVersion::RESP3);
-        let mut node = SentinelNodeConnectionInfo::default().set_redis_connection_info(login);
-        if is_tls {
-            node = node.set_tls_mode(TlsMode::Secure);
-        }
-        let names: Vec<String> = infos.iter().map(|info| name_of(info.addr())).collect();
-        let place = Place::Sentinels { sentinels: infos, name: name.to_owned(), node };
-        Ok(Self { place, name: format!("{name:?} of the Sentinels {}", names.join(", ")) })
+        Ok(Self { place: Place::of(address)?, known: Arc::default() })
     }
 
     /// The address at which the server sees this machine. Nothing is sent for it.
@@ -142,15 +97,7 @@ impl Server {
     /// # Errors
     /// The server's name is not known, or there is no way to it.
     pub(crate) async fn local_address(&self) -> anyhow::Result<IpAddr> {
-        let mut outcome = Err(anyhow!("no Sentinel is named"));
-        // Sentinels stand where Redis does.
-        for address in self.place.addresses() {
-            outcome = way_to(address).await;
-            if outcome.is_ok() {
-                break;
-            }
-        }
-        outcome.with_context(|| format!("there is no way to Redis at {}", self.name))
+        self.place.local_address().await
     }
 
     /// Connects. What the server sends unasked goes to `take`, which must not block and is dropped with the connection.
@@ -163,25 +110,30 @@ impl Server {
         take: impl Fn(PushInfo) + Send + Sync + 'static,
     ) -> anyhow::Result<Connected> {
         let take: Take = Arc::new(take);
-        let mut failure = None;
-        for seed in self.seeds() {
-            let found = async {
-                let mut connection = self.open(&seed, &take).await?;
-                let topology = self.topology_by(&seed, &mut connection).await?;
-                anyhow::Ok((connection, topology))
-            };
-            match found.await {
-                Ok((connection, None)) => {
-                    return Ok(Connected { connection, name: self.seed_name(&seed), cluster: None });
-                }
-                Ok((_, Some(topology))) => {
-                    self.remember(&topology);
-                    return self.connect_in(topology, to, &take).await;
-                }
-                Err(error) => failure = failure.or(Some(error)),
+        let (seeds, must_be_cluster) = match &self.place {
+            Place::Fixed { seeds, must_be_cluster } => (self.candidates(seeds), *must_be_cluster),
+            Place::Sentinels { .. } => {
+                let (connection, name) = (self.open_by_sentinels(&take).await?, self.place.name());
+                return Ok(Connected { connection, name, cluster: None });
             }
+        };
+        let asking = seeds.into_iter().map(|seed| ask_for_topology(seed, take.clone()));
+        let (seed, connection, topology) =
+            first_of(HEAD_START, asking).await.context("no server of Redis is named")??;
+        let name = name_of(seed.addr());
+        let Some(topology) = topology else {
+            if must_be_cluster {
+                let what =
+                    format!("Redis at {name} belongs to no Redis Cluster, or its user may not ask for CLUSTER SLOTS");
+                return Err(Fault::Refused(what).into());
+            }
+            return Ok(Connected { connection, name, cluster: None });
+        };
+        drop(connection);
+        if !topology.masters().is_empty() {
+            self.known.lock().nodes = topology.nodes().cloned().collect();
         }
-        Err(failure.unwrap_or_else(|| anyhow!("there is no server to connect to")))
+        connect_in(topology, &seed, to, &take).await
     }
 
     /// Connects to a server of the Redis Cluster.
@@ -193,205 +145,135 @@ impl Server {
         node: &NodeAddress,
         take: impl Fn(PushInfo) + Send + Sync + 'static,
     ) -> anyhow::Result<MultiplexedConnection> {
-        self.open(&Seed::Node(node.clone()), &(Arc::new(take) as Take)).await
-    }
-
-    /// How the Redis Cluster is made up, as one of its servers sees it; `None` where the server belongs to none.
-    ///
-    /// # Errors
-    /// The connection was lost.
-    pub(crate) async fn topology(
-        &self,
-        node: &str,
-        connection: &mut MultiplexedConnection,
-    ) -> anyhow::Result<Option<Topology>> {
-        let mut slots = redis::cmd("CLUSTER");
-        slots.arg("SLOTS");
-        match patiently(slots.query_async::<Value>(connection)).await {
-            Some(Ok(answer)) => Ok(Some(Topology::read(&answer, node))),
-            // One without a cluster says so by an error. So does one whose user may not ask: there, the first key of another master tells.
-            Some(Err(error)) if matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) => Ok(None),
-            Some(Err(error)) => Err(lost(error)),
-            None => Err(canary::silent()),
-        }
-    }
-
-    async fn topology_by(
-        &self,
-        seed: &Seed,
-        connection: &mut MultiplexedConnection,
-    ) -> anyhow::Result<Option<Topology>> {
-        let host = match (seed, &self.place) {
-            (Seed::Node(node), _) => node.host.clone(),
-            (Seed::Set, Place::Fixed { info, .. }) => host_of(info.addr()),
+        let take: Take = Arc::new(take);
+        match &self.place {
+            Place::Fixed { seeds, .. } => open(&beside(node, &seeds[0]), &take).await,
             // Sentinels look after one server, which belongs to no cluster.
-            (Seed::Set, Place::Sentinels { .. }) => return Ok(None),
-        };
-        self.topology(&host, connection).await
-    }
-
-    async fn connect_in(&self, topology: Topology, to: To<'_>, take: &Take) -> anyhow::Result<Connected> {
-        let (To::Owner(key) | To::Any(key)) = to;
-        let owner = topology.home(key);
-        let masters: Vec<usize> = match to {
-            To::Owner(_) => owner.into_iter().collect(),
-            To::Any(_) => {
-                let others = (0..topology.masters().len()).filter(|master| Some(*master) != owner);
-                owner.into_iter().chain(others).collect()
-            }
-        };
-        let mut failure = None;
-        for master in masters {
-            let node = &topology.masters()[master];
-            match self.open(&Seed::Node(node.clone()), take).await {
-                Ok(connection) => {
-                    let name = node.to_string();
-                    return Ok(Connected { connection, name, cluster: Some(Membership { topology, master }) });
-                }
-                Err(error) => failure = failure.or(Some(error)),
-            }
-        }
-        let nobody = || anyhow!("the Redis Cluster of {} has no master for the slot of {key:?}", self.name);
-        Err(failure.unwrap_or_else(nobody))
-    }
-
-    async fn open(&self, seed: &Seed, take: &Take) -> anyhow::Result<MultiplexedConnection> {
-        let take = take.clone();
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_MAX))
-            .set_response_timeout(Some(ANSWER_MAX))
-            .set_push_sender(move |push: PushInfo| -> Result<(), Infallible> {
-                take(push);
-                Ok(())
-            });
-        let connection = match &self.place {
-            Place::Fixed { info, .. } => {
-                let info = match seed {
-                    Seed::Set => info.clone(),
-                    Seed::Node(node) => info.clone().set_addr(address_of(node, info.addr())),
-                };
-                match Client::open(info) {
-                    Ok(client) => client.get_multiplexed_async_connection_with_config(&config).await,
-                    Err(error) => Err(error),
-                }
-            }
-            Place::Sentinels { sentinels, name, node } => {
-                // Made anew each time, since what a Sentinel said, and its connection, is as old as the last loss.
-                let node = Some(node.clone());
-                match SentinelClient::build(sentinels.clone(), name, node, SentinelServerType::Master) {
-                    Ok(mut client) => client.get_async_connection_with_config(&config).await,
-                    Err(error) => Err(error),
-                }
-            }
-        };
-        connection.map_err(refused).with_context(|| format!("cannot connect to Redis at {}", self.seed_name(seed)))
-    }
-
-    fn seed_name(&self, seed: &Seed) -> String {
-        match seed {
-            Seed::Set => self.name.clone(),
-            Seed::Node(node) => node.to_string(),
+            Place::Sentinels { .. } => self.open_by_sentinels(&take).await,
         }
     }
 
-    /// Who is asked, one after the other. Bound: the servers that a Redis Cluster named last.
-    fn seeds(&self) -> Vec<Seed> {
-        let Place::Fixed { known, .. } = &self.place else { return vec![Seed::Set] };
-        let mut known = known.lock();
-        let nodes = known.nodes.iter().cloned().map(Seed::Node);
-        let mut seeds: Vec<Seed> = std::iter::once(Seed::Set).chain(nodes).collect();
-        let first = known.turn % seeds.len();
+    async fn open_by_sentinels(&self, take: &Take) -> anyhow::Result<MultiplexedConnection> {
+        let Place::Sentinels { sentinels, name, node } = &self.place else {
+            return Err(anyhow!("no Sentinel is named"));
+        };
+        // Made anew each time, since what a Sentinel said, and its connection, is as old as the last loss.
+        let client = SentinelClient::build(sentinels.clone(), name, Some(node.clone()), SentinelServerType::Master);
+        let connection = match client {
+            Ok(mut client) => client.get_async_connection_with_config(&config(take)).await,
+            Err(error) => Err(error),
+        };
+        connection.map_err(refused).with_context(|| format!("cannot connect to Redis at {}", self.place.name()))
+    }
+
+    /// Who may know where things are, in turn. Bound: those that were set, and the servers that a Redis Cluster named last.
+    fn candidates(&self, seeds: &[ConnectionInfo]) -> Vec<ConnectionInfo> {
+        let mut known = self.known.lock();
+        let nodes = known.nodes.iter().map(|node| beside(node, &seeds[0]));
+        let mut candidates: Vec<ConnectionInfo> = seeds.iter().cloned().chain(nodes).collect();
+        let first = known.turn % candidates.len();
         known.turn = first + 1;
-        seeds.rotate_left(first);
-        seeds
-    }
-
-    fn remember(&self, topology: &Topology) {
-        if let Place::Fixed { known, .. } = &self.place
-            && !topology.masters().is_empty()
-        {
-            known.lock().nodes = topology.nodes().cloned().collect();
-        }
+        candidates.rotate_left(first);
+        candidates
     }
 }
 
-/// What takes what a server sends unasked.
-type Take = Arc<dyn Fn(PushInfo) + Send + Sync>;
-
-/// A server that may know where the others are.
-#[derive(Debug)]
-enum Seed {
-    /// Where the settings say.
-    Set,
-    /// One that a Redis Cluster named.
-    Node(NodeAddress),
+async fn ask_for_topology(
+    seed: ConnectionInfo,
+    take: Take,
+) -> anyhow::Result<(ConnectionInfo, MultiplexedConnection, Option<Topology>)> {
+    let mut connection = open(&seed, &take).await?;
+    let topology = topology_at(&host_of(seed.addr()), &mut connection).await?;
+    Ok((seed, connection, topology))
 }
 
-/// The address of a server of a Redis Cluster: reached as the one that was set is.
-fn address_of(node: &NodeAddress, like: &ConnectionAddr) -> ConnectionAddr {
-    let NodeAddress { host, port } = node.clone();
-    match like {
-        ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
-            ConnectionAddr::TcpTls { host, port, insecure: *insecure, tls_params: tls_params.clone() }
-        }
-        _ => ConnectionAddr::Tcp(host, port),
-    }
-}
-
-fn host_of(address: &ConnectionAddr) -> String {
-    match address {
-        ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host.clone(),
-        _ => Ipv4Addr::LOCALHOST.to_string(),
-    }
-}
-
-impl Place {
-    /// Where Redis is, or those who know it.
-    fn addresses(&self) -> Vec<&ConnectionAddr> {
-        match self {
-            Self::Fixed { info, .. } => vec![info.addr()],
-            Self::Sentinels { sentinels, .. } => sentinels.iter().map(ConnectionInfo::addr).collect(),
-        }
-    }
-}
-
-/// The address of this machine on the way to another.
-async fn way_to(address: &ConnectionAddr) -> anyhow::Result<IpAddr> {
-    let (host, port) = match address {
-        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => (host.as_str(), *port),
-        _ => return Ok(Ipv4Addr::LOCALHOST.into()),
+async fn connect_in(topology: Topology, seed: &ConnectionInfo, to: To<'_>, take: &Take) -> anyhow::Result<Connected> {
+    let (To::Owner(key) | To::Any(key)) = to;
+    let owner = topology.home(key);
+    let others = (0..topology.masters().len()).filter(|master| matches!(to, To::Any(_)) && Some(*master) != owner);
+    let connecting = owner.into_iter().chain(others).map(|master| {
+        let node = &topology.masters()[master];
+        let (info, name, take) = (beside(node, seed), node.to_string(), take.clone());
+        async move { Ok((open(&info, &take).await?, name, master)) }
+    });
+    let nobody = || {
+        let seed = name_of(seed.addr());
+        Fault::Moved(format!("the Redis Cluster of {seed} has no master for the slot of {key:?}"))
     };
-    let found = tokio::net::lookup_host((host, port)).await?.next().context("no address has this name")?;
-    let from: IpAddr = if found.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((from, 0)).await?;
-    socket.connect(found).await?;
-    Ok(socket.local_addr()?.ip())
+    let (connection, name, master) = first_of(HEAD_START, connecting).await.ok_or_else(nobody)??;
+    Ok(Connected { connection, name, cluster: Some(Membership { topology, master }) })
 }
 
-/// Who logs in, with what is said.
-fn login(login: &RedisConnectionInfo, password: Option<&Secret>, database: u32) -> RedisConnectionInfo {
-    let login = login.clone().set_db(i64::from(database));
-    match password {
-        Some(password) => login.set_password(password.reveal()),
-        None => login,
+/// How a Redis Cluster is made up, as the server sees it that is reached at `host`; `None` where it belongs to none.
+///
+/// # Errors
+/// The connection was lost.
+pub(crate) async fn topology_at(
+    host: &str,
+    connection: &mut MultiplexedConnection,
+) -> anyhow::Result<Option<Topology>> {
+    let mut slots = redis::cmd("CLUSTER");
+    slots.arg("SLOTS");
+    match patiently(slots.query_async::<Value>(connection)).await {
+        Some(Ok(answer)) => Ok(Some(Topology::read(&answer, host))),
+        // One without a cluster says so by an error. So does one whose user may not ask: there, the first key of another master tells.
+        Some(Err(error)) if matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) => Ok(None),
+        Some(Err(error)) => Err(lost(error)),
+        None => Err(canary::silent()),
     }
 }
 
-fn name_of(address: &ConnectionAddr) -> String {
-    match address {
-        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => format!("{host}:{port}"),
-        ConnectionAddr::Unix(path) => path.display().to_string(),
-        _ => "an address of another kind".to_owned(),
-    }
+fn config(take: &Take) -> AsyncConnectionConfig {
+    let take = take.clone();
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_MAX))
+        .set_response_timeout(Some(ANSWER_MAX))
+        .set_push_sender(move |push: PushInfo| -> Result<(), Infallible> {
+            take(push);
+            Ok(())
+        })
 }
 
-/// A Sentinel's address as a URL, with its port.
-fn sentinel_url(address: &str) -> String {
-    const PORT: u16 = 26_379;
-    let (scheme, place) = address.split_once("://").unwrap_or(("redis", address));
-    // An IPv6 address has colons of its own, and brackets around them where a port follows.
-    let has_port = place.rsplit_once(':').is_some_and(|(host, _)| !host.contains(':') || host.ends_with(']'));
-    if has_port { format!("{scheme}://{place}") } else { format!("{scheme}://{place}:{PORT}") }
+async fn open(info: &ConnectionInfo, take: &Take) -> anyhow::Result<MultiplexedConnection> {
+    let connection = match Client::open(info.clone()) {
+        Ok(client) => client.get_multiplexed_async_connection_with_config(&config(take)).await,
+        Err(error) => Err(error),
+    };
+    connection.map_err(refused).with_context(|| format!("cannot connect to Redis at {}", name_of(info.addr())))
+}
+
+/// The first of these that comes to something: each is begun when the one before failed, or had its head start. The first failure where none does; `None` of none.
+async fn first_of<T>(
+    head_start: Duration,
+    attempts: impl Iterator<Item: Future<Output = anyhow::Result<T>>>,
+) -> Option<anyhow::Result<T>> {
+    let mut attempts = attempts.fuse();
+    let mut under_way = FuturesUnordered::new();
+    let mut failure = None;
+    loop {
+        let is_last = match attempts.next() {
+            Some(attempt) => {
+                under_way.push(attempt);
+                false
+            }
+            None => true,
+        };
+        let next_is_due = async {
+            match is_last {
+                true => pending().await,
+                false => sleep(head_start).await,
+            }
+        };
+        tokio::select! {
+            biased;
+            done = under_way.next() => match done {
+                Some(Ok(done)) => return Some(Ok(done)),
+                Some(Err(error)) => failure = failure.or(Some(error)),
+                None => return failure.map(Err),
+            },
+            () = next_is_due => {}
+        }
+    }
 }
 
 /// What an error of a command says of the connection: silence is deafness.
@@ -414,61 +296,38 @@ pub(crate) fn refused(error: RedisError) -> anyhow::Error {
 
 #[cfg(test)]
 mod tests {
-    use hub::profile::Secret;
+    use std::cell::RefCell;
 
     use super::*;
 
-    #[test]
-    fn an_address_is_a_url_or_parts() {
-        let url = |url: &str| RedisAddress::Url(Secret::new(url));
-        let parts = RedisAddress::Parts {
-            host: "redis".to_owned(),
-            port: 6380,
-            password: Some(Secret::new("p@ss/word")),
-            database: 3,
-        };
-        for (address, server, password, database) in [
-            (url("redis://localhost"), "localhost:6379", None, 0),
-            (url("redis://:pass@10.0.0.1:7000/2"), "10.0.0.1:7000", Some("pass"), 2),
-            (url("rediss://me:pass@redis.example"), "redis.example:6379", Some("pass"), 0),
-            (parts, "redis:6380", Some("p@ss/word"), 3),
-        ] {
-            let found = Server::of(&address).expect("a good address");
-            let Place::Fixed { info, .. } = &found.place else { panic!("it is at one address") };
-            let login = info.redis_settings().clone();
-            assert_eq!((found.name.as_str(), login.password(), login.db()), (server, password, database));
-            assert_eq!(login.protocol(), ProtocolVersion::RESP3);
-        }
+    /// Which attempts are begun, and what comes of them. Each gives its number, fails (`x`), or never ends (`-`).
+    async fn tried(attempts: &str) -> (String, Option<Result<usize, String>>) {
+        let begun = RefCell::new(String::new());
+        let attempts = attempts.chars().enumerate().map(|(number, attempt)| {
+            let begun = &begun;
+            async move {
+                begun.borrow_mut().push(attempt);
+                match attempt {
+                    'x' => Err(anyhow!("{number}")),
+                    '-' => pending().await,
+                    _ => Ok(number),
+                }
+            }
+        });
+        let found = first_of(Duration::ZERO, attempts).await.map(|found| found.map_err(|error| error.to_string()));
+        (begun.into_inner(), found)
     }
 
-    #[test]
-    fn sentinels_are_addresses_with_a_port_of_their_own() {
-        for (address, expected) in [
-            ("a", "redis://a:26379"),
-            ("a:1", "redis://a:1"),
-            ("rediss://a", "rediss://a:26379"),
-            ("[::1]", "redis://[::1]:26379"),
-            ("[::1]:7", "redis://[::1]:7"),
+    #[tokio::test]
+    async fn who_is_away_or_says_nothing_holds_nobody_up() {
+        for (attempts, begun, expected) in [
+            ("", "", None),
+            ("oo", "o", Some(Ok(0))),
+            ("xxo", "xxo", Some(Ok(2))),
+            ("-x-o", "-x-o", Some(Ok(3))),
+            ("xx", "xx", Some(Err("0".to_owned()))),
         ] {
-            assert_eq!(sentinel_url(address), expected);
+            assert_eq!(tried(attempts).await, (begun.to_owned(), expected), "{attempts}");
         }
-        let behind = |sentinels: &[&str]| RedisAddress::Sentinels {
-            sentinels: sentinels.iter().map(|address| (*address).to_owned()).collect(),
-            name: "main".to_owned(),
-            sentinel_password: Some(Secret::new("s1")),
-            password: Some(Secret::new("s2")),
-            database: 0,
-        };
-        let server = Server::of(&behind(&["a", "b:7"])).expect("good addresses");
-        assert_eq!(server.name, "\"main\" of the Sentinels a:26379, b:7");
-        let error = Server::of(&behind(&["a", "b:c"])).expect_err("no address").to_string();
-        assert!(error.starts_with("REDIS_SENTINELS: "), "{error}");
-    }
-
-    #[test]
-    fn what_is_no_address_is_told_without_the_password() {
-        let error = Server::of(&RedisAddress::Url(Secret::new("http://:pass@x"))).expect_err("no address");
-        let text = format!("{error:#}");
-        assert!(text.starts_with("REDIS_URL: ") && !text.contains("pass"), "{text}");
     }
 }

@@ -9,17 +9,43 @@ import { closeClients, connected, socketIo } from "./support/clients.mjs";
 import { startGateway } from "./support/gateway.mjs";
 import { startPeer } from "./support/peer.mjs";
 import { until } from "./support/recorder.mjs";
+import { Redis } from "./support/redis.mjs";
 import { RedisCluster } from "./support/redis_cluster.mjs";
 import { tokenOf } from "./support/token.mjs";
 
 /** Rooms, as many as it takes for each master to have some. */
 const ROOMS = Array.from({ length: 24 }, (_, index) => `room ${index}`);
 
+/** A gateway that listens to a channel of Redis. */
+const PROFILE = `
+[auth]
+token     = "ignored"
+anonymous = { guest = "guest-" }
+
+[[endpoint]]
+protocol = "socket.io"
+
+[source.redis]
+channels = ["depot:news"]
+
+[on.connect]
+emit = { to = "self", event = "connected", data = { userId = "{user.id}" } }
+
+[[route]]
+from = "redis:depot:news"
+emit = { to = "everyone", event = "news" }
+`;
+
 const channelOf = (room) => `socket.io#/#${room}#`;
 
-async function startNode(cluster, { profile = "demo", ...env } = {}) {
-  const gateway = await startGateway({ profile, shards: 2, env: { ...cluster.env, ...env } });
+async function start(options) {
+  const gateway = await startGateway(options);
   gateway.ready = (accept, what) => until(async () => (await gateway.get("/health/ready")).json, accept, what);
+  return gateway;
+}
+
+async function startNode(cluster, { profile = "demo", ...env } = {}) {
+  const gateway = await start({ profile, shards: 2, env: { ...cluster.env, ...env } });
   gateway.isWell = () => gateway.ready(({ parts }) => [parts.bus, parts.directory].every(({ state }) => state === "connected"), "the bus and the directory");
   await gateway.isWell();
   return gateway;
@@ -53,7 +79,8 @@ for (const mode of ["classic", "sharded"]) {
     let all;
     before(async () => {
       cluster = await RedisCluster.start({ replicas: 3 });
-      nodes = await Promise.all([1, 2].map(() => startNode(cluster, { REDIS_ADAPTER_MODE: mode })));
+      const servers = { REDIS_CLUSTER: `127.0.0.1:1,127.0.0.1:${cluster.servers[2].port}` };
+      nodes = await Promise.all([{}, servers].map((env) => startNode(cluster, { REDIS_ADAPTER_MODE: mode, ...env })));
       peer = await startPeer(cluster, { adapter: mode === "sharded" ? "sharded" : 8 });
       all = [...nodes, peer];
       await counted(nodes, 3);
@@ -91,9 +118,10 @@ for (const mode of ["classic", "sharded"]) {
       await heard(one, room, "before", [other]);
       const slot = await cluster.slotOf(channelOf(room));
       const owner = await cluster.ownerOf(channelOf(room));
-      await cluster.move(slot, cluster.masters.find((server) => server !== owner));
-      const knows = () => Promise.all(cluster.servers.map((server) => cluster.ownerOf(channelOf(room), server)));
-      await until(knows, (owners) => owners.every((found) => found && found !== owner), "all servers to know of the move");
+      const next = cluster.masters.find((server) => server !== owner);
+      await cluster.move(slot, owner, next);
+      const known = async () => (await Promise.all(cluster.servers.map((server) => cluster.ownerOf(channelOf(room), server)))).map((found) => found?.port);
+      await until(known, (ports) => ports.every((port) => port === next.port), "all servers to know of the move");
       await heard(one, room, "after", [other]);
       await heard(other, room, "and back", [one]);
       for (const node of nodes) await node.isWell();
@@ -102,12 +130,20 @@ for (const mode of ["classic", "sharded"]) {
     it("go on by themselves after a master died, and health tells of what is between", async () => {
       const members = await Promise.all(nodes.map(({ url }) => member(url, ROOMS)));
       for (const room of ROOMS) await heard(members[0], room, "before", members);
+      await counted(nodes, 3);
       const dead = await cluster.ownerOf("socket.io");
+      let number = 0;
+      const load = setInterval(() => members[0].socket.emit("say", { room: ROOMS[1], data: (number += 1) }), 10);
       const tells = ({ status, reasons }) => status === "degraded" && reasons.join().includes(`127.0.0.1:${dead.port}`);
       const told = nodes.map((node) => node.ready(tells, "health to name the master that is away"));
       await dead.kill();
       await Promise.all(told);
+      const said = number;
       for (const node of nodes) await node.ready(({ status }) => status === "ok", "everything to be well");
+      clearInterval(load);
+      const listened = await until(() => messages(members[1], ROOMS[1]), (data) => data.includes(number), "what was said last");
+      const missed = Array.from({ length: number - said }, (_, index) => said + 1 + index).filter((each) => !listened.includes(each));
+      assert.deepEqual(missed, [], "what was said after the loss was held, and came");
       for (const room of ROOMS) await heard(members[0], room, "after", members);
       const node = await member(peer.url, [ROOMS[0]]);
       await heard(node, ROOMS[0], "from Node", members);
@@ -116,7 +152,7 @@ for (const mode of ["classic", "sharded"]) {
   });
 }
 
-describe("who is here, on a Redis Cluster", () => {
+describe("a Redis Cluster", () => {
   let cluster;
   let nodes;
   before(async () => {
@@ -136,7 +172,7 @@ describe("who is here, on a Redis Cluster", () => {
     return client;
   }
 
-  it("is known by all, and stands where operators find it", async () => {
+  it("keeps who is here for all, where operators find it", async () => {
     const watcher = await user(nodes[0], "watcher");
     const told = (status) => watcher.next("presence_update", (update) => update.userId === "walker" && update.status === status);
     const walker = await user(nodes[1], "walker");
@@ -151,5 +187,29 @@ describe("who is here, on a Redis Cluster", () => {
     await told("offline");
     await until(() => keys.get(key), (value) => value === null, "the key to be gone");
     await keys.quit();
+  });
+
+  it("is a source, whichever server is published at", async () => {
+    const gateway = await start({ text: PROFILE, env: cluster.env });
+    await gateway.ready(({ parts }) => parts.redis.state === "connected", "the source");
+    const client = await connected(gateway.url);
+    for (const [index, server] of cluster.servers.entries()) {
+      await server.publish("depot:news", { index });
+      await client.next("news", (news) => news.index === index);
+    }
+    await gateway.stop();
+  });
+
+  it("has but one database, and is none where there is none: health says so", async () => {
+    const plain = await Redis.start();
+    for (const [env, reason] of [
+      [{ REDIS_URL: `${cluster.env.REDIS_URL}/1` }, /SELECT is not allowed in cluster mode/],
+      [{ REDIS_CLUSTER: `127.0.0.1:${plain.port}` }, /belongs to no Redis Cluster/],
+    ]) {
+      const gateway = await start({ profile: "demo", env });
+      await gateway.ready(({ reasons }) => reason.test(reasons.join()), "the reason");
+      await gateway.stop();
+    }
+    await plain.kill();
   });
 });

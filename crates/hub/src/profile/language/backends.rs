@@ -152,6 +152,13 @@ pub(super) static REDIS: Table = Table {
         ),
         key("database", Count(0, 1_000_000), Default("${REDIS_DB:-0}"), "The database's number.", "database = 1"),
         key(
+            "cluster",
+            Text,
+            Default("${REDIS_CLUSTER:-}"),
+            "Some servers of a Redis Cluster, as `host:port` with commas between them (port 6379 if it is not said): any of them that is there leads to the others. They win over `url` and `host`. `rediss://` before each is TLS, to all servers.",
+            r#"cluster = "redis-1:6379,redis-2:6379""#,
+        ),
+        key(
             "sentinels",
             Text,
             Default("${REDIS_SENTINELS:-}"),

@@ -75,11 +75,14 @@ export class RedisCluster {
     return this.servers.find(({ id }) => owner?.some((word) => word.endsWith(id)));
   }
 
-  /** Moves a slot without keys to another master. */
-  async move(slot, to) {
-    // The new owner first, then the old one, so that no server ever refuses the slot for good.
-    const servers = [to, ...this.masters.filter((server) => server !== to)];
-    for (const server of servers) await server.command("CLUSTER", "SETSLOT", String(slot), "NODE", to.id);
+  /** Moves a slot without keys from one master to another. */
+  async move(slot, from, to) {
+    const set = (server, ...words) => server.command("CLUSTER", "SETSLOT", String(slot), ...words);
+    // Who imports a slot takes it over with a new epoch, so that the others believe it.
+    await set(to, "IMPORTING", from.id);
+    await set(from, "MIGRATING", to.id);
+    await set(to, "NODE", to.id);
+    await set(from, "NODE", to.id);
   }
 
   async stop() {
