@@ -10,8 +10,8 @@ import { Redis } from "./redis.mjs";
 
 const SLOTS = 16_384;
 
-/** How long the others wait for a server before they take it for dead. */
-const NODE_TIMEOUT_MS = 2_000;
+/** How long the others wait for a server before they take it for dead: long enough for one that a busy machine holds up. */
+const NODE_TIMEOUT_MS = 4_000;
 
 async function startServer(folder) {
   const busPort = await freePort();
