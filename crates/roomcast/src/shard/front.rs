@@ -319,7 +319,7 @@ impl Front {
                 if let Some(tunnel) = passing.tunnel(session, peer).await {
                     return Ok(self.pass_upgrade(request, tunnel).await);
                 }
-            } else if let Some(way) = passing.way(session).await {
+            } else if let Some(way) = passing.way(session, request.method()).await {
                 match self.pass_poll(request, peer, way, &cross_origin).await? {
                     Ok(response) => return Ok(response),
                     Err(unanswered) => request = *unanswered,

@@ -50,7 +50,7 @@ pub enum PollRequest {
         /// The answer. A sender that is dropped stands for 400.
         reply: oneshot::Sender<PollReply>,
     },
-    /// The node by which a session's client comes is about to go.
+    /// The node by which a session's client comes is about to go, or has lost that client.
     Leaving {
         /// The session.
         sid: SessionId,
@@ -59,13 +59,15 @@ pub enum PollRequest {
     },
 }
 
-/// What of a session goes through another node.
+/// What of a session goes through another node, and is about to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Passage {
     /// The GET that waits.
     Poll,
     /// Its WebSocket.
     WebSocket,
+    /// The client itself: it went away before its GET was answered, or even sent on.
+    Client,
 }
 
 /// A session as a request names it. Its owner knows whether the request fits.

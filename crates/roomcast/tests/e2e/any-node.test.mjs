@@ -105,6 +105,12 @@ async function enter(url, headers) {
   return session;
 }
 
+/** Waits until a session has ended. A POST that arrives in the very moment is broken off. */
+async function over(session, via) {
+  const status = () => session.post(via, "6").then(({ status }) => status, () => 0);
+  await until(status, (status) => status === 400, "the session's end");
+}
+
 /** An answer without what differs from one to the next. */
 function comparable({ status, headers, text }) {
   const { date, ...fields } = headers;
@@ -241,7 +247,7 @@ describe("behind a balancer without a memory", () => {
     connection.write(requestText("POST", session.path, { "Content-Length": 100 }, "42"));
     await until(() => other.metric("roomcast_passing_on"), (count) => count === 1, "the POST to be on its way");
     connection.destroy();
-    await until(async () => (await session.post(own.url, "1")).status, (status) => status === 400, "the session's end");
+    await over(session, own.url);
 
     session = await enter(own.url);
     connection = new Connection(other.url);
@@ -250,6 +256,16 @@ describe("behind a balancer without a memory", () => {
     // Two at a time are one too many: the session ends, and the first with it.
     await until(async () => (await session.post(own.url, "42")).status, (status) => status === 400, "the session's end");
     assert.equal((await connection.closed).length, 0);
+  });
+
+  it("a GET whose client goes as soon as it is sent ends the session", async () => {
+    const [own, other] = cluster.nodes.map((node) => node.url);
+    const ends = async (via) => {
+      const session = await open(own);
+      new Connection(via).socket.end(requestText("GET", session.path));
+      await over(session, own);
+    };
+    for (let n = 0; n < 10; n += 1) await Promise.all([own, other].flatMap((via) => Array.from({ length: 5 }, () => ends(via))));
   });
 
   it("a POST that breaks off as soon as it is sent ends the session, whichever of its client's requests are passed on", async () => {

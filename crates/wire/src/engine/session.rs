@@ -159,6 +159,13 @@ impl Session {
         }
     }
 
+    /// The connection of a GET broke off before it came here, which ends the session as well.
+    pub fn get_lost(&mut self, context: &mut Context<'_>) {
+        if let State::Polling(_) = self.state {
+            self.end(CloseReason::TransportError, CLOSE, context);
+        }
+    }
+
     /// The waiting GET is to be answered with nothing, so that the client's next one can come by another way.
     pub fn get_released(&mut self, context: &mut Context<'_>) {
         if let State::Polling(polling) = &mut self.state

@@ -53,10 +53,11 @@ const CLIENT: HeaderName = HeaderName::from_static("roomcast-client");
 /// The session that a node asks for itself about.
 const SESSION: HeaderName = HeaderName::from_static("roomcast-session");
 
-/// What it says of it: a poll, or a WebSocket, is about to lose its way.
+/// What it says of it: a poll, or a WebSocket, is about to lose its way; or a client has gone.
 const LEAVING: HeaderName = HeaderName::from_static("roomcast-leaving");
 const POLL: HeaderValue = HeaderValue::from_static("poll");
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
+const GONE: HeaderValue = HeaderValue::from_static("gone");
 
 /// Between nodes: the session ended while the request's body was still arriving, and its client's connection is to be broken off without an answer.
 /// No client is ever answered this.
@@ -112,7 +113,7 @@ pub enum Asked {
         /// Where the client is, or the proxy in front of it.
         address: IpAddr,
     },
-    /// It is about to go, and a session's client comes through it.
+    /// It is about to go, and a session's client comes through it; or that client has gone.
     Leaving {
         /// The session.
         sid: SessionId,
@@ -143,7 +144,7 @@ struct Leaving {
 /// A place among those who are passed on.
 struct Place {
     metrics: Arc<Metrics>,
-    _permit: OwnedSemaphorePermit,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Drop for Place {
@@ -152,14 +153,40 @@ impl Drop for Place {
     }
 }
 
+/// A poll on its way, from the first moment on. A GET that its client drops may not have been sent yet, so that nobody would hear of it: its session's node
+/// is told in words, and ends the session as it does for its own clients.
+struct Unanswered {
+    passing: Arc<Passing>,
+    session: Foreign,
+    is_get: bool,
+    /// Until it is answered.
+    place: Option<Place>,
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        // What is still to be told takes its place, so that no more of this goes on at once than of the polls themselves.
+        let place = self.place.take().filter(|_| self.is_get);
+        let Some(permit) = place.and_then(|mut place| place.permit.take()) else { return };
+        let (passing, session) = (self.passing.clone(), self.session);
+        self.passing.backend.spawn(async move {
+            if let Some(node) = passing.node(session).await
+                && let Some((_, sender)) = passing.sender(&node).await
+            {
+                // A node that is lost has lost the session as well.
+                let _ = sender.ask(leaving(session.sid, Passage::Client)).await;
+            }
+            drop(permit);
+        });
+    }
+}
+
 /// The way to a session's node.
-pub struct Way<'a> {
-    passing: &'a Passing,
+pub struct Way {
+    poll: Unanswered,
     node: Arc<NodeInfo>,
     link: Arc<Link>,
     sender: link::Sender,
-    sid: SessionId,
-    _place: Place,
 }
 
 impl Passing {
@@ -175,12 +202,20 @@ impl Passing {
         }
     }
 
-    /// The way by which polls of this session go; none if its node is not there.
-    pub async fn way(&self, session: Foreign) -> Option<Way<'_>> {
-        let place = self.place()?;
-        let node = self.node(session).await?;
-        let (link, sender) = self.sender(&node).await?;
-        Some(Way { passing: self, node, link, sender, sid: session.sid, _place: place })
+    /// The way by which a poll of this session goes; none if its node is not there.
+    pub async fn way(self: &Arc<Self>, session: Foreign, method: &Method) -> Option<Way> {
+        let place = Some(self.place()?);
+        let mut poll = Unanswered { passing: self.clone(), session, is_get: *method == Method::GET, place };
+        let found = async {
+            let node = self.node(session).await?;
+            let (link, sender) = self.sender(&node).await?;
+            Some((node, link, sender))
+        };
+        let Some((node, link, sender)) = found.await else {
+            poll.place = None;
+            return None;
+        };
+        Some(Way { poll, node, link, sender })
     }
 
     async fn sender(&self, node: &NodeInfo) -> Option<(Arc<Link>, link::Sender)> {
@@ -215,7 +250,7 @@ impl Passing {
         match self.places.clone().try_acquire_owned() {
             Ok(permit) => {
                 self.metrics.passing_on.inc();
-                Some(Place { metrics: self.metrics.clone(), _permit: permit })
+                Some(Place { metrics: self.metrics.clone(), permit: Some(permit) })
             }
             Err(_) => {
                 self.metrics.passed_on.inc("full");
@@ -277,21 +312,27 @@ impl Passing {
     }
 }
 
-impl Way<'_> {
+impl Way {
     /// Passes a request on; who drops this on the way, drops the request for its owner, too.
     pub async fn pass(mut self, request: Request<Incoming>, client: IpAddr) -> Answer {
+        let answer = self.answer(request, client).await;
+        self.poll.place = None;
+        answer
+    }
+
+    async fn answer(&mut self, request: Request<Incoming>, client: IpAddr) -> Answer {
         let is_post = request.method() == Method::POST;
         let begun = Instant::now();
         let mut outcome = self.ask(passed(request, client)).await;
         // A connection may be lost while nobody looks. Once is enough: the next one has just been made.
         if let Outcome::Unsent(request) = outcome {
-            match self.passing.sender(&self.node).await {
+            match self.poll.passing.sender(&self.node).await {
                 Some((link, sender)) => (self.link, self.sender) = (link, sender),
                 None => return as_it_came(request).map_or(Answer::Lost, Answer::NotThere),
             }
             outcome = self.ask(request).await;
         }
-        let metrics = &self.passing.metrics;
+        let metrics = &self.poll.passing.metrics;
         let error = match outcome {
             Outcome::Answered(answer) => {
                 metrics.passed_on.inc("answered");
@@ -317,8 +358,8 @@ impl Way<'_> {
         tokio::select! {
             biased;
             outcome = &mut asked => outcome,
-            () = self.passing.turn() => {
-                let told = self.link.tell(leaving(self.sid, Passage::Poll));
+            () = self.poll.passing.turn() => {
+                let told = self.link.tell(leaving(self.poll.session.sid, Passage::Poll));
                 tokio::join!(asked, told).0
             }
         }
@@ -349,7 +390,7 @@ fn as_it_came(request: Request<Sent>) -> Option<Box<Request<Incoming>>> {
     Some(Box::new(Request::from_parts(head, body)))
 }
 
-/// Tells a session's node that this one is about to go.
+/// Tells a session's node that this one is about to go, or that the client has gone.
 fn leaving(sid: SessionId, what: Passage) -> Request<Sent> {
     let mut request = Request::new(Either::Right(Empty::new()));
     *request.method_mut() = Method::POST;
@@ -360,6 +401,7 @@ fn leaving(sid: SessionId, what: Passage) -> Request<Sent> {
     let what = match what {
         Passage::Poll => POLL,
         Passage::WebSocket => WEBSOCKET,
+        Passage::Client => GONE,
     };
     request.headers_mut().insert(LEAVING, what);
     request
@@ -376,7 +418,8 @@ pub fn read(mut request: Request<Incoming>) -> Option<Asked> {
     }
     let sid = SessionId::parse(request.headers().get(SESSION)?.to_str().ok()?)?;
     let what = request.headers().get(LEAVING)?;
-    let what = [(POLL, Passage::Poll), (WEBSOCKET, Passage::WebSocket)].into_iter().find(|(word, _)| word == what);
+    let words = [(POLL, Passage::Poll), (WEBSOCKET, Passage::WebSocket), (GONE, Passage::Client)];
+    let what = words.into_iter().find(|(word, _)| word == what);
     Some(Asked::Leaving { sid, what: what?.1 })
 }
 

@@ -78,7 +78,7 @@ impl Front {
         &self,
         request: Request<Incoming>,
         address: IpAddr,
-        way: Way<'_>,
+        way: Way,
         cross_origin: &CrossOrigin<'_>,
     ) -> Result<Result<Response<Body>, Box<Request<Incoming>>>, BrokenOff> {
         let mut refused = match way.pass(request, address).await {
