@@ -290,7 +290,9 @@ pub(crate) fn lost(error: RedisError) -> anyhow::Error {
 /// An error with the guilty side: what Redis says no to changes nothing if it is asked again soon.
 pub(crate) fn refused(error: RedisError) -> anyhow::Error {
     let is_no = matches!(error.kind(), ErrorKind::AuthenticationFailed | ErrorKind::RESP3NotSupported)
-        || matches!(error.code(), Some("NOPERM" | "NOAUTH" | "WRONGPASS" | "NOPROTO"));
+        || matches!(error.code(), Some("NOPERM" | "NOAUTH" | "WRONGPASS" | "NOPROTO"))
+        // What a script may not call is an error of the script's.
+        || error.to_string().contains("user executing the script");
     if is_no { Fault::Refused(error.to_string()).into() } else { error.into() }
 }
 

@@ -176,7 +176,7 @@ pub(super) fn call(script: &Script, keys: &Keys) -> Cmd {
 
 /// Renews the node's lease, and sees who else is there.
 ///
-/// Arguments: node, lease in ms, secret to set where there is none, how many of the kicks were carried out. Gives: how the node stands (`held`,
+/// Arguments: node, lease in ms, secret to set where there is none, how many of the kicks were carried out, where others reach it. Gives: how the node stands (`held`,
 /// `forgotten`, `reaped`), the secret, kicks, and of each node name, address and whether it lives. A lease that ran out is taken up again where nobody has begun to
 /// tell the others.
 const LOOK: &str = r"
@@ -188,6 +188,7 @@ elseif redis.call('PEXPIRE', p..'lease:'..node, ARGV[2]) == 0 then
   if redis.call('EXISTS', p..'reaper:'..node) == 1 then state = 'reaped'
   else redis.call('SET', p..'lease:'..node, '1', 'PX', ARGV[2]) end
 end
+if state == 'held' then redis.call('HSET', p..'nodes', node, ARGV[5]) end
 redis.call('SET', p..'secret', ARGV[3], 'NX')
 if tonumber(ARGV[4]) > 0 then redis.call('LTRIM', p..'kicks:'..node, ARGV[4], -1) end
 local nodes, all = {}, redis.call('HGETALL', p..'nodes')

@@ -146,6 +146,18 @@ impl State {
         }
     }
 
+    /// All places, in the order in which they were taken; what is given back before.
+    fn claim_again(&mut self) {
+        self.claims.retain(|claim| claim.since.is_none());
+        let again = |((user, place), since): (&(Arc<str>, Place), &Instant)| Claim {
+            user: user.clone(),
+            place: *place,
+            since: Some(*since),
+        };
+        self.claims.extend(self.places.iter().map(again));
+        self.claims.sort_by_key(|claim| claim.since);
+    }
+
     /// Also while nobody can be asked: what stands there is taken for a connection that is.
     fn gives_back(&mut self, user: &Arc<str>, place: Place) {
         if self.places.remove(&(user.clone(), place)).is_some() && (self.is_up || self.claims.len() < BACK_MAX) {
@@ -228,16 +240,7 @@ impl News {
         let mut state = self.state.lock();
         state.is_up = true;
         state.users.extend(users);
-        let State { claims, places, .. } = &mut *state;
-        claims.retain(|claim| claim.since.is_none());
-        let again = |((user, place), since): (&(Arc<str>, Place), &Instant)| Claim {
-            user: user.clone(),
-            place: *place,
-            since: Some(*since),
-        };
-        claims.extend(places.iter().map(again));
-        // In the order in which they came; what is given back before.
-        claims.sort_by_key(|claim| claim.since);
+        state.claim_again();
         if anew {
             for (id, Written { record, .. }) in std::mem::take(&mut state.written) {
                 state.changed.entry(id).or_insert(Some(record));
@@ -257,6 +260,7 @@ impl News {
             changed.entry(*id).or_insert_with(|| Some(written.record.clone()));
         }
         state.users.extend(users);
+        state.claim_again();
         drop(state);
         self.arrived.notify_one();
     }
@@ -431,5 +435,10 @@ mod tests {
         news.up(false, Vec::new());
         news.put_back(news.take(100).expect("news"));
         assert_eq!(claims(), [(place(3), None)]);
+        news.takes("a", place(5), &[], later);
+        news.takes("a", place(4), &[], now);
+        assert_eq!(claims().len(), 2);
+        news.write_again(Vec::new());
+        assert_eq!(claims(), [(place(4), Some(now)), (place(5), Some(later))], "what is not written again runs out");
     }
 }

@@ -1,15 +1,17 @@
 //! One connection to the directory's Redis: the node enters itself, renews its lease, sees who else is there, and writes what changes.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use redis::aio::MultiplexedConnection;
-use tokio::time::{Instant, sleep};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
 
-use super::Shared;
 use super::keys::{self, LEASE_MS};
+use super::{Inner, Shared};
 use crate::cluster::nodes::NodeInfo;
 use crate::redis_link::{To, ask, lost, refused};
 use crate::shard::ids::NodeId;
@@ -18,6 +20,13 @@ use crate::supervisor::{Link, Stop};
 
 /// How often the lease is renewed and the others are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The least between two looks, however often somebody wants one.
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
+
+/// What health says of a node that others do not reach.
+const NO_ADDRESS: &str =
+    "other nodes cannot pass requests on to this one: it is not known yet at which address they reach it";
 
 /// After a longer pause between two looks nobody is taken for dead until one full lease has passed: the others may have found Redis away, too.
 const PAUSE_MAX: Duration = Duration::from_secs(3);
@@ -70,12 +79,15 @@ pub(super) async fn run(shared: &Arc<Shared>, stop: Stop) -> anyhow::Result<()> 
     enter(shared, &mut connection).await?;
     *directory.connection.write() = Some(connection.clone());
     shared.link.send_replace(Link::Connected);
-    let looking = look_on(shared, connection.clone());
+    let (due, dead) = watch::channel(None);
+    let looking = look_on(shared, connection.clone(), due);
+    let telling = tell_on(shared, connection.clone(), dead);
     let writing = super::write::run(shared, connection.clone(), stop);
     let again = write_again(shared);
     let asking = super::peers::ask_on(shared, connection.clone());
     tokio::select! {
         result = looking => return result,
+        result = telling => return result,
         result = asking => return result,
         result = writing => result?,
         () = again => {}
@@ -91,9 +103,8 @@ async fn enter(shared: &Shared, connection: &mut MultiplexedConnection) -> anyho
     if standing != Standing::Held {
         directory.entered.fetch_add(1, Ordering::Relaxed);
         let name = shared.directory.name();
-        let address = directory.nodes.address().map_or_else(String::new, |address| address.to_string());
         let mut pipe = redis::pipe();
-        pipe.atomic().hset(directory.keys.nodes(), &name, address).ignore();
+        pipe.atomic().hset(directory.keys.nodes(), &name, address(directory)).ignore();
         pipe.pset_ex(directory.keys.lease(&name), 1, LEASE_MS).ignore();
         pipe.query_async::<()>(connection).await.map_err(lost)?;
         tracing::debug!(name, ?standing, "entered the directory");
@@ -119,8 +130,17 @@ async fn enter(shared: &Shared, connection: &mut MultiplexedConnection) -> anyho
     Ok(())
 }
 
-/// Looks again and again.
-async fn look_on(shared: &Shared, mut connection: MultiplexedConnection) -> anyhow::Result<()> {
+/// Where others reach this node; empty while that is not known.
+fn address(directory: &Inner) -> String {
+    directory.nodes.address().map_or_else(String::new, |address| address.to_string())
+}
+
+/// Looks again and again, and waits for nothing but Redis: the node's lease hangs on it. `due` is told which nodes are dead, once it is certain that they are.
+async fn look_on(
+    shared: &Shared,
+    mut connection: MultiplexedConnection,
+    due: watch::Sender<Option<Vec<String>>>,
+) -> anyhow::Result<()> {
     let nodes = &shared.directory.0.nodes;
     let mut carried_out = 0;
     let mut last = Instant::now();
@@ -128,7 +148,8 @@ async fn look_on(shared: &Shared, mut connection: MultiplexedConnection) -> anyh
     loop {
         tokio::select! {
             () = sleep(LOOK_EVERY) => {}
-            () = nodes.wanted() => {}
+            // Whoever makes up ids of sessions has nodes looked for, too.
+            () = nodes.wanted() => sleep_until(last + LOOK_PAUSE).await,
         }
         let Look { standing, kicks, dead } = look(shared, &mut connection, carried_out).await?;
         if standing != Standing::Held {
@@ -142,12 +163,32 @@ async fn look_on(shared: &Shared, mut connection: MultiplexedConnection) -> anyh
         }
         last = now;
         if now.duration_since(trusted_since) > Duration::from_millis(LEASE_MS) {
-            for node in &dead {
-                super::tell::node_gone(shared, &mut connection, node).await?;
-            }
-            super::tell::users_gone(shared, &mut connection).await?;
+            due.send_replace(Some(dead));
         }
+        let has_address = nodes.address().is_some();
+        shared.concerns.send_if_modified(|concerns| {
+            let is_news = concerns.is_empty() != has_address;
+            *concerns = if has_address { Vec::new() } else { vec![NO_ADDRESS.to_owned()] };
+            is_news
+        });
     }
+}
+
+/// Tells what is due, as long as that takes: until there is room for it, too.
+async fn tell_on(
+    shared: &Shared,
+    mut connection: MultiplexedConnection,
+    mut due: watch::Receiver<Option<Vec<String>>>,
+) -> anyhow::Result<()> {
+    // The sender ends with what has this broken off.
+    while due.changed().await.is_ok() {
+        let dead = due.borrow_and_update().clone();
+        for node in dead.iter().flatten() {
+            super::tell::node_gone(shared, &mut connection, node).await?;
+        }
+        super::tell::users_gone(shared, &mut connection).await?;
+    }
+    pending().await
 }
 
 /// Renews the lease and sees who is there. `carried_out` is how many of the kicks that were seen last are done.
@@ -156,7 +197,7 @@ async fn look(shared: &Shared, connection: &mut MultiplexedConnection, carried_o
     let own = shared.directory.name();
     let secret = directory.nodes.secret().map_or_else(new_secret, |known| known.to_string());
     let mut cmd = keys::call(&directory.scripts.look, &directory.keys);
-    cmd.arg(&own).arg(LEASE_MS).arg(secret).arg(carried_out);
+    cmd.arg(&own).arg(LEASE_MS).arg(secret).arg(carried_out).arg(address(directory));
     type Answer = (String, String, Vec<String>, Vec<(String, String, u8)>);
     let (standing, secret, kicks, listed): Answer = ask(connection, &cmd).await?;
     let (mut alive, mut dead) = (Vec::new(), Vec::new());

@@ -21,6 +21,7 @@ use super::super::nodes::Nodes;
 use super::link::{PING_EVERY, PING_MAX};
 use super::proof::{self, Purpose};
 use super::{CONNECT_MAX, PASSAGES_MAX};
+use crate::sampled::Sampled;
 use crate::shard::front::{Front, Shared};
 use crate::shard::inbox::Message;
 
@@ -37,6 +38,9 @@ const WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 /// The head of a request: what a client may send, and what is added on the way.
 const HEAD_MAX_BYTES: u32 = 32 * 1024;
 
+/// How often it could not be listened, for the log.
+static UNREACHABLE: Sampled = Sampled::new();
+
 /// How long to wait before it is looked again where this machine is.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -44,6 +48,8 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 pub struct Port {
     settings: Settings,
     number: u16,
+    /// Where it is to be, if that is written.
+    host: Option<IpAddr>,
     /// None while it is not known at which address it is to be.
     listener: Option<TcpListener>,
 }
@@ -62,33 +68,39 @@ impl Port {
     /// The address is not ours, or in use.
     pub async fn open(profile: &Profile, settings: Settings, nodes: &Nodes) -> anyhow::Result<Self> {
         let number = profile.service.cluster_port;
-        let own = match profile.service.cluster_host {
+        let host = profile.service.cluster_host;
+        let own = match host.filter(|host| !host.is_unspecified()) {
             Some(own) => Some(own),
+            // The name of Redis may not be known yet, as at the start of a whole system.
             None => settings.local_address().await.ok(),
         };
         let listener = match own {
-            Some(own) => Some(listen(own, number, &settings, nodes).await?),
-            // Its name may not be known yet, as at the start of a whole system.
+            Some(own) => Some(listen(host.unwrap_or(own), own, number, nodes).await?),
             None => None,
         };
-        Ok(Self { settings, number, listener })
+        Ok(Self { settings, number, host, listener })
     }
 
     /// Answers those who come, until this is dropped.
     pub async fn serve(self, shared: Arc<Shared>, nodes: Nodes) {
-        let Self { settings, number, mut listener } = self;
+        let Self { settings, number, host, mut listener } = self;
         let listener = loop {
             match listener.take() {
                 Some(listener) => break listener,
                 None => sleep(LOOK_AGAIN_AFTER).await,
             }
-            let opened = async { listen(settings.local_address().await?, number, &settings, &nodes).await };
+            let opened = async {
+                let own = settings.local_address().await?;
+                listen(host.unwrap_or(own), own, number, &nodes).await
+            };
             match opened.await {
                 Ok(opened) => listener = Some(opened),
-                Err(error) => tracing::warn!(
-                    error = format!("{error:#}"),
-                    "other nodes cannot pass requests on to this one; trying again"
-                ),
+                Err(error) => {
+                    if let Some(times) = UNREACHABLE.due() {
+                        let error = format!("{error:#}");
+                        tracing::warn!(error, times, "other nodes cannot pass requests on to this one; trying again");
+                    }
+                }
             }
         };
         // The shard's own number counts for new sessions alone, and nobody passes these on.
@@ -114,15 +126,13 @@ impl Port {
     }
 }
 
-/// Listens here, and has the others know where; port 0 is any free one.
-async fn listen(host: IpAddr, port: u16, settings: &Settings, nodes: &Nodes) -> anyhow::Result<TcpListener> {
+/// Listens on `host`, and has the others know that they reach it at `own`; port 0 is any free one.
+async fn listen(host: IpAddr, own: IpAddr, port: u16, nodes: &Nodes) -> anyhow::Result<TcpListener> {
     let listener = TcpListener::bind((host, port)).await;
     let listener =
         listener.with_context(|| format!("cannot listen for other nodes on {}", SocketAddr::new(host, port)))?;
     let mut address = listener.local_addr()?;
-    if host.is_unspecified() {
-        address.set_ip(settings.local_address().await?);
-    }
+    address.set_ip(own);
     tracing::info!(%address, "listening for other nodes");
     nodes.set_address(address);
     Ok(listener)
