@@ -287,28 +287,90 @@ describe("a Redis that forgets", () => {
   });
 });
 
-describe("a Redis that lets nodes share events alone", () => {
-  afterEach(closeClients);
-
-  it("leaves each of them to know its own users, and they say so", async () => {
-    const redis = await Redis.start();
-    const keys = keysOf(redis);
-    await keys.acl("SETUSER", "events", "on", ">secret", "&*", "+@pubsub", "+ping", "+hello", "+client");
-    const env = { REDIS_URL: redis.url.replace("//", "//events:secret@") };
-    const node = await startGateway({ env });
-    const health = await until(async () => (await node.get("/health/ready")).json, ({ parts }) => parts.directory.state === "disconnected" && parts.bus.state === "connected", "the bus alone");
-    assert.equal(health.status, "degraded");
-    assert.ok(health.reasons.some((reason) => /^directory is away: .*NOPERM|permissions/.test(reason)), JSON.stringify(health.reasons));
-    const conversation = fresh("trip");
-    const watcher = await user(node, undefined, conversation);
-    const client = await user(node, undefined, conversation);
-    await watcher.told("online", client.userId);
-    client.close();
-    await watcher.told("offline", client.userId);
-    await node.stop();
+describe("a user of Redis with rights of its own", () => {
+  let redis;
+  let keys;
+  before(async () => {
+    redis = await Redis.start();
+    keys = keysOf(redis);
+  });
+  after(async () => {
     await keys.quit();
     await redis.kill();
   });
+  afterEach(closeClients);
+
+  /** What a user of this name needs to listen, as the promises say; then, for the directory. */
+  const EVENTS = ["resetchannels", "&*", "+@pubsub", "+@connection"];
+  const DIRECTORY = ["~roomcast:*", "~ws:socket:*", "+@hash", "+@string", "+@list", "+@set", "+@sortedset", "+@keyspace", "+@scripting", "+multi", "+exec", "+time"];
+
+  async function envOf(name, ...rights) {
+    await keys.acl("SETUSER", name, "on", ">secret", ...rights);
+    return { ...redis.env, REDIS_URL: redis.url.replace("//", `//${name}:secret@`) };
+  }
+
+  it("is enough with those that the promises name", async () => {
+    const env = await envOf("all", ...EVENTS, ...DIRECTORY);
+    const nodes = await Promise.all([startNode({ env }), startNode({ env })]);
+    const conversation = fresh("trip");
+    const watcher = await user(nodes[0], undefined, conversation);
+    const client = await user(nodes[1], undefined, conversation);
+    await watcher.told("online", client.userId);
+    client.close();
+    await watcher.told("offline", client.userId);
+    // A node that dies is told for by the other, with all that this takes.
+    const last = await user(nodes[1], undefined, conversation);
+    await watcher.told("online", last.userId);
+    await nodes[1].kill();
+    await watcher.told("offline", last.userId);
+    const { status, reasons } = (await nodes[0].get("/health/ready")).json;
+    assert.deepEqual([status, reasons], ["ok", []]);
+    await nodes[0].stop();
+  });
+
+  it("keeps nodes in the directory while what is to be told waits for the bus", async () => {
+    const env = await envOf("deaf", "&roomcast:*", "+@pubsub", "+@connection", ...DIRECTORY);
+    const nodes = await Promise.all(Array.from({ length: 2 }, () => startGateway({ env })));
+    for (const node of nodes) await until(async () => (await node.get("/health/ready")).json, ({ parts }) => parts.directory.state === "connected", "the directory");
+    const conversation = fresh("trip");
+    const [stays, goes] = [await user(nodes[0], undefined, conversation), await user(nodes[0], undefined, conversation)];
+    // As much as may wait, so that nothing more finds room.
+    const data = "x".repeat(1_000_000);
+    await Promise.all(nodes.flatMap((node) => Array.from({ length: 18 }, () => node.api("POST", "/api/publish", { rooms: ["nobody"], event: "e", data }))));
+    goes.close();
+    const online = async (id) => (await nodes[1].api("GET", `/api/presence/${id}`)).json.online;
+    await until(() => online(goes.userId), (is) => !is, "it to be gone");
+    const lease = async (of) => Number(await keys.pttl(of));
+    const leases = (await keys.keys("roomcast:*:lease:*")).sort();
+    assert.equal(leases.length, 2);
+    // Each renewal that is seen is one that did not wait.
+    for (let times = 0; times < 15; times += 1) {
+      const before = await Promise.all(leases.map(lease));
+      for (const [index, of] of leases.entries()) {
+        let last = before[index];
+        await until(async () => { const now = await lease(of); const isRenewed = now > last; last = now; return isRenewed; }, Boolean, "a renewal");
+      }
+    }
+    assert.equal(await online(stays.userId), true);
+    await Promise.all(nodes.map((node) => node.stop()));
+  });
+
+  for (const [what, rights] of [["none of the directory's", []], ["those of its keys, and not of what its scripts call", DIRECTORY.filter((right) => right !== "+@set" && right !== "+time")]]) {
+    it(`leaves each node to know its own users with ${what}, and health says so`, async () => {
+      const env = await envOf(`some ${rights.length}`.replace(" ", "-"), ...EVENTS, ...rights);
+      const node = await startGateway({ env });
+      const health = await until(async () => (await node.get("/health/ready")).json, ({ parts }) => parts.directory.state === "disconnected" && parts.bus.state === "connected", "the bus alone");
+      assert.equal(health.status, "degraded");
+      assert.ok(health.reasons.some((reason) => /^directory is away: .*(NOPERM|permission|can't run this command)/.test(reason)), JSON.stringify(health.reasons));
+      const conversation = fresh("trip");
+      const watcher = await user(node, undefined, conversation);
+      const client = await user(node, undefined, conversation);
+      await watcher.told("online", client.userId);
+      client.close();
+      await watcher.told("offline", client.userId);
+      await node.stop();
+    });
+  }
 });
 
 describe("one connection for each user, on two nodes", () => {
