@@ -314,14 +314,16 @@ impl Running {
             inbox.send(Message::Drain { spread_ms: spread.as_millis() as u64 });
         }
         let closed_by = Instant::now() + spread + settings.timeout / 8;
-        let mut farewells_by = None;
+        let (mut farewells_by, mut is_over) = (None, false);
         while Instant::now() < closed_by {
             let Numbers { sockets, to_drain, farewells, .. } = gateway.numbers().await;
             let passed_on = shared.passing.as_ref().map_or(0, |passing| passing.under_way());
             if sockets + to_drain + passed_on == 0 {
                 // Who is between two polls asks again in a moment, here or by another node; who has gone for good is not waited for.
                 let until = *farewells_by.get_or_insert_with(|| Instant::now() + settings.timeout / 8);
-                if farewells == 0 || Instant::now() >= until {
+                // Two looks one after the other: the last answers are on their way between them.
+                let was_over = std::mem::replace(&mut is_over, farewells == 0);
+                if (was_over && is_over) || Instant::now() >= until {
                     break;
                 }
             }

@@ -273,12 +273,16 @@ export function engineRules(name, server) {
       });
 
       it("of a close ends the session, and the waiting GET with a noop", async () => {
-        const session = await open();
-        const waiting = session.startGet();
-        assert.ok(await session.isAlive());
-        assert.equal((await session.post("1")).text, "ok");
-        assert.equal((await waiting.answer).text, "6");
-        assert.ok(await session.isOver());
+        const answer = await heldFirst(async () => {
+          const session = await open();
+          const waiting = session.startGet();
+          assert.ok(await session.isAlive());
+          assert.equal((await session.post("1")).text, "ok");
+          const answer = await waiting.answer;
+          assert.ok(await session.isOver());
+          return answer;
+        });
+        assert.equal(answer.text, "6");
       });
     });
 
