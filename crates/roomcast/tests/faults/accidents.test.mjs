@@ -8,7 +8,7 @@ import { describe, it } from "node:test";
 import { drawn, shuffled } from "../e2e/support/drawn.mjs";
 import { until } from "../e2e/support/recorder.mjs";
 import { ACCIDENTS } from "./support/accidents.mjs";
-import { Cluster } from "./support/cluster.mjs";
+import { Cluster, MODE, WAYS } from "./support/cluster.mjs";
 
 const SEED = Number(process.env.SEED || Date.now() % 1_000_000);
 /** How long accidents go on; without it, until each has happened once. */
@@ -24,7 +24,7 @@ const CALM_EVENTS = 500;
 /** Every member hears events of both ways that are published from now on, and what members of either node say, and knows that everyone is there. */
 async function worksAgain({ nodes, members, ledger }) {
   const from = ledger.next;
-  const deaf = () => members.filter(({ account }) => !account.isIn || ["rabbit", "emitter"].some((way) => account.last(way) < from));
+  const deaf = () => members.filter(({ account }) => !account.isIn || WAYS.some((way) => account.last(way) < from));
   await until(() => deaf().map(({ name }) => name), (names) => names.length === 0, "everyone to hear", WELL_AGAIN_MS);
   await Promise.all(nodes.map((node) => node.isWell("all to be well again", WELL_AGAIN_MS)));
   const group = members.filter((member) => member.group === 0);
@@ -43,13 +43,13 @@ async function worksAgain({ nodes, members, ledger }) {
   await until(gone, ({ length }) => length === 0, "everyone to be known to be there", WELL_AGAIN_MS);
 }
 
-describe(`accidents of a cluster, seed ${SEED}`, () => {
+describe(`accidents of a cluster, ${MODE}, seed ${SEED}`, () => {
   it(`under ${EVENTS_PER_SECOND} events a second`, async (t) => {
     const cluster = await Cluster.start();
     const { ledger, members } = cluster;
     cluster.publish(EVENTS_PER_SECOND);
     const numbers = drawn(SEED);
-    const kinds = Object.keys(ACCIDENTS).filter((kind) => kind.includes(ONLY));
+    const kinds = Object.keys(ACCIDENTS).filter((kind) => kind.includes(ONLY) && (ACCIDENTS[kind].modes ?? [MODE]).includes(MODE));
     const order = shuffled(numbers, kinds);
     const end = Date.now() + SECONDS * 1000;
     // What comes after a failure would only tell of that one.
@@ -84,7 +84,7 @@ describe(`accidents of a cluster, seed ${SEED}`, () => {
           const numbers = cluster.membersOf(node).flatMap(({ account }) => account.missing(to).map(([number]) => number));
           assert.ok(new Set(numbers).size <= beyond, `${new Set(numbers).size} events are missing, ${beyond} were counted`);
         }
-        for (const member of members) for (const way of ["rabbit", "emitter"]) if (mayMiss(member, way)) member.account.forgive(way, to);
+        for (const member of members) for (const way of WAYS) if (mayMiss(member, way)) member.account.forgive(way, to);
         const again = members.reduce((sum, { account }, index) => sum + account.repeats - repeats[index], 0);
         t.diagnostic(`works again after ${seconds} s; ${again} repeats, ${missed} missed, of ${(to - begin) * 3} that were due`);
 

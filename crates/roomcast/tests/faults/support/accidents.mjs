@@ -53,7 +53,7 @@ const withBroker = async ({ rabbit }, act) => {
  * `happen(cluster, node)`: the accident, from its beginning to its end; the node is a drawn one. `misses`: by which ways the
  * members of this node (`here`) and those of others (`elsewhere`) may miss what is published meanwhile, as the promises say; nobody misses anything where
  * it is left out. `leaves`: clients of this node may lose their connections. `isTakenForDead`: it is silent for longer than its lease, so that they may be told to be gone.
- * `isBehind`: so much waits for it afterwards that it may be more than it takes; what it drops then, and counts, its members may miss.
+ * `modes`: the formats of the bus in which it can happen so. `isBehind`: so much waits for it afterwards that it may be more than it takes; what it drops then, and counts, its members may miss.
  */
 export const ACCIDENTS = {
   "a node is killed": {
@@ -111,6 +111,7 @@ export const ACCIDENTS = {
     happen: ({ redis }) => redis.command("FLUSHALL"),
   },
   "more waits for a node than Redis keeps for those who listen": {
+    modes: ["classic"],
     misses: MISSES_ALONE,
     async happen({ redis }, node) {
       await redis.command("CONFIG", "SET", "client-output-buffer-limit", "pubsub 4194304 0 0");

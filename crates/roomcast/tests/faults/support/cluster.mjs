@@ -10,6 +10,11 @@ import { until } from "../../e2e/support/recorder.mjs";
 import { Ledger } from "./ledger.mjs";
 import { Member } from "./member.mjs";
 
+/** The format of the bus. Emitters speak the classic one alone. */
+export const MODE = process.env.MODE || "classic";
+/** The ways by which services publish. */
+export const WAYS = MODE === "classic" ? ["rabbit", "emitter"] : ["rabbit"];
+
 const NODES = 3;
 const GROUPS = 10;
 /** One group in so many has polling clients. */
@@ -28,7 +33,7 @@ class Node {
     node.text = cluster.text;
     node.lines = { redis: await startLink(cluster.redis.port), rabbit: await startLink(cluster.rabbit.port) };
     node.port = await freePort();
-    node.env = { ...cluster.rabbit.env, RABBITMQ_PORT: String(node.lines.rabbit.port), REDIS_URL: `redis://127.0.0.1:${node.lines.redis.port}` };
+    node.env = { ...cluster.rabbit.env, RABBITMQ_PORT: String(node.lines.rabbit.port), REDIS_URL: `redis://127.0.0.1:${node.lines.redis.port}`, REDIS_ADAPTER_MODE: MODE };
     await node.start();
     await node.isWell("a cluster");
     return node;
@@ -89,10 +94,11 @@ export class Cluster {
     return this.members.filter((member) => member.node === node);
   }
 
-  /** Publishes at this rate, half of it by RabbitMQ and half by an emitter, until the end. */
+  /** Publishes at this rate, by all ways alike, until the end. */
   publish(eventsPerSecond) {
-    const perTick = (eventsPerSecond * TICK_MS) / 1000 / 2;
-    this.#publishing = [this.#publishToRabbit(perTick), this.#publishToRedis(perTick)];
+    const perTick = (eventsPerSecond * TICK_MS) / 1000 / WAYS.length;
+    const by = { rabbit: () => this.#publishToRabbit(perTick), emitter: () => this.#publishToRedis(perTick) };
+    this.#publishing = WAYS.map((way) => by[way]());
   }
 
   async #publishToRabbit(perTick) {
