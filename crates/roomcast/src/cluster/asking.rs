@@ -18,6 +18,7 @@ use wire::bus::request::{Answer, Request};
 use super::incoming::payload;
 use super::outgoing::Bus;
 use super::saying::{Item, decoded};
+use crate::sampled::Sampled;
 
 /// How long the others have for their answers: as long as Node servers give them.
 pub const ANSWERS_MAX: Duration = Duration::from_secs(5);
@@ -27,6 +28,9 @@ const QUESTIONS_MAX: usize = 1_024;
 
 /// Bytes of the answers to one question; those beyond it are not taken, and count as missing.
 const ANSWERS_MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// How often something was no socket, for the log.
+static UNREADABLE: Sampled = Sampled::new();
 
 /// Whose sockets are asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,7 +178,7 @@ impl Bus {
         whose: Whose,
     ) -> Result<Vec<RemoteSocket>, Unanswered<Vec<RemoteSocket>>> {
         let request = Request::Fetch { scope, peers_only: whose == Whose::Peers };
-        let sockets = |answers: Vec<Answer>| answers.into_iter().flat_map(sockets).collect();
+        let sockets = |answers: Vec<Answer>| answers.into_iter().flat_map(|answer| self.sockets(answer)).collect();
         self.ask(namespace, request, ANSWERS_MAX).await.map(sockets).map_err(|unanswered| unanswered.map(sockets))
     }
 
@@ -212,6 +216,22 @@ impl Bus {
             Clients { given: answers.into_iter().filter_map(given).collect(), missing }
         };
         self.ask(namespace, request, wait).await.map(clients).map_err(|unanswered| unanswered.map(clients))
+    }
+
+    /// What is a socket in an answer.
+    fn sockets(&self, answer: Answer) -> Vec<RemoteSocket> {
+        let Answer::Sockets(sockets) = answer else { return Vec::new() };
+        let read = |json: &String| match RemoteSocket::read(json) {
+            Ok(socket) => Some(socket),
+            Err(error) => {
+                self.count_unreadable();
+                if let Some(times) = UNREADABLE.due() {
+                    tracing::warn!(%error, times, "what another member of the cluster says of a socket cannot be read");
+                }
+                None
+            }
+        };
+        sockets.iter().filter_map(read).collect()
     }
 
     /// Asks all others, behind everything that was published before, and waits for their answers.
@@ -267,19 +287,6 @@ fn given(answer: Answer) -> Option<Payload> {
     }
 }
 
-/// What is a socket in an answer.
-fn sockets(answer: Answer) -> Vec<RemoteSocket> {
-    match answer {
-        Answer::Sockets(sockets) => sockets.iter().filter_map(|json| RemoteSocket::read(json).ok()).collect(),
-        Answer::Done
-        | Answer::Rooms(_)
-        | Answer::SocketIds(_)
-        | Answer::ServerSide(_)
-        | Answer::ClientCount(_)
-        | Answer::Ack(_) => Vec::new(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
@@ -319,6 +326,9 @@ mod tests {
         assert_eq!(ids(found), ["a", "b"]);
         assert_eq!(ask(&bus, 0, &[]).await, Some(Ok(Vec::new())));
         assert_eq!(ask(&bus, 2, &[of("a")]).await, None, "one is missing");
+        let odd = Answer::Sockets(vec![r#"{"id":"a","rooms":[42]}"#.to_owned(), r#"{"id":7}"#.to_owned()]);
+        let found = ask(&bus, 1, &[odd]).await.expect("an outcome").expect("in time");
+        assert_eq!((ids(found), bus.take_unreadable()), (vec!["a".to_owned()], 1), "one has no id");
         assert!(bus.asking().is_idle(), "nothing is left of it");
     }
 

@@ -111,6 +111,7 @@ fn tell(shared: &Shared, way: Way) {
         *concerns = told;
         is_news
     });
+    shared.gateway.metrics.bus_dropped.add("unreadable", shared.bus.take_unreadable() as u64);
     let dropped = shared.bus.take_dropped();
     shared.gateway.metrics.bus_dropped.add("away", dropped as u64);
     if dropped > 0

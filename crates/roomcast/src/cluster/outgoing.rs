@@ -62,6 +62,8 @@ struct Inner {
     arrived: Notify,
     freed: Notify,
     asking: Asking,
+    /// Sockets in answers that could not be read, until they are counted.
+    unreadable: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -290,6 +292,16 @@ impl Bus {
     /// How many did not get to the other nodes since this was asked last.
     pub(super) fn take_dropped(&self) -> usize {
         std::mem::take(&mut self.0.waiting.lock().dropped)
+    }
+
+    /// Something in an answer could not be read.
+    pub(super) fn count_unreadable(&self) {
+        self.0.unreadable.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often that was since this was asked last.
+    pub(super) fn take_unreadable(&self) -> usize {
+        self.0.unreadable.swap(0, Ordering::Relaxed)
     }
 
     fn free(&self, removed: &[Entry]) {

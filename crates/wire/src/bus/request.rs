@@ -138,7 +138,7 @@ struct JsonScope {
 #[serde(untagged)]
 pub(super) enum Name {
     Text(String),
-    Number(i64),
+    Number(serde_json::Number),
 }
 
 impl From<Name> for String {

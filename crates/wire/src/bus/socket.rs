@@ -1,9 +1,11 @@
 //! A socket of another member's, as it tells of it when asked.
 
-use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::decode::Malformed;
+use super::request::Name;
 
 /// What a member says of one of its sockets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,12 +23,29 @@ pub struct RemoteSocket {
 #[derive(Deserialize)]
 struct Json<'a> {
     id: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "rooms")]
     rooms: Vec<String>,
     #[serde(borrow, default)]
     data: Option<&'a RawValue>,
     #[serde(borrow, default)]
     handshake: Option<&'a RawValue>,
+}
+
+/// What a program in JavaScript has its socket in: `join(undefined)` is a room, too, of a name that nobody else can have.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Room {
+    Name(Name),
+    Other(IgnoredAny),
+}
+
+fn rooms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let rooms = Vec::<Room>::deserialize(deserializer)?.into_iter();
+    let names = rooms.filter_map(|room| match room {
+        Room::Name(name) => Some(name.into()),
+        Room::Other(_) => None,
+    });
+    Ok(names.collect())
 }
 
 impl RemoteSocket {
@@ -55,6 +74,8 @@ mod tests {
             handshake: r#"{"headers":{},"time":"Fri","auth":{}}"#.to_owned(),
         };
         assert_eq!(RemoteSocket::read(json), Ok(socket));
+        let odd = RemoteSocket::read(r#"{"id":"a","rooms":["a",42,-1.5,18446744073709551615,null,true,{"b":[]}]}"#);
+        assert_eq!(odd.expect("a socket").rooms, ["a", "42", "-1.5", "18446744073709551615"]);
         let bare = RemoteSocket::read(r#"{"id":"a"}"#).expect("an id is enough");
         assert_eq!((bare.rooms.len(), bare.data.as_str()), (0, "{}"));
         assert!(RemoteSocket::read(r#"{"rooms":[]}"#).is_err());
