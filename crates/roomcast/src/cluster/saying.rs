@@ -1,13 +1,14 @@
 //! What waits for the other nodes as it is published: events, orders, questions and answers, in the words that all members share. Knows no queue.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hub::emission::{Except, Payload, Target};
+use hub::emission::{Emission, Except, Payload, Target};
 use hub::names::{NamespaceId, RoomName};
 use wire::bus::Decoded;
 use wire::bus::broadcast::{Outgoing, Scope};
-use wire::bus::request::{Asked, Request};
+use wire::bus::request::{Asked, Request, Who};
 
 use super::Shared;
 use super::asking::Question;
@@ -18,6 +19,9 @@ use crate::sampled::Sampled;
 
 /// What an event costs in the queue beside its payload.
 const OVERHEAD_BYTES: usize = 256;
+
+/// What a name costs beside its text; an id of a socket, which is as long, with it.
+const NAME_BYTES: usize = 24;
 
 /// How often something could not be said, for the log.
 static UNSAYABLE: Sampled = Sampled::new();
@@ -47,27 +51,44 @@ impl Item {
     /// What it takes of the queue's bound.
     pub(super) fn cost(&self) -> usize {
         match self {
-            Self::Event(event) => event.emission.payload.size() + OVERHEAD_BYTES,
-            Self::Order(order) => size(&order.request) + OVERHEAD_BYTES,
-            Self::Question(question) => size(&question.request) + OVERHEAD_BYTES,
+            Self::Event(event) => event_size(&event.emission) + OVERHEAD_BYTES,
+            Self::Order(order) => request_size(&order.request) + OVERHEAD_BYTES,
+            Self::Question(question) => request_size(&question.request) + OVERHEAD_BYTES,
             Self::Answer(answer) => answer.message.len() + OVERHEAD_BYTES,
         }
     }
 }
 
-/// What events within take; the rest of a request is names.
-fn size(request: &Request) -> usize {
+/// The rooms of an event can be far more than what it says.
+fn event_size(Emission { target, except, payload, .. }: &Emission) -> usize {
+    let target = match target {
+        Target::Everyone => 0,
+        Target::Rooms(rooms) => names_size(rooms.names()),
+    };
+    payload.size() + target + names_size(&except.rooms) + except.sockets.len() * NAME_BYTES
+}
+
+fn request_size(request: &Request) -> usize {
+    let of_scope = |Scope { rooms, except }: &Scope| names_size(rooms) + names_size(except);
+    let of = |who: &Who| match who {
+        Who::Scope(scope) => of_scope(scope),
+        Who::Socket(_) => NAME_BYTES,
+    };
+    let of_arguments =
+        |Decoded { json, attachments }: &Decoded| json.len() + attachments.iter().map(Bytes::len).sum::<usize>();
     match request {
-        Request::ServerSideEmit { arguments, .. } | Request::Broadcast { arguments, .. } => {
-            arguments.json.len() + arguments.attachments.iter().map(Bytes::len).sum::<usize>()
-        }
-        Request::Sockets { .. }
-        | Request::AllRooms
-        | Request::Join { .. }
-        | Request::Leave { .. }
-        | Request::Disconnect { .. }
-        | Request::Fetch { .. } => 0,
+        Request::ServerSideEmit { arguments, .. } => of_arguments(arguments),
+        Request::Broadcast { arguments, scope, .. } => of_arguments(arguments) + of_scope(scope),
+        Request::Sockets { rooms } => names_size(rooms),
+        Request::Join { who, rooms } | Request::Leave { who, rooms } => of(who) + names_size(rooms),
+        Request::Disconnect { who, .. } => of(who),
+        Request::Fetch { scope, .. } => of_scope(scope),
+        Request::AllRooms => 0,
     }
+}
+
+fn names_size(names: &[impl Borrow<str>]) -> usize {
+    names.iter().map(|name| name.borrow().len() + NAME_BYTES).sum()
 }
 
 /// What is published: the channel and the message. `None` where it is for no namespace that other nodes know, or cannot be said; or where it may have been
@@ -137,4 +158,41 @@ fn event_message(shared: &Shared, event: &Event, number: u64) -> Saying {
         number: Some(number),
     };
     dialect::event(shared, channels, &outgoing)
+}
+
+#[cfg(test)]
+mod tests {
+    use hub::emission::{Rooms, Sending};
+    use hub::names::EventName;
+
+    use super::*;
+
+    #[test]
+    fn names_count_as_what_they_take() {
+        let names: Vec<String> = (0..1_000).map(|number| format!("{number:0255}")).collect();
+        let rooms: Vec<RoomName> = names.iter().map(|name| RoomName::parse(name).expect("a name")).collect();
+        let cost = |target: Target, except: Vec<RoomName>| {
+            let except = Except { rooms: except, sockets: Vec::new() };
+            let payload = Payload { json: Bytes::from_static(b"0"), attachments: [].into() };
+            let event = EventName::parse("e").expect("a name");
+            let sending = Sending::default();
+            let emission = Emission { namespace: NamespaceId(0), target, except, event, payload, sending };
+            Item::Event(Arc::new(Event { emission, done: None, version: None })).cost()
+        };
+        let all = || Target::Rooms(Rooms::new(rooms.clone()).expect("there are some"));
+        assert!(cost(all(), Vec::new()) > 255_000);
+        assert!(cost(Target::Everyone, rooms.clone()) > 255_000);
+        assert!(cost(Target::Everyone, Vec::new()) < 1_000);
+        let scope = |rooms: &[String]| Scope { rooms: rooms.to_vec(), except: rooms.to_vec() };
+        let who = |rooms: &[String]| Who::Scope(scope(rooms));
+        for request in [
+            Request::Sockets { rooms: names.clone() },
+            Request::Join { who: who(&[]), rooms: names.clone() },
+            Request::Leave { who: who(&names), rooms: Vec::new() },
+            Request::Disconnect { who: who(&names), close: true },
+            Request::Fetch { scope: scope(&names), peers_only: false },
+        ] {
+            assert!(request_size(&request) > 255_000, "{request:?}");
+        }
+    }
 }
