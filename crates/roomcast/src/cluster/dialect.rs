@@ -148,6 +148,16 @@ pub(super) fn stranger(mode: RedisMode) -> &'static str {
     }
 }
 
+/// The channels that bring such messages, for the log: of rooms' channels, what they begin with.
+pub(super) fn channel(shared: &Shared, namespace: NamespaceId, kind: Kind) -> &str {
+    let Some(Channels { events, requests, responses, .. }) = shared.channels_of(namespace) else { return "" };
+    match kind {
+        Kind::Event => events,
+        Kind::Request => requests,
+        Kind::Answer => responses.last().map_or("", String::as_str),
+    }
+}
+
 /// What a message is, as far as its channel tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {

@@ -12,6 +12,7 @@ use hub::emission::{Emission, Except, Payload, Rooms, Sending, Target};
 use hub::names::{EventName, NamespaceId, RoomName, SocketId};
 use parking_lot::Mutex;
 use redis::{PushInfo, PushKind, Value};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use wire::bus::broadcast::{self, Incoming, Scope};
 use wire::bus::sharded::{self, Said};
@@ -19,7 +20,7 @@ use wire::bus::{Decoded, Malformed};
 
 use super::dialect::{self, Channels, Kind};
 use super::wires::State;
-use super::{Shared, requests};
+use super::{Shared, UID_MAX_BYTES, requests};
 use crate::redis_link::{Ear, Pushed, Way};
 use crate::sampled::Sampled;
 use crate::shard::ids;
@@ -195,20 +196,21 @@ impl Inlet {
     fn queue(&self, message: Message) -> bool {
         let size = message.body.len();
         if size as u64 > self.shared.settings.message_max_bytes {
-            self.dropped("too_large", &format!("{size} bytes are more than the limit"));
+            let reason = format!("{size} bytes are more than the limit");
+            dropped(&self.shared, "too_large", &reason, Origin::of(&message));
             return false;
         }
         let before = self.waiting.bytes.fetch_add(size, Ordering::AcqRel);
-        if before + size > WAITING_MAX_BYTES || self.queue.try_send(message).is_err() {
+        let refused = if before + size > WAITING_MAX_BYTES {
+            Some(message)
+        } else {
+            self.queue.try_send(message).err().map(TrySendError::into_inner)
+        };
+        if let Some(message) = &refused {
             self.waiting.bytes.fetch_sub(size, Ordering::AcqRel);
-            self.dropped("full", "the shards do not keep up");
-            return false;
+            dropped(&self.shared, "full", "the shards do not keep up", Origin::of(message));
         }
-        true
-    }
-
-    fn dropped(&self, why: &str, reason: &str) {
-        dropped(&self.shared, why, reason);
+        refused.is_none()
     }
 }
 
@@ -218,12 +220,12 @@ impl Queue {
     /// # Errors
     /// It has.
     pub(super) async fn run(mut self, shared: Arc<Shared>) -> anyhow::Result<()> {
-        while let Some(Message { namespace, kind, body }) = self.messages.recv().await {
-            let size = body.len();
-            if let Err(error) = hand_over(&shared, namespace, kind, &body).await {
-                dropped(&shared, "unreadable", &error.to_string());
+        while let Some(message) = self.messages.recv().await {
+            let size = message.body.len();
+            if let Err(error) = hand_over(&shared, &message).await {
+                dropped(&shared, "unreadable", &error.to_string(), Origin::of(&message));
             }
-            if let Kind::Request = kind {
+            if let Kind::Request = message.kind {
                 self.waiting.requests.fetch_sub(1, Ordering::AcqRel);
             }
             self.waiting.bytes.fetch_sub(size, Ordering::AcqRel);
@@ -232,7 +234,9 @@ impl Queue {
     }
 }
 
-async fn hand_over(shared: &Arc<Shared>, namespace: NamespaceId, kind: Kind, body: &Bytes) -> Result<(), Malformed> {
+async fn hand_over(shared: &Arc<Shared>, message: &Message) -> Result<(), Malformed> {
+    let Message { namespace, kind, body } = message;
+    let (namespace, kind) = (*namespace, *kind);
     match dialect::read(shared, namespace, kind, body)? {
         Some(Said::Event(incoming)) => {
             if !is_repeat(shared, &incoming)
@@ -272,10 +276,16 @@ pub(super) fn audience(scope: &Scope) -> Option<(Target, Except)> {
 
 /// What a message comes to on this node; `None` where it is for nobody here.
 fn emission(shared: &Shared, namespace: NamespaceId, incoming: Incoming) -> Option<Emission> {
-    let Incoming { event, arguments, scope, volatile, .. } = incoming;
+    let Incoming { uid, event, arguments, scope, volatile, .. } = incoming;
     let (target, except) = audience(&scope)?;
     let Ok(event) = EventName::parse(&event) else {
-        dropped(shared, "unreadable", "an event whose name is empty, too long, or has control characters");
+        let reason = "an event whose name is empty, too long, or has control characters";
+        dropped(
+            shared,
+            "unreadable",
+            reason,
+            Origin { namespace, kind: Kind::Event, sender: Sender::Known(Some(&uid)) },
+        );
         return None;
     };
     Some(Emission {
@@ -293,9 +303,36 @@ pub(super) fn payload(arguments: Decoded) -> Payload {
     Payload { json: arguments.json.into(), attachments: arguments.attachments.into() }
 }
 
-pub(super) fn dropped(shared: &Shared, why: &str, reason: &str) {
+/// Where something came from, for the log.
+pub(super) struct Origin<'a> {
+    pub(super) namespace: NamespaceId,
+    pub(super) kind: Kind,
+    pub(super) sender: Sender<'a>,
+}
+
+/// Who sent it.
+pub(super) enum Sender<'a> {
+    Known(Option<&'a str>),
+    /// As far as what came says.
+    In(&'a Bytes),
+}
+
+impl<'a> Origin<'a> {
+    fn of(Message { namespace, kind, body }: &'a Message) -> Self {
+        Self { namespace: *namespace, kind: *kind, sender: Sender::In(body) }
+    }
+}
+
+pub(super) fn dropped(shared: &Shared, why: &str, reason: &str, origin: Origin<'_>) {
     shared.gateway.metrics.bus_dropped.inc(why);
     if let Some(times) = DROPPED.due() {
-        tracing::warn!(reason, times, "an event of another node was dropped");
+        let Origin { namespace, kind, sender } = origin;
+        let channel = dialect::channel(shared, namespace, kind);
+        let sender = match sender {
+            Sender::Known(sender) => sender.map(str::to_owned),
+            Sender::In(body) => wire::bus::sender(body),
+        };
+        let sender = sender.filter(|sender| sender.len() <= UID_MAX_BYTES);
+        tracing::warn!(reason, channel, sender, times, "what another member of the cluster said was dropped");
     }
 }

@@ -47,6 +47,9 @@ use crate::supervisor::{Fault, Link, Pace, Report, Stop, Stopper, stop, supervis
 /// Characters of a member's id, as Node's adapter has them.
 const UID_CHARACTERS: usize = 6;
 
+/// More than any member's id, or any question's, has: nothing is kept under one that is longer.
+const UID_MAX_BYTES: usize = 64;
+
 /// How much larger an event may be on the wire than as JSON: a number with a point takes nine bytes there, and four in JSON (`0.5,`).
 const WIRE_FACTOR: u64 = 3;
 

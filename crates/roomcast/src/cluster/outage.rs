@@ -34,12 +34,15 @@ pub(super) enum Way {
 
 impl Way {
     /// What health says of it.
-    fn concern(self) -> Option<&'static str> {
+    fn concern(self, has_broker: bool) -> Option<&'static str> {
         match self {
             Self::Open => None,
-            Self::Paused | Self::Held => Some(
+            Self::Paused | Self::Held if has_broker => Some(
                 "nothing is taken from RabbitMQ until it is back, and what is said to others is refused after a while (bus_outage = \"hold\")",
             ),
+            Self::Paused | Self::Held => {
+                Some("what is said to others is refused after a while, until it is back (bus_outage = \"hold\")")
+            }
             Self::GivenUp => Some("events reach this node's members alone until it is back"),
         }
     }
@@ -102,11 +105,12 @@ pub(super) async fn look_after(shared: &Shared) {
 }
 
 fn tell(shared: &Shared, way: Way) {
-    let all = [Way::Open, Way::Paused, Way::Held, Way::GivenUp].map(Way::concern);
+    let has_broker = shared.gateway.profile.rabbitmq.as_ref().is_some_and(|rabbitmq| rabbitmq.address.is_some());
+    let all = [Way::Open, Way::Paused, Way::Held, Way::GivenUp].map(|way| way.concern(has_broker));
     shared.concerns.send_if_modified(|concerns| {
         let mut told = concerns.clone();
         told.retain(|concern| !all.contains(&Some(concern.as_str())));
-        told.extend(way.concern().map(str::to_owned));
+        told.extend(way.concern(has_broker).map(str::to_owned));
         let is_news = *concerns != told;
         *concerns = told;
         is_news
@@ -125,6 +129,15 @@ fn tell(shared: &Shared, way: Way) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn health_speaks_of_rabbitmq_only_where_there_is_one() {
+        for way in [Way::Open, Way::Paused, Way::Held, Way::GivenUp] {
+            assert!(!way.concern(false).is_some_and(|concern| concern.contains("RabbitMQ")), "{way:?}");
+            assert_eq!(way.concern(true).is_some(), way.concern(false).is_some(), "{way:?}");
+        }
+        assert!(Way::Paused.concern(true).is_some_and(|concern| concern.contains("RabbitMQ")));
+    }
 
     #[test]
     fn nobody_waits_for_nodes_that_were_not_there_and_nothing_is_lost_to_those_that_were() {

@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use super::UID_MAX_BYTES;
+
 /// Events of one member that are remembered. What it may say again is what it had not been answered for: far fewer.
 const REMEMBERED: u64 = 4_096;
 
@@ -31,6 +33,10 @@ struct Window {
 impl Repeats {
     /// Notes that this event came. Returns whether it had come before.
     pub(super) fn is_repeat(&mut self, member: &str, number: u64) -> bool {
+        // Nobody who repeats has such an id.
+        if member.len() > UID_MAX_BYTES {
+            return false;
+        }
         self.now += 1;
         if let Some(window) = self.members.get_mut(member) {
             window.heard_at = self.now;
@@ -121,6 +127,17 @@ mod tests {
         assert!(!repeats.is_repeat("one more", 1));
         assert_eq!(repeats.members.len(), MEMBERS_MAX);
         assert!(repeats.is_repeat("0", 1) && !repeats.is_repeat("1", 1));
+    }
+
+    #[test]
+    fn an_id_that_no_member_has_is_not_kept() {
+        let mut repeats = Repeats::default();
+        for (bytes, expected) in [(UID_MAX_BYTES, true), (UID_MAX_BYTES + 1, false)] {
+            let id = "a".repeat(bytes);
+            assert!(!repeats.is_repeat(&id, 1));
+            assert_eq!(repeats.is_repeat(&id, 1), expected, "{bytes} bytes");
+        }
+        assert_eq!(repeats.members.len(), 1);
     }
 
     proptest! {

@@ -12,8 +12,9 @@ use wire::bus::broadcast::Scope;
 use wire::bus::request::{Answer, Asked, Request, Who};
 use wire::raw;
 
-use super::incoming::{audience, dropped, payload};
-use super::{Shared, dialect};
+use super::dialect::Kind;
+use super::incoming::{Origin, Sender, audience, dropped, payload};
+use super::{Shared, UID_MAX_BYTES, dialect};
 use crate::fanout::Done;
 use crate::shard::inbox::{Described, Order, Query};
 
@@ -29,6 +30,12 @@ const ANSWERS_MAX: Duration = Duration::from_secs(60);
 /// Carries out what is asked, in the order in which it came, and answers.
 pub(super) async fn answer(shared: &Arc<Shared>, namespace: NamespaceId, asked: Asked) {
     let Asked { uid, id, request } = asked;
+    let is_too_long = |text: &Option<String>| text.as_ref().is_some_and(|text| text.len() > UID_MAX_BYTES);
+    if is_too_long(&uid) || is_too_long(&id) {
+        let reason = "a question whose id, or whose asker's, is too long";
+        let sender = Sender::Known(uid.as_deref());
+        return dropped(shared, "unreadable", reason, Origin { namespace, kind: Kind::Request, sender });
+    }
     let answers = Answers { shared: shared.clone(), namespace, asker: uid, id };
     match request {
         Request::Sockets { rooms } => {
@@ -68,6 +75,10 @@ struct Answers {
 }
 
 impl Answers {
+    fn origin(&self) -> Origin<'_> {
+        Origin { namespace: self.namespace, kind: Kind::Request, sender: Sender::Known(self.asker.as_deref()) }
+    }
+
     /// Gives an answer, where one is wanted.
     fn give(&self, answer: &Answer) {
         let Some(id) = &self.id else { return };
@@ -127,7 +138,8 @@ fn hear(answers: Answers, event: &str, arguments: Decoded) {
         return answers.give(&Answer::ServerSide(nothing()));
     };
     let Ok(permit) = shared.hearings.clone().try_acquire_owned() else {
-        return dropped(&shared, "full", "the program's handlers of events of other servers do not keep up");
+        let reason = "the program's handlers of events of other servers do not keep up";
+        return dropped(&shared, "full", reason, answers.origin());
     };
     let give = move |answer: Option<Payload>| {
         answers.give(&Answer::ServerSide(answer.as_ref().map_or_else(nothing, first_argument)));
