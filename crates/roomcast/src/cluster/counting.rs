@@ -1,7 +1,7 @@
 //! How many members the cluster has, and whether all of them speak alike: each server of Redis knows of its own connections alone, so that in a Redis Cluster all are asked.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -32,11 +32,13 @@ pub(super) struct Counting<'a> {
     wires: Wires,
     /// The servers of a Redis Cluster to which no wire leads: members may be there, too.
     others: Mutex<HashMap<NodeAddress, MultiplexedConnection>>,
+    /// Redis does not let this node count.
+    is_refused: AtomicBool,
 }
 
 impl<'a> Counting<'a> {
     pub(super) fn new(shared: &'a Shared, wires: Wires) -> Self {
-        Self { shared, wires, others: Mutex::default() }
+        Self { shared, wires, others: Mutex::default(), is_refused: AtomicBool::new(false) }
     }
 
     /// Connects to the servers of a Redis Cluster to which no wire leads, as far as they are there.
@@ -59,6 +61,9 @@ impl<'a> Counting<'a> {
             let members = self.members().await?.max(std::mem::take(&mut at_least));
             self.shared.members.store(members, Ordering::Relaxed);
             self.shared.gateway.metrics.bus_members.set(members as i64);
+            if self.is_refused.load(Ordering::Relaxed) {
+                concerns.push(dialect::uncounted(self.shared.mode()).to_owned());
+            }
             concerns.extend(self.strangers().await);
             self.shared.concerns.send_if_modified(|told| {
                 let has_changed = *told != concerns;
@@ -113,7 +118,11 @@ impl<'a> Counting<'a> {
             listeners += match numsub.query_async::<(String, usize)>(&mut connection).await {
                 Ok((_, listeners)) => listeners,
                 // A user who may not ask knows of itself alone.
-                Err(error) if error.code() == Some("NOPERM") => return Ok(1),
+                Err(error) if error.code() == Some("NOPERM") => {
+                    let is_own = mode == self.shared.mode();
+                    self.is_refused.fetch_or(is_own, Ordering::Relaxed);
+                    return Ok(is_own.into());
+                }
                 Err(error) => return Err(lost(error)),
             };
         }

@@ -127,6 +127,18 @@ pub(super) fn count_of(mode: RedisMode) -> &'static str {
     }
 }
 
+/// What is wrong where Redis does not let this node count the members.
+pub(super) fn uncounted(mode: RedisMode) -> &'static str {
+    match mode {
+        RedisMode::Classic => {
+            "Redis does not let this node count the members of the cluster, so that nobody else is asked anything: its user needs +pubsub|numsub"
+        }
+        RedisMode::Sharded => {
+            "Redis does not let this node count the members of the cluster, so that nobody else is asked anything: its user needs +pubsub|shardnumsub"
+        }
+    }
+}
+
 /// The format that this cluster does not speak, and the channel by which its members would be seen.
 pub(super) fn other(shared: &Shared) -> Option<(RedisMode, String)> {
     let Channels { name, events, .. } = shared.channels.first()?;
