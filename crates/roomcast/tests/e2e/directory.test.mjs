@@ -150,12 +150,14 @@ describe("a Node server beside the gateways", () => {
       assert.equal((await node.api("GET", `/api/presence/${id}`)).json.online, true);
     }
     assert.equal((await here.presence(id))[id].online, true);
-    // Who goes from a gateway to the Node server is not gone.
+    // Who goes from a gateway to the Node server is not gone, although that was asked a moment ago and does not say by itself who comes.
     const moving = await user(nodes[1], undefined, conversation);
     await here.told("online", moving.userId);
-    socketIo(peer.url, { auth: { userId: moving.userId } });
-    await until(async () => (await keysNow(redis, (keys) => keys.sismember("roomcast:{socket.io}:peers:users", moving.userId))), (is) => is === 1, "the user on Node");
+    const asked = fresh("user");
+    await socketIo(peer.url, { auth: { userId: asked } }).next("connected");
+    await until(async () => (await keysNow(redis, (keys) => keys.sismember("roomcast:{socket.io}:peers:users", asked))), (is) => is === 1, "the Node server to be asked");
     moving.close();
+    await socketIo(peer.url, { auth: { userId: moving.userId } }).next("connected");
     const later = await user(nodes[1], undefined, conversation);
     await here.told("online", later.userId);
     later.close();
@@ -163,8 +165,40 @@ describe("a Node server beside the gateways", () => {
     assert.ok(!here.tellings(moving.userId).includes("offline"));
     there.close();
     await until(() => here.presence(id), (presence) => !presence[id].online, "the user to be gone");
+    // In a room whose name its server wrote as a number.
+    const numeric = fresh("user");
+    const odd = socketIo(peer.url, { auth: { userId: numeric } });
+    await odd.ask("join", { room: 42 });
+    await until(() => here.presence(numeric), (presence) => presence[numeric].online, "the user in room 42");
     await peer.close();
     await Promise.all(nodes.map((node) => node.stop()));
+    await redis.kill();
+  });
+
+  it("keeps its users for a while when it does not answer, and health says that", async () => {
+    const redis = await Redis.start();
+    const peer = await startPeer(redis);
+    peer.io.use((socket, next) => {
+      socket.data.userId = socket.handshake.auth.userId;
+      next();
+    });
+    const node = await startNode(redis);
+    const id = fresh("user");
+    socketIo(peer.url, { auth: { userId: id } });
+    const isOnline = async () => (await node.api("GET", `/api/presence/${id}`)).json.online;
+    await until(isOnline, (online) => online, "the user on Node");
+    const { adapter } = peer.io.of("/");
+    adapter.pubClient.publish = async () => 0;
+    const { reasons } = await until(async () => {
+      assert.equal(await isOnline(), true);
+      return (await node.get("/health/ready")).json;
+    }, ({ reasons = [] }) => reasons.some((reason) => reason.includes("do not answer")), "the reason");
+    assert.match(reasons.join(), /1 of the cluster's members do not answer/);
+    delete adapter.pubClient.publish;
+    await until(async () => (await node.get("/health/ready")).json, ({ reasons = [] }) => !reasons.some((reason) => reason.includes("do not answer")), "the answers");
+    assert.equal(await isOnline(), true);
+    await peer.close();
+    await node.stop();
     await redis.kill();
   });
 });
@@ -369,6 +403,25 @@ describe("a user of Redis with rights of its own", () => {
       client.close();
       await watcher.told("offline", client.userId);
       await node.stop();
+    });
+  }
+});
+
+describe("a Redis that does not let a node count", () => {
+  for (const [mode, command] of [["classic", "numsub"], ["sharded", "shardnumsub"]]) {
+    it(`is named in health, with the right that is missing (${mode})`, async () => {
+      const redis = await Redis.start();
+      const keys = keysOf(redis);
+      await keys.acl("SETUSER", "gateway", "on", ">secret", "~*", "&*", "+@all", "-pubsub|numsub", "-pubsub|shardnumsub");
+      const env = { REDIS_URL: redis.url.replace("//", "//gateway:secret@"), REDIS_ADAPTER_MODE: mode };
+      const node = await startGateway({ env });
+      const told = (reason) => reason.includes("count the members") && reason.includes(`+pubsub|${command}`);
+      const { status, reasons } = await until(async () => (await node.get("/health/ready")).json, ({ reasons = [] }) => reasons.some(told), "the missing right");
+      assert.equal(status, "degraded");
+      assert.ok(!reasons.some((reason) => reason.includes("format")), JSON.stringify(reasons));
+      await node.stop();
+      await keys.quit();
+      await redis.kill();
     });
   }
 });

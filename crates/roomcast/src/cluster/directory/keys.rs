@@ -87,6 +87,16 @@ impl Keys {
         self.of("peers:", "users")
     }
 
+    /// When they were asked last, by the clock of Redis in ms: that is when the round began that has ended last.
+    pub(super) fn peers_asked(&self) -> String {
+        self.of("peers:", "asked")
+    }
+
+    /// A sorted set: users of whom it is to be told that they are gone, by when that is due.
+    pub(super) fn owed(&self) -> String {
+        self.of("owed", "")
+    }
+
     /// A hash: the sockets in a room, each with its node and user.
     pub(super) fn room(&self, room: &str) -> String {
         self.of("room:", room)
@@ -269,13 +279,16 @@ return #there
 /// Finds users of whom it is due to tell that they are gone, and takes those who are back off the list. Whoever asks has five seconds to tell it: then
 /// another node does.
 ///
-/// Arguments: how many at most. Gives of each: user, score, rooms that were left and when, when the user was seen last.
+/// Arguments: how many at most, whether there are members that are no gateways (1): then nobody is gone who was not looked for there since it was due. Gives of
+/// each: user, score, rooms that were left and when, when the user was seen last.
 const SETTLE: &str = r"
 local p = KEYS[1]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local due = now
+if ARGV[2] == '1' then due = math.min(now, tonumber(redis.call('GET', p..'peers:asked') or '0')) end
 local gone = {}
-for _, user in ipairs(redis.call('ZRANGEBYSCORE', p..'owed', '-inf', string.format('%.0f', now), 'LIMIT', 0, ARGV[1])) do
+for _, user in ipairs(redis.call('ZRANGEBYSCORE', p..'owed', '-inf', string.format('%.0f', due), 'LIMIT', 0, ARGV[1])) do
   local is_there = redis.call('SISMEMBER', p..'peers:users', user) == 1
   for _, node in ipairs(redis.call('HKEYS', p..'user:'..user)) do
     if redis.call('EXISTS', p..'lease:'..node) == 1 then is_there = true end

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hub::names::SocketId;
 use hub::rules::{Presence as PresenceFacts, User};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use redis::aio::MultiplexedConnection;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -130,6 +130,8 @@ struct Shared {
     gateway: Gateway,
     link: watch::Sender<Link>,
     concerns: watch::Sender<Vec<String>>,
+    /// When there was a member that is no gateway.
+    peers_seen_at: Mutex<Option<tokio::time::Instant>>,
 }
 
 impl Shared {
@@ -180,6 +182,7 @@ pub fn start(settings: Settings, gateway: Gateway, directory: Directory, report:
         gateway,
         link: watch::Sender::new(Link::Connecting),
         concerns: watch::Sender::new(Vec::new()),
+        peers_seen_at: Mutex::default(),
     });
     let (stopper, stop) = stop();
     Running { stopper, task: tokio::spawn(run(shared, stop, report)) }

@@ -167,9 +167,11 @@ async fn look_on(
         }
         let has_address = nodes.address().is_some();
         shared.concerns.send_if_modified(|concerns| {
-            let is_news = concerns.is_empty() != has_address;
-            *concerns = if has_address { Vec::new() } else { vec![NO_ADDRESS.to_owned()] };
-            is_news
+            let before = concerns.len();
+            concerns.retain(|concern| concern != NO_ADDRESS);
+            let was_told = concerns.len() < before;
+            concerns.extend((!has_address).then(|| NO_ADDRESS.to_owned()));
+            was_told == has_address
         });
     }
 }

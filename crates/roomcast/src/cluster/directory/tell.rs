@@ -145,7 +145,7 @@ pub(super) async fn users_gone(shared: &Shared, connection: &mut MultiplexedConn
     type Due = (String, String, HashMap<String, String>, String);
     loop {
         let mut settle = keys::call(&directory.0.scripts.settle, &directory.0.keys);
-        settle.arg(SLICE);
+        settle.arg(SLICE).arg(u8::from(super::peers::are_there(shared)));
         let due: Vec<Due> = settle.query_async(connection).await.map_err(lost)?;
         let count = due.len();
         let mut pipe = redis::pipe();
