@@ -95,10 +95,13 @@ impl<'a> Counting<'a> {
         self.listeners(self.shared.mode(), requests).await
     }
 
-    /// The members that listen, this one included.
+    /// The members that listen, this one included: in whichever namespace most do, since a Node server may have only some of ours.
     async fn members(&self) -> anyhow::Result<usize> {
-        let Some(Channels { requests, .. }) = self.shared.channels.first() else { return Ok(1) };
-        self.members_of(requests).await
+        let mut members = 1;
+        for Channels { requests, .. } in &self.shared.channels {
+            members = members.max(self.members_of(requests).await?);
+        }
+        Ok(members)
     }
 
     /// What is wrong where somebody in this cluster speaks the other format.

@@ -182,7 +182,8 @@ describe("a Node server beside the gateways", () => {
       socket.data.userId = socket.handshake.auth.userId;
       next();
     });
-    const node = await startNode(redis);
+    // Of several namespaces the server has one, and not the first.
+    const node = await startNode(redis, (options) => startGateway({ ...options, profile: "venta" }));
     const id = fresh("user");
     socketIo(peer.url, { auth: { userId: id } });
     const isOnline = async () => (await node.api("GET", `/api/presence/${id}`)).json.online;
