@@ -317,8 +317,8 @@ impl Running {
         let (mut farewells_by, mut is_over) = (None, false);
         while Instant::now() < closed_by {
             let Numbers { sockets, to_drain, farewells, .. } = gateway.numbers().await;
-            let passed_on = shared.passing.as_ref().map_or(0, |passing| passing.under_way());
-            if sockets + to_drain + passed_on == 0 {
+            let websockets = shared.passing.as_ref().map_or(0, |passing| passing.websockets());
+            if sockets + to_drain + websockets == 0 {
                 // Who is between two polls asks again in a moment, here or by another node; who has gone for good is not waited for.
                 let until = *farewells_by.get_or_insert_with(|| Instant::now() + settings.timeout / 8);
                 // Two looks one after the other: the last answers are on their way between them.
@@ -330,6 +330,10 @@ impl Running {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         acceptor.stop();
+        if let Some(passing) = &shared.passing {
+            // Polls of other nodes' sessions come as long as anybody listens, and go back from here.
+            passing.end(settings.timeout / 16).await;
+        }
         if let Some((cluster, directory)) = cluster {
             directory.end().await;
             cluster.end().await;

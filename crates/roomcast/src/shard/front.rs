@@ -316,6 +316,10 @@ impl Front {
             let session = Foreign { sid, revision: query.revision() };
             // A node that is not there knows no session: what is said of it is said here.
             if upgrades::is_asked(request.headers()) {
+                // Its client stays on polling, which goes on by other ways. Once it has begun to move, it could not turn back.
+                if passing.is_leaving() {
+                    return Ok(unavailable("draining"));
+                }
                 if let Some(tunnel) = passing.tunnel(session, peer).await {
                     return Ok(self.pass_upgrade(request, tunnel).await);
                 }

@@ -51,7 +51,7 @@ impl Shard {
     }
 
     /// The node by which a session's client comes is about to go: a poll comes again by another way, and the session goes on; a WebSocket is closed,
-    /// since it cannot be led elsewhere. A client that has gone ends its session.
+    /// since it cannot be led elsewhere, and with it a client that is about to be on nothing else. A client that has gone ends its session.
     fn passage_ends(&mut self, slot: u32, what: Passage) {
         match (what, self.socket_io(slot).session.transport()) {
             (Passage::Poll, engine::Transport::Polling) => {
@@ -63,9 +63,14 @@ impl Shard {
             (Passage::Client, engine::Transport::Polling) => {
                 self.session(slot, |session, context| session.get_lost(context));
             }
-            // It has moved on. A WebSocket that is being tried ends with its way, and the session goes on over polling.
-            (Passage::Poll | Passage::Client, engine::Transport::WebSocket)
-            | (Passage::WebSocket, engine::Transport::Polling) => {}
+            // A WebSocket that is being tried.
+            (Passage::WebSocket, engine::Transport::Polling) => {
+                if !self.session(slot, |session, context| session.probe_leaves(context)) {
+                    self.close(slot, CloseCode::GoingAway, CloseCode::GoingAway.reason());
+                }
+            }
+            // It has moved on.
+            (Passage::Poll | Passage::Client, engine::Transport::WebSocket) => {}
         }
         if self.connections[slot as usize].is_some() {
             self.arm(slot);

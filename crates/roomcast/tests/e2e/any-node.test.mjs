@@ -471,6 +471,62 @@ describe("a node that is taken out of service", () => {
     assert.deepEqual((({ code, signal }) => ({ code, signal }))(await leaving.ended), { code: 0, signal: null });
   });
 
+  it("lets a client finish its move to a WebSocket before it is closed; one that has not begun stays on polling", async () => {
+    const [own, , third] = cluster.nodes;
+    const leaving = await startNode(cluster.redis);
+    const [moving, trying] = [await enter(own.url), await enter(own.url)];
+    const before = await own.metric("roomcast_sockets");
+    const [{ connection: moves }, { connection: tries }] = [
+      await upgrade(leaving.url, `${WEBSOCKET}&sid=${moving.sid}`),
+      await upgrade(leaving.url, `${WEBSOCKET}&sid=${trying.sid}`),
+    ];
+    moves.send("2probe");
+    assert.equal((await moves.frame()).text, "3probe");
+    leaving.signal("SIGTERM");
+    assert.equal(await tries.closeCode(), 1005);
+    // From here on a stock client polls no more, and would not hear of a WebSocket that failed.
+    await until(() => own.metric("roomcast_sockets"), (count) => count === before - 1, "the one that moves to be closed");
+    moves.send("5");
+    assert.equal(await moves.closeCode(), 1001);
+    moves.write(frame(8, Buffer.from([3, 233])));
+    tries.write(frame(8, Buffer.alloc(0)));
+    await trying.post(third.url, '421["join",{"room":"drain"}]');
+    assert.match((await trying.get(third.url)).text, /^431/);
+    assert.equal((await leaving.ended).code, 0);
+  });
+
+  it("begins no WebSocket for others any more, and polls that keep coming do not keep it", async () => {
+    const [own] = cluster.nodes;
+    const leaving = await startNode(cluster.redis, { env: { SHUTDOWN_TIMEOUT: "1600s" } });
+    const polling = await enter(own.url);
+    // Has gone for a moment: as long as it is waited for, the node is there.
+    const itsOwn = await enter(leaving.url);
+    leaving.signal("SIGTERM");
+    await until(() => leaving.metric("roomcast_sockets"), (count) => count === 0, "its own to be closed");
+    const { answer: refused } = await upgrade(leaving.url, `${WEBSOCKET}&sid=${polling.sid}`);
+    assert.deepEqual([refused.status, refused.json.code], [503, "draining"]);
+    let answers = 0;
+    let isOver = false;
+    const asking = async () => {
+      for (;;) {
+        const wasOver = isOver;
+        const answer = await polling.get(leaving.url).catch((error) => error);
+        // Nobody listens any more.
+        if (wasOver && answer instanceof Error) return;
+        assert.deepEqual([answer.status, answer.text], [200, "6"], answer.message);
+        answers += 1;
+      }
+    };
+    const asked = asking();
+    await until(() => answers, (count) => count > 0, "its polls to go back");
+    isOver = true;
+    assert.equal((await itsOwn.get(own.url)).text, "6\x1e1");
+    assert.equal((await within(leaving.ended, "its end")).code, 0);
+    await asked;
+    await polling.post(own.url, '421["join",{"room":"drain"}]');
+    assert.match((await polling.get(own.url)).text, /^431/);
+  });
+
   it("closes its own sessions the gentle way, whichever node their polls come to", async () => {
     const [own, , third] = cluster.nodes;
     const session = await enter(own.url);

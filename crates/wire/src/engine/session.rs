@@ -277,6 +277,19 @@ impl Session {
         }
     }
 
+    /// The way of the WebSocket that probes is about to end. It is closed, and the session goes on over polling, unless its client was answered on it
+    /// already: a client that was may have paused its polling, and then only hears what it is told after its move.
+    ///
+    /// Returns whether the session can go on. One that cannot is to be closed ([`Session::close`]), which lets the client move first.
+    pub fn probe_leaves(&mut self, context: &mut Context<'_>) -> bool {
+        let State::Polling(polling) = &mut self.state else { return true };
+        let is_answered = polling.probe.is_some_and(|probe| probe.noop_at_ms.is_some());
+        if !is_answered {
+            polling.close_probe(context);
+        }
+        !is_answered
+    }
+
     /// A text message on the session's WebSocket, or on the one that probes.
     pub fn websocket_text<'a>(&mut self, text: &'a str, context: &mut Context<'_>) -> Option<Received<'a>> {
         match &mut self.state {

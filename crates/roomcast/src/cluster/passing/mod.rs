@@ -12,7 +12,7 @@ mod tunnel;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -46,6 +46,9 @@ const LEAVE_MIN: Duration = Duration::from_millis(250);
 
 /// How long after another each passage ends when this node goes.
 const LEAVE_EACH_MAX: Duration = Duration::from_millis(10);
+
+/// How often a node that ends looks for what is still under way.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Where the client of a passed-on request is. On a connection between nodes alone; a client's own field of this name is overwritten.
 const CLIENT: HeaderName = HeaderName::from_static("roomcast-client");
@@ -127,18 +130,25 @@ pub struct Passing {
     nodes: Nodes,
     links: Mutex<HashMap<NodeId, Arc<Link>>>,
     places: Arc<Semaphore>,
-    leaving: watch::Sender<Option<Leaving>>,
+    websockets: AtomicUsize,
+    stage: watch::Sender<Stage>,
     backend: Handle,
     metrics: Arc<Metrics>,
 }
 
-/// This node is about to go.
+/// How far this node is from its end.
 #[derive(Clone)]
-struct Leaving {
-    since: Instant,
-    each: Duration,
-    /// How many know when their turn is.
-    told: Arc<AtomicU32>,
+enum Stage {
+    Here,
+    /// It is about to go.
+    Leaving {
+        since: Instant,
+        each: Duration,
+        /// How many know when their turn is.
+        told: Arc<AtomicU32>,
+    },
+    /// Nothing new comes to it any more.
+    Ending,
 }
 
 /// A place among those who are passed on.
@@ -150,6 +160,22 @@ struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.metrics.passing_on.dec();
+    }
+}
+
+/// One of the WebSockets that are under way, from the first moment on.
+struct Counted(Arc<Passing>);
+
+impl Counted {
+    fn new(passing: Arc<Passing>) -> Self {
+        passing.websockets.fetch_add(1, Ordering::Relaxed);
+        Self(passing)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.websockets.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -196,7 +222,8 @@ impl Passing {
             nodes,
             links: Mutex::default(),
             places: Arc::new(Semaphore::new(PASSAGES_MAX)),
-            leaving: watch::Sender::new(None),
+            websockets: AtomicUsize::new(0),
+            stage: watch::Sender::new(Stage::Here),
             backend,
             metrics,
         }
@@ -229,6 +256,7 @@ impl Passing {
 
     /// A connection to the node of this session, for a WebSocket of it whose client is at this address; none if its node is not there.
     pub async fn tunnel(self: &Arc<Self>, session: Foreign, client: IpAddr) -> Option<Tunnel> {
+        let counted = Counted::new(self.clone());
         let place = self.place()?;
         let node = self.node(session).await?;
         let (_, shard) = session.place();
@@ -236,7 +264,7 @@ impl Passing {
         match proof::connect(&node, &self.nodes, purpose).await {
             Ok(stream) => {
                 self.metrics.passed_on.inc("answered");
-                Some(Tunnel { stream, passage: TunnelPassage::new(self.clone(), node, session.sid, place) })
+                Some(Tunnel { stream, passage: TunnelPassage::new(counted, node, session.sid, place) })
             }
             Err(error) => {
                 tracing::debug!(address = ?node.address, error = format!("{error:#}"), "a node cannot be reached");
@@ -288,27 +316,54 @@ impl Passing {
     }
 
     /// Polls and WebSockets that are under way.
-    pub fn under_way(&self) -> usize {
+    fn under_way(&self) -> usize {
         PASSAGES_MAX - self.places.available_permits()
     }
 
-    /// This node is about to go: within this time the polls that wait are sent on, and WebSockets closed, at a steady pace.
+    /// WebSockets that are under way.
+    pub fn websockets(&self) -> usize {
+        self.websockets.load(Ordering::Relaxed)
+    }
+
+    /// This node is about to go: within this time the polls that wait are sent on, and WebSockets closed, at a steady pace. Polls may come all the while;
+    /// no WebSocket does.
     pub fn leave(&self, within: Duration) {
         let count = u32::try_from(self.under_way()).unwrap_or(u32::MAX).max(1);
         let each = (within / count).min(LEAVE_EACH_MAX);
-        self.leaving.send_replace(Some(Leaving { since: Instant::now(), each, told: Arc::default() }));
+        self.stage.send_replace(Stage::Leaving { since: Instant::now(), each, told: Arc::default() });
+    }
+
+    /// Whether it is.
+    pub fn is_leaving(&self) -> bool {
+        !matches!(*self.stage.borrow(), Stage::Here)
+    }
+
+    /// Nothing new comes to this node any more: what waits is sent on at once. Ends when nothing is under way, or after this time.
+    pub async fn end(&self, within: Duration) {
+        self.stage.send_replace(Stage::Ending);
+        let until = Instant::now() + within;
+        // Two looks one after the other: what came last is read between them.
+        let mut looks = 0;
+        while looks < 2 && Instant::now() < until {
+            tokio::time::sleep(LOOK_EVERY).await;
+            looks = if self.under_way() == 0 { looks + 1 } else { 0 };
+        }
     }
 
     /// Ends when a passage that began now has to, since this node goes; never if it does not.
     async fn turn(&self) {
         let earliest = Instant::now() + LEAVE_MIN;
-        let mut leaving = self.leaving.subscribe();
-        let Ok(leaving) = leaving.wait_for(Option::is_some).await.map(|leaving| leaving.clone()) else {
+        let mut stage = self.stage.subscribe();
+        let Ok(now) = stage.wait_for(|stage| !matches!(stage, Stage::Here)).await.map(|stage| stage.clone()) else {
             return std::future::pending().await;
         };
-        let Some(Leaving { since, each, told }) = leaving else { return };
-        let nth = told.fetch_add(1, Ordering::Relaxed);
-        tokio::time::sleep_until(earliest.max(since + each * nth)).await;
+        if let Stage::Leaving { since, each, told } = now {
+            let nth = told.fetch_add(1, Ordering::Relaxed);
+            let its_turn = earliest.max(since + each * nth);
+            // Whichever comes first; the sender lives as long as this node.
+            let ending = stage.wait_for(|stage| matches!(stage, Stage::Ending));
+            let _ = tokio::time::timeout_at(its_turn, ending).await;
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::super::nodes::NodeInfo;
-use super::{Passing, Place, leaving};
+use super::{Counted, Place, leaving};
 use crate::shard::ids::SessionId;
 use crate::shard::patience::Timer;
 use crate::shard::poll;
@@ -32,29 +32,29 @@ pub struct Tunnel {
 
 /// What goes through a tunnel.
 pub struct Passage {
-    passing: Arc<Passing>,
+    passing: Counted,
     node: Arc<NodeInfo>,
     sid: SessionId,
     _place: Place,
 }
 
 impl Passage {
-    pub(super) fn new(passing: Arc<Passing>, node: Arc<NodeInfo>, sid: SessionId, place: Place) -> Self {
+    pub(super) fn new(passing: Counted, node: Arc<NodeInfo>, sid: SessionId, place: Place) -> Self {
         Self { passing, node, sid, _place: place }
     }
 
     /// Passes bytes on, both ways, until one side ends; each side comes with what was read of it before. The session is told when this node goes.
     pub async fn pump(self, client: (Transport, Bytes), owner: (TcpStream, Bytes), timeouts: &Timeouts) {
-        let Self { passing, node, sid, _place } = self;
+        let Self { passing: Counted(passing), node, sid, _place } = &self;
         let mut pumping = pin!(pump(client, owner, timeouts));
         let ended = tokio::select! {
             biased;
             ended = &mut pumping => ended,
             () = passing.turn() => {
                 let telling = async {
-                    let link = passing.link(&node);
-                    if link.sender(&node, &passing.nodes, &passing.backend).await.is_some() {
-                        link.tell(leaving(sid, poll::Passage::WebSocket)).await;
+                    let link = passing.link(node);
+                    if link.sender(node, &passing.nodes, &passing.backend).await.is_some() {
+                        link.tell(leaving(*sid, poll::Passage::WebSocket)).await;
                     }
                 };
                 tokio::join!(pumping, telling).0

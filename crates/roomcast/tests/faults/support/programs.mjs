@@ -50,12 +50,14 @@ export class Crowd {
   #ask(child, what, rest = {}, deadlineMs = 60_000) {
     const id = (this.#id += 1);
     let hear;
-    const answered = new Promise((resolve) => {
+    let end;
+    const answered = new Promise((resolve, reject) => {
       hear = (message) => message.id === id && resolve(message.answer);
-      child.on("message", hear);
+      end = () => reject(new Error(`a crowd ended before it answered \`${what}\``));
+      child.on("message", hear).on("exit", end);
       child.send({ id, what, ...rest });
     });
-    return within(answered, `a crowd's answer to \`${what}\``, deadlineMs).finally(() => child.off("message", hear));
+    return within(answered, `a crowd's answer to \`${what}\``, deadlineMs).finally(() => child.off("message", hear).off("exit", end));
   }
 
   /** Numbers of all, added; the most where they are the most. */

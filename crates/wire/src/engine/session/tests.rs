@@ -244,6 +244,24 @@ fn a_session_that_is_closed_in_the_middle_of_its_move_says_so_on_the_websocket()
 }
 
 #[test]
+fn a_probe_whose_way_ends_is_given_up_until_its_client_was_answered() {
+    let unanswered = [("probe", "accept"), ("probe-leaves", "true; close probe"), ("phase", "polling")];
+    let rest = [("probe-leaves", "true"), ("send 4a", ""), ("get", "200 4a"), ("probe", "accept")];
+    polling(&[&unanswered[..], &rest].concat());
+    polling(&[("probe", "accept"), ("ws 2probe", "probe 3probe"), ("probe-leaves", "false"), ("phase", "probing")]);
+    // Who is closed, or has moved, has no use for it.
+    polling(&[
+        ("probe", "accept"),
+        ("ws 2probe", "probe 3probe"),
+        ("close", "server shutting down"),
+        ("probe-leaves", "true"),
+        ("ws 5", "upgraded; close 1001 bye; forget"),
+        ("probe-leaves", "true"),
+    ]);
+    websocket(&[("probe-leaves", "true")]);
+}
+
+#[test]
 fn a_closed_session_whose_move_fails_is_told_by_its_next_get() {
     for wrong in [
         ("ws 4a", "close probe"),

@@ -151,6 +151,7 @@ impl Driver {
             }
             "flush" => session.flush(&mut context),
             "close" => session.close(CloseReason::ServerShuttingDown, Some(1001), "bye", &mut context),
+            "probe-leaves" => told.push(session.probe_leaves(&mut context).to_string()),
             "phase" => told.push(format!("{:?}", session.phase()).to_lowercase()),
             "until" => return self.run_until(argument.parse().expect("milliseconds")),
             _ => panic!("no such command: {command}"),
