@@ -5,6 +5,7 @@ import { after, afterEach, before, describe, it } from "node:test";
 
 import { Redis as Keys } from "ioredis";
 
+import { certificate } from "./support/certificate.mjs";
 import { closeClients, connected, socketIo } from "./support/clients.mjs";
 import { startGateway } from "./support/gateway.mjs";
 import { startPeer } from "./support/peer.mjs";
@@ -191,6 +192,23 @@ describe("a Redis Cluster", () => {
     await until(() => keys.get(key), (value) => value === null, "the key to be gone");
     await keys.quit();
   });
+
+  for (const mode of ["classic", "sharded"]) {
+    it(`is followed over TLS, ${mode}: each of its servers by the name that its certificate has`, async () => {
+      const secured = await RedisCluster.start({ tls: certificate() });
+      const own = await Promise.all([1, 2].map(() => startNode(secured, { REDIS_ADAPTER_MODE: mode })));
+      const members = await Promise.all(own.map(({ url }) => member(url, ROOMS)));
+      for (const room of ROOMS) await heard(members[0], room, "hello", members);
+      const listeners = await Promise.all(secured.servers.map((server) => server.command("CLIENT", "LIST", "TYPE", "pubsub")));
+      const of = (index) => listeners[index].split("\n").filter((line) => line.includes(" laddr="));
+      assert.ok(secured.servers.some((_, index) => of(index).length > 0), "gateways listen");
+      for (const [index, { tlsPort }] of secured.servers.entries()) for (const line of of(index)) assert.match(line, new RegExp(` laddr=127.0.0.1:${tlsPort} `));
+      const strangers = await start({ profile: "demo", env: { REDIS_URL: secured.env.REDIS_URL } });
+      await strangers.ready(({ reasons }) => /certificate/i.test(reasons?.join()), "health to tell of the certificate");
+      await Promise.all([...own, strangers].map((node) => node.stop()));
+      await secured.stop();
+    });
+  }
 
   it("is a source, whichever server is published at", async () => {
     const gateway = await start({ text: PROFILE, env: cluster.env });

@@ -13,27 +13,33 @@ const SLOTS = 16_384;
 /** How long the others wait for a server before they take it for dead: long enough for one that a busy machine holds up. */
 const NODE_TIMEOUT_MS = 4_000;
 
-async function startServer(folder) {
-  const busPort = await freePort();
+async function startServer(folder, tls) {
+  const [busPort, tlsPort] = [await freePort(), await freePort()];
+  // To those who come over TLS they name each other as their certificate does.
+  const secured = ({ TLS_CERT_FILE: chain, TLS_KEY_FILE: key }) => [
+    ...["--tls-port", String(tlsPort), "--tls-cert-file", chain, "--tls-key-file", key, "--tls-ca-cert-file", chain, "--tls-auth-clients", "no", "--tls-cluster", "yes"],
+    ...["--cluster-announce-hostname", "localhost", "--cluster-preferred-endpoint-type", "hostname"],
+  ];
   const settings = (port) => [
     ...["--dir", folder, "--cluster-enabled", "yes", "--cluster-config-file", `nodes-${port}.conf`],
     ...["--cluster-port", String(busPort), "--cluster-node-timeout", String(NODE_TIMEOUT_MS), "--repl-diskless-sync-delay", "0"],
+    ...(tls ? secured(tls.env) : []),
   ];
   const server = await Redis.start(settings);
-  server.busPort = busPort;
+  Object.assign(server, { busPort, tlsPort });
   server.id = (await server.command("CLUSTER", "MYID")).split("\r\n").at(-1);
   return server;
 }
 
 export class RedisCluster {
-  /** One that serves. */
-  static async start({ masters = 3, replicas = 0 } = {}) {
+  /** One that serves; with a certificate over TLS, too, where gateways find it then. */
+  static async start({ masters = 3, replicas = 0, tls } = {}) {
     const cluster = new RedisCluster();
     cluster.folder = mkdtempSync(join(tmpdir(), "redis-cluster-"));
-    cluster.servers = await Promise.all(Array.from({ length: masters + replicas }, () => startServer(cluster.folder)));
+    cluster.servers = await Promise.all(Array.from({ length: masters + replicas }, () => startServer(cluster.folder, tls)));
     cluster.masters = cluster.servers.slice(0, masters);
     const [first, ...others] = cluster.servers;
-    for (const { port, busPort } of others) await first.command("CLUSTER", "MEET", "127.0.0.1", String(port), String(busPort));
+    for (const { port, tlsPort, busPort } of others) await first.command("CLUSTER", "MEET", "127.0.0.1", String(tls ? tlsPort : port), String(busPort));
     const share = Math.ceil(SLOTS / masters);
     await Promise.all(cluster.masters.map((server, index) => server.command("CLUSTER", "ADDSLOTSRANGE", String(index * share), String(Math.min((index + 1) * share, SLOTS) - 1))));
     await cluster.until(`cluster_known_nodes:${masters + replicas}\r\n`, "all servers to know each other");
@@ -47,7 +53,7 @@ export class RedisCluster {
       await until(known, (count) => count === replicas, "all servers to know the replicas");
     }
     await cluster.until("cluster_state:ok", "all servers to serve");
-    cluster.env = { REDIS_URL: first.url };
+    cluster.env = tls ? { REDIS_URL: `rediss://localhost:${first.tlsPort}`, SSL_CERT_FILE: tls.env.TLS_CERT_FILE } : { REDIS_URL: first.url };
     return cluster;
   }
 
