@@ -302,6 +302,7 @@ impl Running {
         life.send_replace(Life::Draining);
         shared.draining.store(true, Ordering::Relaxed);
         tokio::time::sleep(settings.delay).await;
+        let ended_by = Instant::now() + settings.timeout;
         // First the source: what it took while members are leaving would reach only some of them. What it has in hand still reaches all;
         // the rest waits in the queue for the next instance.
         source.stop(Instant::now() + settings.timeout / 4).await;
@@ -335,8 +336,8 @@ impl Running {
             passing.end(settings.timeout / 16).await;
         }
         if let Some((cluster, directory)) = cluster {
-            directory.end().await;
-            cluster.end().await;
+            directory.end(ended_by).await;
+            cluster.end(ended_by).await;
         }
         threads.end().await;
         drop(background);

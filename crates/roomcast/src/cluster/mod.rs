@@ -28,7 +28,7 @@ use hub::profile::{BusOutage, Profile, RedisMode};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 pub use asking::{Clients, Unanswered, Whose};
 pub use directory::{Ask, Directory, Record};
@@ -150,12 +150,16 @@ impl fmt::Debug for Running {
 }
 
 impl Running {
-    /// Leaves the cluster, after what the last clients said, and what is said of their going.
-    pub async fn end(self) {
+    /// Leaves the cluster, after what the last clients said, and what is said of their going, by this time.
+    pub async fn end(mut self, by: std::time::Instant) {
+        let by = Instant::from_std(by);
         // What a broker's acknowledgement hangs on is with Redis already: the source was stopped before, and waited for that.
-        let _ = timeout(LAST_WORDS_MAX, self.bus.until_empty()).await;
+        let _ = timeout_at(by.min(Instant::now() + LAST_WORDS_MAX), self.bus.until_empty()).await;
         self.stopper.stop(std::time::Instant::now());
-        let _ = self.task.await;
+        // It may be in the middle of connecting.
+        if timeout_at(by, &mut self.task).await.is_err() {
+            self.task.abort();
+        }
     }
 }
 

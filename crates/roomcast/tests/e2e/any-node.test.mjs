@@ -498,9 +498,14 @@ describe("a node that is taken out of service", () => {
   it("begins no WebSocket for others any more, and polls that keep coming do not keep it", async () => {
     const [own] = cluster.nodes;
     const leaving = await startNode(cluster.redis, { env: { SHUTDOWN_TIMEOUT: "1600s" } });
-    const polling = await enter(own.url);
-    // Has gone for a moment: as long as it is waited for, the node is there.
+    const [polling, posting] = [await enter(own.url), await enter(own.url)];
+    // Has gone for a moment: as long as it is waited for, the node listens.
     const itsOwn = await enter(leaving.url);
+    // As long as this is not whole, the node is there.
+    const [post, late] = [new Connection(leaving.url), new Connection(leaving.url)];
+    const body = requestText("POST", posting.path, {}, "3");
+    post.write(body.subarray(0, -1));
+    await until(() => leaving.metric("roomcast_passing_on"), (count) => count === 1, "the POST to be passed on");
     leaving.signal("SIGTERM");
     await until(() => leaving.metric("roomcast_sockets"), (count) => count === 0, "its own to be closed");
     const { answer: refused } = await upgrade(leaving.url, `${WEBSOCKET}&sid=${polling.sid}`);
@@ -521,8 +526,13 @@ describe("a node that is taken out of service", () => {
     await until(() => answers, (count) => count > 0, "its polls to go back");
     isOver = true;
     assert.equal((await itsOwn.get(own.url)).text, "6\x1e1");
+    await within(asked, "the listener to be closed");
+    // One that comes by a connection which is there goes back as well.
+    const last = await late.request("GET", polling.path);
+    assert.deepEqual([last.status, last.text], [200, "6"]);
+    post.write(body.subarray(-1));
+    assert.equal((await post.answer()).text, "ok");
     assert.equal((await within(leaving.ended, "its end")).code, 0);
-    await asked;
     await polling.post(own.url, '421["join",{"room":"drain"}]');
     assert.match((await polling.get(own.url)).text, /^431/);
   });

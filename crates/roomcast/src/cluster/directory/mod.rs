@@ -20,7 +20,7 @@ use parking_lot::{Mutex, RwLock};
 use redis::aio::MultiplexedConnection;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 use self::keys::{Keys, Scripts};
 pub use self::look_up::Elsewhere;
@@ -167,10 +167,13 @@ impl fmt::Debug for Running {
 }
 
 impl Running {
-    /// Leaves the directory, after what the last clients left behind is written.
-    pub async fn end(self) {
-        self.stopper.stop(Instant::now() + LAST_WORDS_MAX);
-        let _ = timeout(LAST_WORDS_MAX, self.task).await;
+    /// Leaves the directory, after what the last clients left behind is written; by this time.
+    pub async fn end(mut self, by: Instant) {
+        let by = by.min(Instant::now() + LAST_WORDS_MAX);
+        self.stopper.stop(by);
+        if timeout_at(by.into(), &mut self.task).await.is_err() {
+            self.task.abort();
+        }
     }
 }
 

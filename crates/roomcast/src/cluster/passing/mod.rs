@@ -147,7 +147,7 @@ enum Stage {
         /// How many know when their turn is.
         told: Arc<AtomicU32>,
     },
-    /// Nothing new comes to it any more.
+    /// No connections come to it any more.
     Ending,
 }
 
@@ -338,15 +338,24 @@ impl Passing {
         !matches!(*self.stage.borrow(), Stage::Here)
     }
 
-    /// Nothing new comes to this node any more: what waits is sent on at once. Ends when nothing is under way, or after this time.
+    /// No connections come to this node any more: what waits, and what still comes by those that are there, is sent on at once. Ends when nothing is under
+    /// way, or after this time.
     pub async fn end(&self, within: Duration) {
         self.stage.send_replace(Stage::Ending);
-        let until = Instant::now() + within;
-        // Two looks one after the other: what came last is read between them.
-        let mut looks = 0;
-        while looks < 2 && Instant::now() < until {
+        let begun = Instant::now();
+        // Who was accepted last may have yet to ask.
+        let is_over = || begun.elapsed() >= within || (begun.elapsed() >= LEAVE_MIN && self.under_way() == 0);
+        while !is_over() {
             tokio::time::sleep(LOOK_EVERY).await;
-            looks = if self.under_way() == 0 { looks + 1 } else { 0 };
+        }
+    }
+
+    /// Tells whom a passage is of in its turn, if this node goes, until the passage ends, which ends this: what is told may be there before it is, or be lost.
+    async fn keep_telling<T, F: Future<Output = ()>>(&self, tell: impl Fn() -> F) -> T {
+        self.turn().await;
+        loop {
+            tell().await;
+            tokio::time::sleep(LEAVE_MIN).await;
         }
     }
 
@@ -357,12 +366,17 @@ impl Passing {
         let Ok(now) = stage.wait_for(|stage| !matches!(stage, Stage::Here)).await.map(|stage| stage.clone()) else {
             return std::future::pending().await;
         };
-        if let Stage::Leaving { since, each, told } = now {
-            let nth = told.fetch_add(1, Ordering::Relaxed);
-            let its_turn = earliest.max(since + each * nth);
-            // Whichever comes first; the sender lives as long as this node.
-            let ending = stage.wait_for(|stage| matches!(stage, Stage::Ending));
-            let _ = tokio::time::timeout_at(its_turn, ending).await;
+        match now {
+            Stage::Here => {}
+            Stage::Leaving { since, each, told } => {
+                let nth = told.fetch_add(1, Ordering::Relaxed);
+                let its_turn = earliest.max(since + each * nth);
+                // Whichever comes first; the sender lives as long as this node.
+                let ending = stage.wait_for(|stage| matches!(stage, Stage::Ending));
+                let _ = tokio::time::timeout_at(its_turn, ending).await;
+            }
+            // What has just begun is to be there first.
+            Stage::Ending => tokio::time::sleep(LOOK_EVERY).await,
         }
     }
 }
@@ -409,14 +423,11 @@ impl Way {
 
     /// Asks the session's node; which is told, too, when this one is about to go.
     async fn ask(&self, request: Request<Sent>) -> Outcome {
-        let mut asked = std::pin::pin!(self.sender.ask(request));
+        let tell = || self.link.tell(leaving(self.poll.session.sid, Passage::Poll));
         tokio::select! {
             biased;
-            outcome = &mut asked => outcome,
-            () = self.poll.passing.turn() => {
-                let told = self.link.tell(leaving(self.poll.session.sid, Passage::Poll));
-                tokio::join!(asked, told).0
-            }
+            outcome = self.sender.ask(request) => outcome,
+            outcome = self.poll.passing.keep_telling(tell) => outcome,
         }
     }
 }

@@ -46,19 +46,16 @@ impl Passage {
     /// Passes bytes on, both ways, until one side ends; each side comes with what was read of it before. The session is told when this node goes.
     pub async fn pump(self, client: (Transport, Bytes), owner: (TcpStream, Bytes), timeouts: &Timeouts) {
         let Self { passing: Counted(passing), node, sid, _place } = &self;
-        let mut pumping = pin!(pump(client, owner, timeouts));
+        let tell = || async move {
+            let link = passing.link(node);
+            if link.sender(node, &passing.nodes, &passing.backend).await.is_some() {
+                link.tell(leaving(*sid, poll::Passage::WebSocket)).await;
+            }
+        };
         let ended = tokio::select! {
             biased;
-            ended = &mut pumping => ended,
-            () = passing.turn() => {
-                let telling = async {
-                    let link = passing.link(node);
-                    if link.sender(node, &passing.nodes, &passing.backend).await.is_some() {
-                        link.tell(leaving(*sid, poll::Passage::WebSocket)).await;
-                    }
-                };
-                tokio::join!(pumping, telling).0
-            }
+            ended = pump(client, owner, timeouts) => ended,
+            ended = passing.keep_telling(tell) => ended,
         };
         if let Err(error) = ended {
             tracing::trace!(%error, address = ?node.address, "a WebSocket's way to its node was lost");
