@@ -202,6 +202,18 @@ impl Bus {
         }
     }
 
+    /// Waits for one; gives how many wait.
+    pub(super) async fn until_waiting(&self) -> usize {
+        loop {
+            let arrived = self.0.arrived.notified();
+            let count = self.0.waiting.lock().entries.len();
+            if count > 0 {
+                return count;
+            }
+            arrived.await;
+        }
+    }
+
     /// The first that wait, at most so many; waits for one. They go on waiting until they are [removed](Self::remove).
     pub(super) async fn first(&self, max: usize) -> Vec<Entry> {
         loop {

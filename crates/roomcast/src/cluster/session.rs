@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use redis::Value;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::counting::Counting;
 use super::dialect::Channels;
@@ -21,6 +21,9 @@ use crate::supervisor::{Fault, Link, Stop};
 
 /// Messages that are published at once.
 const BATCH: usize = 256;
+
+/// The least time between two batches' beginnings: events in quick succession share a way to Redis and back, and one that comes alone does not wait.
+const BATCH_EVERY: Duration = Duration::from_millis(1);
 
 /// How long what came before an end has to get to the shards.
 const DRAIN_MAX: Duration = Duration::from_secs(1);
@@ -116,7 +119,12 @@ async fn ssubscribe(wires: &Wires, channel: &str) -> anyhow::Result<()> {
 /// Publishes what waits, for as long as Redis answers.
 async fn publish(shared: &Shared, counting: &Counting<'_>, wires: &Wires) -> anyhow::Result<()> {
     counting.wait_for_others().await?;
+    let mut next = Instant::now();
     loop {
+        if shared.bus.until_waiting().await < BATCH {
+            sleep_until(next).await;
+        }
+        next = Instant::now() + BATCH_EVERY;
         let waiting = shared.bus.first(BATCH).await;
         let mut pipes = wires.pipes();
         let mut count = 0;
