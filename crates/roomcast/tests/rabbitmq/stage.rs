@@ -7,7 +7,8 @@ use hub::profile::{Consumers, Publishing, Queue, Rabbitmq, RabbitmqAddress, Secr
 use hub::rules::{Arrival, Outcome};
 use lapin::message::Delivery;
 use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
+    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
+    QueueDeclareOptions,
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
@@ -132,12 +133,13 @@ impl Backend {
         self.channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await.expect("a consumer")
     }
 
-    /// The next message of a queue, acknowledged.
+    /// The next message of a queue, acknowledged. No other is given to the consumer, which would keep it.
     pub async fn take(&self, queue: &str) -> Delivery {
+        self.channel.basic_qos(1, BasicQosOptions::default()).await.expect("a prefetch");
         let mut consumer = self.consume(queue).await;
         let delivery = soon("a message", consumer.next()).await.expect("a consumer").expect("a delivery");
-        delivery.ack(BasicAckOptions::default()).await.expect("an acknowledgement");
         self.channel.basic_cancel(consumer.tag(), Default::default()).await.expect("a cancelled consumer");
+        delivery.ack(BasicAckOptions::default()).await.expect("an acknowledgement");
         delivery
     }
 }
