@@ -132,7 +132,7 @@ metrics! {
         inbox_bytes: "Bytes waiting in the inboxes of the shards",
         rabbitmq_up: "1 while connected to RabbitMQ and consuming",
         redis_up: "1 while connected to Redis and subscribed to its channels",
-        bus_members: "Members of the cluster that listen, Node servers and this node included, as counted last",
+        bus_members: "Members of the cluster that listen, Node servers and this node included, as counted last; 0 where they cannot be counted",
         bus_rooms: "Rooms whose own channel this node listens to, where rooms have one (`redis.mode` `sharded`)",
         bus_up: "1 while connected to the other nodes of the cluster",
         directory_up: "1 while this node is in the cluster's directory",

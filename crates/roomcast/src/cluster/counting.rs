@@ -60,8 +60,9 @@ impl<'a> Counting<'a> {
             concerns.extend(self.look().await?);
             let members = self.members().await?.max(std::mem::take(&mut at_least));
             self.shared.members.store(members, Ordering::Relaxed);
-            self.shared.gateway.metrics.bus_members.set(members as i64);
-            if self.is_refused.load(Ordering::Relaxed) {
+            let is_refused = self.is_refused.load(Ordering::Relaxed);
+            self.shared.gateway.metrics.bus_members.set(if is_refused { 0 } else { members as i64 });
+            if is_refused {
                 concerns.push(dialect::uncounted(self.shared.mode()).to_owned());
             }
             concerns.extend(self.strangers().await);

@@ -105,7 +105,7 @@ describe("a bus that does not hold", () => {
   });
 });
 
-describe("a bus that holds, before a queue", () => {
+describe("a bus before a queue", () => {
   let rabbit;
   before(async () => {
     rabbit = await Rabbit.start();
@@ -113,16 +113,21 @@ describe("a bus that holds, before a queue", () => {
   after(() => rabbit.end());
   afterEach(closeClients);
 
-  it("has the queue keep what it cannot tell all nodes, and every member gets all of it then", async () => {
-    const redis = await Redis.start();
-    const nodes = await startTwo(redis, { profile: "hometrip", env: rabbit.env });
+  async function startTwoWithMembers(redis, env = {}) {
+    const nodes = await startTwo(redis, { profile: "hometrip", env: { ...rabbit.env, ...env } });
     for (const node of nodes) await node.ready(({ parts }) => parts.rabbitmq.state === "connected", "the broker");
     const members = await Promise.all(nodes.map(async (node, index) => {
       const client = await connected(node.url, { token: tokenOf(`user-${index}`) });
       await client.ask("join_room", { roomType: "conversation", roomId: "c" });
       return client;
     }));
-    const bus = await EventBus.connect(rabbit);
+    return [nodes, members, await EventBus.connect(rabbit)];
+  }
+  const heardBy = (client, name = "new_message") => client.events.items.filter(({ event }) => event === name).map(({ args }) => args[0].n);
+
+  it("that holds has the queue keep what it cannot tell all nodes, and every member gets all of it then", async () => {
+    const redis = await Redis.start();
+    const [nodes, members, bus] = await startTwoWithMembers(redis);
     await redis.kill();
     for (const node of nodes) await node.ready(({ parts }) => parts.bus.state === "disconnected", "the loss");
     for (let n = 0; n < 100; n += 1) await bus.publish("message.sent", { conversationId: "c", n });
@@ -132,10 +137,51 @@ describe("a bus that holds, before a queue", () => {
     for (const client of members) assert.ok(!client.events.items.some(({ event }) => event === "new_message"));
     await redis.start();
     for (const client of members) {
-      const heard = () => new Set(client.events.items.filter(({ event }) => event === "new_message").map(({ args }) => args[0].n));
-      await until(heard, ({ size }) => size === 100, "all of them");
-      assert.equal(client.events.items.filter(({ event }) => event === "new_message").length, 100, "once");
+      await until(() => new Set(heardBy(client)), ({ size }) => size === 100, "all of them");
+      assert.equal(heardBy(client).length, 100, "once");
     }
+    await bus.close();
+    await Promise.all(nodes.map((node) => node.stop()));
+    await redis.kill();
+  });
+
+  it("that does not hold gives each delivery and publish to the members of the node that has it, after a while", async () => {
+    const redis = await Redis.start();
+    const [nodes, members, bus] = await startTwoWithMembers(redis, { BUS_OUTAGE: "local" });
+    const acked = async () => (await Promise.all(nodes.map((node) => node.metric("roomcast_rabbitmq_acked_total")))).reduce((sum, count) => sum + count);
+    await redis.kill();
+    for (let n = 0; n < 100; n += 1) await bus.publish("message.sent", { conversationId: "c", n });
+    await until(acked, (count) => count === 100, "the queue to be empty", OUTAGE_DEADLINE_MS);
+    // Each was told to one of the two.
+    assert.deepEqual(members.flatMap((client) => heardBy(client)).sort((one, other) => one - other), [...Array(100).keys()]);
+    for (const [index, node] of nodes.entries()) {
+      const { status, json } = await node.api("POST", "/api/publish", { event: "news", rooms: ["conversation:c"], data: { n: index } });
+      assert.deepEqual([status, json.delivered], [200, 1]);
+    }
+    for (const [index, client] of members.entries()) {
+      await client.next("news");
+      assert.deepEqual(heardBy(client, "news"), [index]);
+    }
+    await redis.start();
+    for (const node of nodes) await node.ready(({ status }) => status === "ok", "the end of it");
+    await bus.publish("message.sent", { conversationId: "c", n: "together" });
+    for (const client of members) await client.next("new_message", ({ n }) => n === "together");
+    assert.equal(members.flatMap((client) => heardBy(client)).length, 102, "what was given up does not come late");
+    await bus.close();
+    await Promise.all(nodes.map((node) => node.stop()));
+    await redis.kill();
+  });
+
+  it("has health say that somebody consumes the queue who is no member of the cluster", async () => {
+    const redis = await Redis.start();
+    const [nodes, , bus] = await startTwoWithMembers(redis);
+    const { consumerTag } = await bus.channel.consume("websocket.message.sent", () => {});
+    for (const node of nodes) {
+      const { reasons } = await node.ready(({ status }) => status === "degraded", "the stranger to be seen");
+      assert.match(reasons.join(), /queue websocket\.message\.sent has 1 more consumer\(s\) than the cluster has members/);
+    }
+    await bus.channel.cancel(consumerTag);
+    for (const node of nodes) await node.ready(({ status }) => status === "ok", "the stranger to be gone");
     await bus.close();
     await Promise.all(nodes.map((node) => node.stop()));
     await redis.kill();

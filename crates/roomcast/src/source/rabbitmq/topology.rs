@@ -75,6 +75,15 @@ pub(super) fn reply_code(error: &Error) -> Option<u16> {
     }
 }
 
+/// Whether this queue was found with other arguments than ours, so that it may keep rules of its own.
+pub(super) fn is_anothers(queue: &ShortString, warned: &Warned) -> bool {
+    warned.lock().contains(&warning("queue", queue))
+}
+
+fn warning(what: &str, name: &ShortString) -> String {
+    format!("{what} {name}")
+}
+
 struct Declarer<'a> {
     connection: &'a Connection,
     /// A declare that fails closes it; it is then opened anew.
@@ -108,7 +117,7 @@ impl Declarer<'_> {
     async fn use_as_it_is(&mut self, what: &str, name: &ShortString, error: &Error) -> anyhow::Result<()> {
         match reply_code(error) {
             Some(PRECONDITION_FAILED | ACCESS_REFUSED) => {
-                if self.warned.lock().insert(format!("{what} {name}")) {
+                if self.warned.lock().insert(warning(what, name)) {
                     tracing::warn!(%name, %error, "a RabbitMQ {what} exists with other arguments; it is used as it is");
                 }
                 self.channel = self.connection.create_channel().await?;

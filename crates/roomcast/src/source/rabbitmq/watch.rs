@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use hub::profile::Consumers;
 use lapin::options::{BasicConsumeOptions, QueueDeclareOptions};
 use lapin::types::{FieldTable, ShortString};
-use lapin::{BasicProperties, Channel, Connection, Consumer};
+use lapin::{BasicProperties, Channel, Connection, Consumer, Queue};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -25,6 +25,10 @@ const EVERY: Duration = Duration::from_secs(3);
 
 /// How long a canary may take, and how long messages may wait while none is delivered.
 const DEAF_AFTER: Duration = Duration::from_secs(10);
+
+/// How long a queue has more consumers than the cluster has members before they are called strangers: members who come and go are in one count earlier than in
+/// the other.
+const STRANGER_AFTER: Duration = Duration::from_secs(15);
 
 /// A canary's queue and what comes out of it.
 pub(super) struct Canary {
@@ -106,25 +110,24 @@ pub(super) async fn look(
 ) -> anyhow::Result<()> {
     let channel = connection.create_channel().await?;
     let mut quiet: Vec<Quiet> = tallies.iter().map(|tally| Quiet::new(tally.received(), Instant::now())).collect();
+    let mut strangers = vec![Strangers::default(); tallies.len()];
     loop {
         let mut concerns = Vec::new();
-        for (tally, quiet) in tallies.iter().zip(&mut quiet) {
+        for (tally, (quiet, strangers)) in tallies.iter().zip(quiet.iter_mut().zip(&mut strangers)) {
             let name = &tally.name;
             let queue = timeout(DEAF_AFTER, topology::inspect(&channel, name))
                 .await
                 .map_err(|_| Fault::Deaf(format!("RabbitMQ says nothing about queue {name}")))?
                 .with_context(|| format!("cannot look at queue {name}"))?;
             let others = queue.consumer_count().saturating_sub(1);
-            if others > 0 && shared.settings.consumers == Consumers::All && shared.wiring.publisher.bus().is_none() {
-                concerns.push(format!(
-                    "queue {name} has {others} more consumer(s), which take their share of the events: this node's clients do not get those"
-                ));
+            if shared.settings.consumers == Consumers::All {
+                concerns.extend(strangers.look(&shared, &queue, Instant::now()));
             }
             let waiting = queue.message_count();
             let glance = Glance {
                 received: tally.received(),
                 waiting,
-                others,
+                stands_by: others > 0 && topology::is_anothers(name, &shared.warned),
                 idle: tally.is_idle() && tally.in_hand() < usize::from(shared.settings.prefetch),
             };
             if quiet.is_deaf(&glance, Instant::now()) {
@@ -152,14 +155,43 @@ pub(super) async fn look(
     }
 }
 
+/// A queue's consumers that are not of the cluster: what they take, none of its clients gets.
+#[derive(Debug, Clone, Default)]
+struct Strangers {
+    /// Since when there are some.
+    since: Option<Instant>,
+}
+
+impl Strangers {
+    /// What is wrong where there are some.
+    fn look(&mut self, shared: &Shared, queue: &Queue, now: Instant) -> Option<String> {
+        let is_alone = shared.wiring.publisher.bus().is_none();
+        let members = if is_alone { 1 } else { shared.wiring.metrics.bus_members.get() };
+        // None are known where Redis was not heard yet, or does not let this node count them.
+        let strangers = if members > 0 { i64::from(queue.consumer_count()) - members } else { 0 };
+        if strangers <= 0 {
+            self.since = None;
+            return None;
+        }
+        let since = *self.since.get_or_insert(now);
+        let (than, whose) =
+            if is_alone { ("", "this node's") } else { (" than the cluster has members", "the cluster's") };
+        let name = queue.name();
+        (is_alone || now.duration_since(since) >= STRANGER_AFTER).then(|| {
+            format!("queue {name} has {strangers} more consumer(s){than}, which take their share of the events: {whose} clients do not get those")
+        })
+    }
+}
+
 /// What one look at a queue saw.
 struct Glance {
     /// Deliveries so far.
     received: u64,
     /// Messages that wait at the broker.
     waiting: u32,
-    /// Consumers beside ours.
-    others: u32,
+    /// Whether all that waits may be another consumer's: RabbitMQ gives each its share, unless the queue was declared to have a single active one, which we
+    /// never do.
+    stands_by: bool,
     /// Whether we would take a message, were one to come: shards without room and a full hand are back-pressure, not deafness.
     idle: bool,
 }
@@ -177,8 +209,7 @@ impl Quiet {
 
     /// Whether messages have been waiting for us for too long.
     fn is_deaf(&mut self, glance: &Glance, now: Instant) -> bool {
-        // Another consumer may have what waits.
-        let excused = glance.waiting == 0 || glance.others > 0 || !glance.idle;
+        let excused = glance.waiting == 0 || glance.stands_by || !glance.idle;
         if excused || glance.received != self.received {
             *self = Self::new(glance.received, now);
         }
@@ -193,20 +224,20 @@ mod tests {
     #[test]
     fn messages_that_wait_for_nobody_are_deafness() {
         let start = Instant::now();
-        // Each row: received, waiting, others, idle, and what follows after the time in which messages may wait.
-        let check = |received, waiting, others, idle, expected| {
+        // Each row: received, waiting, stands by, idle, and what follows after the time in which messages may wait.
+        let check = |received, waiting, stands_by, idle, expected| {
             let mut quiet = Quiet::new(5, start);
-            let glance = Glance { received, waiting, others, idle };
+            let glance = Glance { received, waiting, stands_by, idle };
             assert!(!quiet.is_deaf(&glance, start), "not at once");
-            let what = format!("{received} received, {waiting} waiting, {others} others, idle: {idle}");
+            let what = format!("{received} received, {waiting} waiting, stands by: {stands_by}, idle: {idle}");
             assert_eq!(quiet.is_deaf(&glance, start + DEAF_AFTER), expected, "{what}");
         };
-        check(5, 1, 0, true, true);
-        check(5, 0, 0, true, false);
-        check(5, 1, 1, true, false);
-        check(5, 1, 0, false, false);
+        check(5, 1, false, true, true);
+        check(5, 0, false, true, false);
+        check(5, 1, true, true, false);
+        check(5, 1, false, false, false);
         let mut quiet = Quiet::new(5, start);
-        let glance = Glance { received: 6, waiting: 1, others: 0, idle: true };
+        let glance = Glance { received: 6, waiting: 1, stands_by: false, idle: true };
         assert!(!quiet.is_deaf(&glance, start + DEAF_AFTER), "one came meanwhile");
         assert!(quiet.is_deaf(&glance, start + DEAF_AFTER * 2), "and then none");
     }
