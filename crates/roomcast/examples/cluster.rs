@@ -70,6 +70,7 @@ fn talk(name: &str) -> Namespace {
             socket.everyone().to(room).emit("said", (&said["data"],))
         })
         .on("ask", ask_clients)
+        .on("order", order)
         .on("tell servers", async |socket: Socket, event: Event| {
             socket.everyone().server_side_emit("hello", event.args.clone())?;
             event.answer(true)
@@ -85,6 +86,26 @@ async fn ask_clients(socket: Socket, (question,): (Question,)) -> Result<Value, 
     let replies = whom.emit_with_ack(&question.event, (question.data,), timeout).await?;
     let answers: Vec<Value> = replies.given.iter().filter_map(|reply| first(&reply.args)).collect();
     Ok(json!({ "answers": answers, "missing": replies.missing, "missingNodes": replies.missing_nodes }))
+}
+
+/// What those in a room have to do, wherever they are.
+#[derive(Deserialize)]
+#[serde(tag = "order", rename_all = "lowercase")]
+enum Order {
+    Join { of: String, room: String },
+    Leave { of: String, room: String },
+    Disconnect { of: String },
+}
+
+/// Has sockets enter or leave a room, or go; says how many of them are this server's.
+async fn order(socket: Socket, (order,): (Order,)) -> Result<Value, Error> {
+    let everyone = socket.everyone();
+    let here = match order {
+        Order::Join { of, room } => everyone.to(&of).sockets_join(&room).await?,
+        Order::Leave { of, room } => everyone.to(&of).sockets_leave(&room).await?,
+        Order::Disconnect { of } => everyone.to(&of).disconnect_sockets(false).await?,
+    };
+    Ok(here.into())
 }
 
 /// Asks the other servers.

@@ -346,6 +346,26 @@ describe("behind a balancer without a memory", () => {
     await cluster.redis.start();
     client.close();
   });
+
+  it("goes on after Redis was emptied, or started anew: to nodes that came meanwhile, too", async () => {
+    for (const forget of [() => cluster.redis.command("FLUSHALL"), async () => (await cluster.redis.kill(), cluster.redis.start())]) {
+      const before = await enter(cluster.nodes[0].url);
+      await forget();
+      const fresh = await startNode(cluster.redis);
+      const [there, here] = [await enter(fresh.url), await enter(cluster.nodes[1].url)];
+      const passes = async (session, via, number) => {
+        // A node that came while Redis was away is known once it stands there.
+        await until(async () => (await session.post(via.url, `42${number}["join",{"room":"again"}]`)).status, (status) => status === 200, "a way to the session's node");
+        assert.match((await session.get(via.url)).text, new RegExp(`43${number}\\[`));
+      };
+      for (const [index, node] of cluster.nodes.entries()) {
+        await passes(before, node, index);
+        await passes(there, node, index);
+      }
+      await passes(here, fresh, 9);
+      await fresh.kill();
+    }
+  });
 });
 
 describe("behind a balancer that knows nothing of TLS either", () => {

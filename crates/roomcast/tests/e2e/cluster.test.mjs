@@ -3,11 +3,12 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, it } from "node:test";
 
-import { closeClients, connected, plain } from "./support/clients.mjs";
+import { closeClients, connected, plain, socketIo } from "./support/clients.mjs";
 import { startGateway } from "./support/gateway.mjs";
 import { startEmitter, startPeer } from "./support/peer.mjs";
 import { until } from "./support/recorder.mjs";
 import { Redis } from "./support/redis.mjs";
+import { startRoundRobin } from "./support/round_robin.mjs";
 
 const inCluster = (gateway) => gateway.ready(({ parts }) => parts.bus.state === "connected", "the bus");
 
@@ -203,6 +204,22 @@ for (const { adapter, mode, name } of peers) {
       const { args } = two.events.items.find(({ event }) => event === "many");
       assert.deepEqual(args, [1, "two", Buffer.from([1, 2, 3]), { deep: [Buffer.from("x")] }, "1970-01-01T00:00:00.000Z", null]);
     });
+
+    it("has its sockets, and its users' in their rooms, disconnected by the gateway's server API, and no others", async () => {
+      const [one, two, other] = [await member(peer.url, "user:ada"), await member(peer.url, "user:ada"), await member(peer.url)];
+      // The peer listens once its own client hears the gateway.
+      const probe = await member(node.url);
+      await until(async () => {
+        probe.socket.emit("say", { room: "r", data: "there?" });
+        return other.events.items.some(({ event }) => event === "message");
+      }, Boolean, "the peer to hear");
+      await node.api("POST", "/api/disconnect", { socketId: one.greeting.socketId });
+      assert.equal(await one.next("disconnect"), "io server disconnect");
+      assert.ok(two.socket.connected);
+      await node.api("POST", "/api/disconnect", { userId: "ada" });
+      assert.equal(await two.next("disconnect"), "io server disconnect");
+      assert.ok(other.socket.connected);
+    });
   });
 }
 
@@ -283,6 +300,57 @@ for (const mode of ["classic", "sharded"]) {
     });
   });
 }
+
+describe("a cluster that moves from Node to gateways, server by server, and back", () => {
+  afterEach(closeClients);
+
+  for (const { adapter, mode, name } of peers) it(`under clients that only ever reconnect, with ${name}`, async () => {
+    const redis = await Redis.start();
+    const servers = [];
+    const startServer = {
+      node: () => startPeer(redis, { adapter }),
+      gateway: async () => {
+        const gateway = await startNode(redis, { mode });
+        return Object.assign(gateway, { close: gateway.stop });
+      },
+    };
+    servers.push(await startServer.node(), await startServer.node());
+    const balancer = await startRoundRobin(servers);
+    const clients = Array.from({ length: 4 }, (_, index) => socketIo(balancer.url, { name: `client ${index}`, reconnection: true, reconnectionDelay: 50, reconnectionDelayMax: 200 }));
+    for (const { socket } of clients) socket.on("connect", () => socket.emit("join", { room: "r" }, () => {}));
+    const said = (client) => client.events.items.filter(({ event }) => event === "message").map(({ args }) => args[0].data);
+    let step = 0;
+    /** Everyone is in again and hears everyone, each once. */
+    const talk = async () => {
+      step += 1;
+      for (const [index, speaker] of clients.entries()) {
+        // Somebody may still be on the way, or a room's channel not listened to.
+        const attempt = `step ${step}: does everyone hear ${index}?`;
+        await until(() => {
+          speaker.socket.emit("say", { room: "r", data: attempt });
+          return clients.filter((client) => !said(client).includes(attempt));
+        }, ({ length }) => length === 0, attempt);
+      }
+      for (const [index, { socket }] of clients.entries()) socket.emit("say", { room: "r", data: `step ${step} of ${index}` });
+      for (const client of clients) {
+        for (const index of clients.keys()) await client.next("message", ({ data }) => data === `step ${step} of ${index}`);
+        const own = said(client).filter((data) => data.startsWith(`step ${step} of `));
+        assert.equal(own.length, clients.length, "each once");
+      }
+    };
+    await talk();
+    for (const kind of ["gateway", "gateway", "node", "node"]) {
+      servers.push(await startServer[kind]());
+      await servers.shift().close();
+      await talk();
+    }
+    for (const { socket } of clients) assert.ok(socket.connected);
+    closeClients();
+    balancer.close();
+    await Promise.all(servers.map((server) => server.close()));
+    await redis.kill();
+  });
+});
 
 describe("what servers with socket.io-redis 6 ask", () => {
   let redis;

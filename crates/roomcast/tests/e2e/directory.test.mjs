@@ -8,14 +8,14 @@ import { Redis as Keys } from "ioredis";
 import { clan, enter } from "./support/clan.mjs";
 import { closeClients, socketIo } from "./support/clients.mjs";
 import { startGateway } from "./support/gateway.mjs";
-import { startPeer } from "./support/peer.mjs";
+import { startPeer, startPeerProcess } from "./support/peer.mjs";
 import { until } from "./support/recorder.mjs";
 import { Redis } from "./support/redis.mjs";
 import { tokenOf } from "./support/token.mjs";
 
 /** A node of HomeTrip's that is in the directory. */
-async function startNode(redis, start = startGateway) {
-  const node = await start({ shards: 2, env: redis.env });
+async function startNode(redis, start = startGateway, mode = "classic") {
+  const node = await start({ shards: 2, env: { ...redis.env, REDIS_ADAPTER_MODE: mode } });
   node.isHere = () => until(async () => (await node.get("/health/ready")).json, ({ parts }) => parts.directory.state === "connected" && parts.bus.state === "connected", "the directory");
   await node.isHere();
   return node;
@@ -129,14 +129,10 @@ describe("who is here, on three nodes", () => {
 describe("a Node server beside the gateways", () => {
   afterEach(closeClients);
 
-  it("has its sockets among those who are here", async () => {
+  for (const [adapter, mode] of [[8, "classic"], [6, "classic"], ["sharded", "sharded"]]) it(`has its sockets among those who are here (adapter: ${adapter})`, async () => {
     const redis = await Redis.start();
-    const peer = await startPeer(redis);
-    peer.io.use((socket, next) => {
-      socket.data.userId = socket.handshake.auth.userId;
-      next();
-    });
-    const nodes = await Promise.all([startNode(redis), startNode(redis)]);
+    const peer = await startPeerProcess(redis, { adapter });
+    const nodes = await Promise.all([startNode(redis, startGateway, mode), startNode(redis, startGateway, mode)]);
     const conversation = fresh("trip");
     const id = fresh("user");
     const there = socketIo(peer.url, { auth: { userId: id } });
@@ -170,7 +166,10 @@ describe("a Node server beside the gateways", () => {
     const odd = socketIo(peer.url, { auth: { userId: numeric } });
     await odd.ask("join", { room: 42 });
     await until(() => here.presence(numeric), (presence) => presence[numeric].online, "the user in room 42");
-    await peer.close();
+    await peer.kill();
+    await until(() => here.presence(numeric), (presence) => !presence[numeric].online, "the users of the dead one to be gone");
+    assert.equal((await here.presence(here.userId))[here.userId].online, true);
+    assert.equal((await nodes[1].api("GET", "/api/rooms")).json.rooms[`conversation:${conversation}`], 1);
     await Promise.all(nodes.map((node) => node.stop()));
     await redis.kill();
   });

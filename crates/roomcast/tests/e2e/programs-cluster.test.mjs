@@ -141,6 +141,28 @@ for (const mode of ["classic", "sharded"]) {
       assert.deepEqual(sorted(ofProgram), sorted([{ at: "one", value: 3 }, { at: "two", value: 3 }, Buffer.from([3])]));
     });
 
+    it("have sockets enter and leave rooms and go, on Node servers, too", async () => {
+      const [here, there, ofNode] = await clients();
+      const room = async (client) => client.ask("join", client === ofNode ? { room: "a" } : "a");
+      for (const client of [here, there, ofNode]) await room(client);
+      const inRoom = (name, count) => until(() => peer.io.of("/chat").in(name).fetchSockets(), ({ length }) => length === count, `${count} to be in ${name}`);
+      await inRoom("a", 3);
+      assert.equal(await here.ask("order", { order: "join", of: "a", room: "b" }), 1);
+      await inRoom("b", 3);
+      // Node's own clients hear what is said there.
+      await until(() => {
+        there.socket.emit("say", { room: "b", data: "in b" });
+        return ofNode.events.items.some(({ event, args }) => event === "said" && args[0] === "in b");
+      }, Boolean, "the room to be heard");
+      assert.equal(await here.ask("order", { order: "leave", of: "a", room: "b" }), 1);
+      await inRoom("b", 0);
+      await inRoom("a", 3);
+      const outsider = await connected(peer.url, { namespace: "/chat" });
+      here.socket.emit("order", { order: "disconnect", of: "a" });
+      for (const client of [there, ofNode, here]) assert.equal(await client.next("disconnect"), "io server disconnect");
+      assert.ok(outsider.socket.connected);
+    });
+
     it("wait no longer than they said for one that dies while it is asked, and get what the others said", async () => {
       const three = await start("three");
       await together(4);

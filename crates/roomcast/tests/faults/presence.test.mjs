@@ -5,15 +5,18 @@ import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 
 import { drawn } from "../e2e/support/drawn.mjs";
+import { startEmitter } from "../e2e/support/peer.mjs";
 import { freePort, startGateway } from "../e2e/support/gateway.mjs";
 import { until } from "../e2e/support/recorder.mjs";
 import { Redis } from "../e2e/support/redis.mjs";
-import { Person, Watcher } from "./support/people.mjs";
+import { Flow, Person, Watcher } from "./support/people.mjs";
 
 const SEED = Number(process.env.SEED || Date.now() % 1_000_000);
 const PEOPLE = Number(process.env.PEOPLE || 150);
 const CONVERSATIONS = Array.from({ length: 10 }, (_, index) => `trip ${index}`);
 const NODES = 3;
+/** What services publish all the while, each second. */
+const RATE = Number(process.env.RATE || 1_000);
 /** Moves between two accidents. */
 const MOVES = 60;
 /** As long as a join's way into the directory takes at most, on a machine that is busy. */
@@ -37,7 +40,7 @@ describe(`who is here, seed ${SEED}`, () => {
   };
   const others = (node) => nodes.filter((other) => other !== node);
   const watchersOf = (some) => watchers.filter(({ node }) => some.includes(node));
-  const watch = async (node) => watchers.push(await Watcher.come(node, CONVERSATIONS));
+  const watch = async (node) => watchers.push(await Watcher.come(node, [...CONVERSATIONS, "flow"]));
 
   /** People move to other nodes, one after the other. */
   async function moving(count, some = people) {
@@ -78,7 +81,7 @@ describe(`who is here, seed ${SEED}`, () => {
   });
 
   for (const round of [1, 2]) {
-    it(`a node is killed under ${PEOPLE} people who move (${round}): those who are gone are told to be gone, and nobody else`, async (t) => {
+    it(`a node is killed under ${PEOPLE} people who move, and ${RATE} events a second (${round}): those who are gone are told to be gone, and nobody else`, async (t) => {
       await moving(MOVES);
       const dead = draw(nodes);
       const alive = others(dead);
@@ -88,6 +91,9 @@ describe(`who is here, seed ${SEED}`, () => {
       const moved = left.filter((person) => !gone.includes(person));
       const sockets = left.map(({ socket }) => socket.id);
       for (const watcher of watchers) watcher.told = [];
+      const emitter = startEmitter(redis);
+      const flow = Flow.start(watchersOf(alive), RATE, (n) => emitter.emitter.to("conversation:flow").emit("flow", n));
+      await until(() => flow.count, (count) => count > RATE, "events to flow");
       await dead.kill();
       const killed = Date.now();
       nodes = alive;
@@ -103,7 +109,10 @@ describe(`who is here, seed ${SEED}`, () => {
         await until(() => sockets.filter((id, index) => written[index] && !watcher.left.has(id)), ({ length }) => length === 0, "every socket to have left", RIGHT_MS);
         await knows(watcher, gone);
       }
-      t.diagnostic(`right ${(Date.now() - killed) / 1000} s after the end: ${gone.length} gone, ${moved.length} moved`);
+      flow.stop();
+      await until(flow.missing, (missing) => missing === 0, "every event to have come to the watchers of the others");
+      await emitter.close();
+      t.diagnostic(`right ${(Date.now() - killed) / 1000} s after the end: ${gone.length} gone, ${moved.length} moved, ${flow.count} events`);
       const last = await someoneGoes(told);
       const expected = [...gone, last, ...watchersOf([dead])].map(({ userId }) => userId).sort();
       for (const watcher of told) assert.deepEqual([...watcher.offline()].sort(), expected);

@@ -120,7 +120,7 @@ static HTTP_CALL: Table = Table {
             "The presence of one user or of several: `{id: {online, lastSeen}}`.",
             r#"presence = "{path.userId}""#,
         ),
-        key("sockets", Name, May, "How many sockets are in a namespace.", r#"sockets = "/location""#),
+        key("sockets", Name, May, "How many of this node's sockets are in a namespace.", r#"sockets = "/location""#),
         key("rooms", Text, May, "How many rooms of a kind there are.", r#"rooms = "conversation""#),
         key(
             "members",

@@ -1,14 +1,18 @@
 // A Socket.IO server on Node, in one cluster with the gateway: the stock server with a Redis adapter.
 
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
+import { createInterface } from "node:readline";
 import { after } from "node:test";
 
 import { createAdapter, createShardedAdapter } from "@socket.io/redis-adapter";
 import { Emitter } from "@socket.io/redis-emitter";
 import { Cluster, Redis as Client } from "ioredis";
 import { Server } from "socket.io";
+
+import { within } from "./recorder.mjs";
 
 const require = createRequire(import.meta.url);
 const open = new Set();
@@ -53,7 +57,30 @@ export async function startPeer(redis, { adapter = 8, namespaces = ["/"], key } 
     sub.disconnect();
   };
   open.add(close);
-  return { io, url: `http://127.0.0.1:${http.address().port}`, close };
+  const { port } = http.address();
+  return { io, port, url: `http://127.0.0.1:${port}`, close };
+}
+
+/** Such a server as a process of its own, which can be killed; its users are who they say they are. */
+export async function startPeerProcess(redis, options = {}) {
+  const script = `
+    import { startPeer } from ${JSON.stringify(import.meta.url)};
+    const { io, url } = await startPeer(${JSON.stringify({ url: redis.url })}, ${JSON.stringify(options)});
+    io.use((socket, next) => {
+      socket.data.userId = socket.handshake.auth.userId;
+      next();
+    });
+    console.log(url);`;
+  const child = spawn(process.execPath, ["--input-type=module", "--eval", script], { stdio: ["ignore", "pipe", "inherit"] });
+  const ended = new Promise((resolve) => child.on("close", resolve));
+  const kill = async () => {
+    open.delete(kill);
+    child.kill("SIGKILL");
+    await ended;
+  };
+  open.add(kill);
+  const url = new Promise((resolve) => createInterface({ input: child.stdout }).once("line", resolve));
+  return { url: await within(url, "the Node server to listen"), kill };
 }
 
 /** What backend services without a server publish with. */

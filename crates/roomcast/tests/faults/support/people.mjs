@@ -51,6 +51,30 @@ export class Watcher {
   close = () => this.socket.disconnect();
 }
 
+/** Numbered events at a steady rate, until it is stopped, and which of them did not come to the watchers. */
+export class Flow {
+  count = 0;
+
+  static start(watchers, rate, publish) {
+    const flow = new Flow();
+    const EVERY_MS = 10;
+    const began = Date.now();
+    flow.came = watchers.map(({ socket }) => {
+      const numbers = new Set();
+      socket.off("flow").on("flow", (n) => numbers.add(n));
+      return numbers;
+    });
+    const timer = setInterval(() => {
+      const due = ((Date.now() - began) * rate) / 1000;
+      while (flow.count < due) publish((flow.count += 1));
+    }, EVERY_MS);
+    flow.stop = () => clearInterval(timer);
+    return flow;
+  }
+
+  missing = () => this.came.reduce((sum, { size }) => sum + this.count - size, 0);
+}
+
 /** Someone who has a conversation open, over one connection or, for a moment, two. */
 export class Person {
   #moving = Promise.resolve();
