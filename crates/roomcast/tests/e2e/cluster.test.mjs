@@ -220,6 +220,20 @@ for (const { adapter, mode, name } of peers) {
       assert.equal(await two.next("disconnect"), "io server disconnect");
       assert.ok(other.socket.connected);
     });
+
+    it("shares rooms again, both ways, after Redis was emptied, or started anew", async () => {
+      for (const forget of [() => redis.command("FLUSHALL"), async () => (await redis.kill(), redis.start())]) {
+        const [here, there] = [await member(node.url), await member(peer.url)];
+        await forget();
+        for (const [from, to, data] of [[here, there, "from here"], [there, here, "from there"]]) {
+          await until(() => {
+            from.socket.emit("say", { room: "r", data });
+            return to.events.items.some(({ event, args }) => event === "message" && args[0].data === data);
+          }, Boolean, `what is said ${data}`);
+        }
+        closeClients();
+      }
+    });
   });
 }
 

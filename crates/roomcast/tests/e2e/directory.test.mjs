@@ -217,7 +217,11 @@ describe("a profile's documents", () => {
       assert.deepEqual(data.users.sort(), ids);
       for (const id of ids) assert.equal((await node.get(`/user-status/${id}`)).json.data.isConnected, true);
     }
-    await Promise.all(nodes.map((node) => node.stop()));
+    await nodes[1].kill();
+    const { data } = await until(async () => (await nodes[0].get("/connected-users")).json, ({ data }) => data.count === 1, "the dead node's user to be gone");
+    assert.deepEqual(data.users, [ids[0]]);
+    assert.equal((await nodes[0].get(`/user-status/${ids[1]}`)).json.data.isConnected, false);
+    await nodes[0].stop();
     await redis.kill();
   });
 });
@@ -449,6 +453,19 @@ describe("one connection for each user, on two nodes", () => {
       older = newer;
     }
     assert.equal((await older.subscribe("war")).status, "subscribed");
+  });
+
+  it("the newer one wins, although Redis has forgotten the older one meanwhile", async () => {
+    for (const forget of [() => redis.command("FLUSHALL"), async () => (await redis.kill(), redis.start())]) {
+      const id = fresh("mia");
+      const older = await enter(nodes[0], id);
+      await forget();
+      for (const node of nodes) await node.isHere();
+      const newer = await enter(nodes[1], id);
+      assert.equal((await older.next("error")).code, "replaced");
+      assert.equal((await older.closed()).close, 4409);
+      assert.equal((await newer.subscribe("war")).status, "subscribed");
+    }
   });
 
   it("of many that come at once one is left", async () => {

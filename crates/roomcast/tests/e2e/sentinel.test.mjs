@@ -3,8 +3,9 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, it } from "node:test";
 
+import { certificate } from "./support/certificate.mjs";
 import { closeClients, connected } from "./support/clients.mjs";
-import { startGateway } from "./support/gateway.mjs";
+import { freePort, startGateway } from "./support/gateway.mjs";
 import { until } from "./support/recorder.mjs";
 import { Redis } from "./support/redis.mjs";
 import { startSentinel } from "./support/sentinel.mjs";
@@ -22,17 +23,34 @@ async function member(node) {
   return client;
 }
 
-for (const mode of ["classic", "sharded"]) {
-  describe(`nodes on a Redis that Sentinel looks after, ${mode}`, () => {
+/** A primary and its replica, and a Sentinel that looks after them; with a certificate, all of them speak TLS to each other and to the gateways. */
+async function startServers(tls) {
+  const login = ["--requirepass", "secret", "--masterauth", "secret"];
+  const ports = [await freePort(), await freePort()];
+  const secured = (index) => {
+    if (!tls) return [];
+    const { TLS_CERT_FILE: chain, TLS_KEY_FILE: key } = tls.env;
+    return ["--tls-port", String(ports[index]), "--tls-cert-file", chain, "--tls-key-file", key, "--tls-ca-cert-file", chain, "--tls-auth-clients", "no", "--tls-replication", "yes"];
+  };
+  const primary = await Redis.start(() => [...login, ...secured(0)]);
+  const known = tls ? ports[0] : primary.port;
+  const replica = await Redis.start(() => [...login, ...secured(1), "--replicaof", "127.0.0.1", String(known)]);
+  const sentinel = await startSentinel("main", known, "secret", { own: tls && "its-own", tls });
+  const env = { REDIS_SENTINEL_NAME: "main", REDIS_PASSWORD: "secret" };
+  if (!tls) return { servers: [primary, replica], sentinel, env: { ...env, REDIS_SENTINELS: `127.0.0.1:1,127.0.0.1:${sentinel.port}` } };
+  const secret = { REDIS_SENTINELS: `rediss://127.0.0.1:${sentinel.tlsPort}`, REDIS_SENTINEL_PASSWORD: "its-own", SSL_CERT_FILE: tls.env.TLS_CERT_FILE };
+  return { servers: [primary, replica], sentinel, env: { ...env, ...secret } };
+}
+
+for (const [mode, what] of [["classic", "as it is"], ["sharded", "as it is"], ["classic", "over TLS, with a password of its own"]]) {
+  describe(`nodes on a Redis that Sentinel looks after, ${mode}, ${what}`, () => {
     let servers;
     let sentinel;
     let nodes;
     before(async () => {
-      const primary = await Redis.start(() => ["--requirepass", "secret", "--masterauth", "secret"]);
-      const replica = await Redis.start(() => ["--requirepass", "secret", "--masterauth", "secret", "--replicaof", "127.0.0.1", String(primary.port)]);
-      servers = [primary, replica];
-      sentinel = await startSentinel("main", primary.port, "secret");
-      const env = { REDIS_SENTINELS: `127.0.0.1:1,127.0.0.1:${sentinel.port}`, REDIS_SENTINEL_NAME: "main", REDIS_PASSWORD: "secret", REDIS_ADAPTER_MODE: mode };
+      let env;
+      ({ servers, sentinel, env } = await startServers(what.includes("TLS") ? certificate() : undefined));
+      env.REDIS_ADAPTER_MODE = mode;
       nodes = await Promise.all([startNode(env), startNode(env)]);
     });
     after(async () => {

@@ -6,18 +6,20 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after } from "node:test";
 
+import { Redis as Client } from "ioredis";
+
 import { freePort } from "./gateway.mjs";
 import { until } from "./recorder.mjs";
-import { Redis } from "./redis.mjs";
 
 const running = new Set();
 const endAll = () => running.forEach((sentinel) => sentinel.kill("SIGKILL"));
 after(endAll);
 process.on("exit", endAll);
 
-/** Looks after the primary at this port, and knows its replica; takes it for dead after a second. */
-export async function startSentinel(name, primaryPort, password) {
-  const port = await freePort();
+/** Looks after the primary at this port, and knows its replica; takes it for dead after a second. It may have a password of its own, and with a
+ * certificate it speaks TLS on `tlsPort`, and to the servers at this port. */
+export async function startSentinel(name, primaryPort, password, { own, tls } = {}) {
+  const [port, tlsPort] = [await freePort(), await freePort()];
   const folder = await mkdtemp(join(tmpdir(), "sentinel-"));
   const file = join(folder, "sentinel.conf");
   const lines = [
@@ -28,6 +30,8 @@ export async function startSentinel(name, primaryPort, password) {
     `sentinel auth-pass ${name} ${password}`,
     `sentinel down-after-milliseconds ${name} 1000`,
     `sentinel failover-timeout ${name} 5000`,
+    ...(own ? [`requirepass ${own}`] : []),
+    ...(tls ? [`tls-port ${tlsPort}`, "tls-replication yes", `tls-cert-file ${tls.env.TLS_CERT_FILE}`, `tls-key-file ${tls.env.TLS_KEY_FILE}`, `tls-ca-cert-file ${tls.env.TLS_CERT_FILE}`, "tls-auth-clients no"] : []),
   ];
   await writeFile(file, `${lines.join("\n")}\n`);
   const server = spawn("redis-server", [file, "--sentinel"], { cwd: folder, stdio: "ignore" });
@@ -38,8 +42,17 @@ export async function startSentinel(name, primaryPort, password) {
     await ended;
     await rm(folder, { recursive: true, force: true });
   };
-  const asked = Object.assign(new Redis(), { port });
-  const replicas = () => asked.command("SENTINEL", "REPLICAS", name).catch(() => "");
-  await until(replicas, (answer) => answer.startsWith("1\r\n"), "Sentinel to know the replica");
-  return { port, stop };
+  const replicas = async () => {
+    const asked = new Client({ port, password: own, lazyConnect: true, retryStrategy: null });
+    try {
+      await asked.connect();
+      return await asked.sentinel("REPLICAS", name);
+    } catch {
+      return [];
+    } finally {
+      asked.disconnect();
+    }
+  };
+  await until(replicas, ({ length }) => length === 1, "Sentinel to know the replica");
+  return { port, tlsPort, stop };
 }
