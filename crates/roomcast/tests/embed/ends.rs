@@ -51,6 +51,17 @@ async fn a_handler_that_panics_after_it_waited_waits_no_longer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_ends_with_the_last_of_its_handles() {
+    let server = serve(1, a_chat()).await;
+    let (mut client, _) = Client::enter(server.address(), "/").await;
+    drop(server.clone());
+    client.say(r#"420["rooms"]"#).await;
+    client.hears("430[[]]").await;
+    drop(server);
+    client.is_closed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_gateway_takes_nobody_and_stops_once() {
     let server = serve(2, a_chat()).await;
     let (mut client, _) = Client::enter(server.address(), "/").await;
