@@ -216,8 +216,10 @@ pub async fn start(
             Arc::new(move |standing: &Standing| hear(&hearing, part, standing))
         };
         let directory = directory::start(settings.clone(), gateway.clone(), directory, report(Part::Directory));
-        (cluster::start(settings, gateway.clone(), program.clone(), bus, report(Part::Bus)), directory)
+        let bus = cluster::start(settings, gateway.clone(), program.clone(), bus, report(Part::Bus))?;
+        anyhow::Ok((bus, directory))
     });
+    let cluster = cluster.transpose()?;
     let ops = Ops::new(gateway.clone(), health.clone());
     let life = watch::Sender::new(Life::Serving);
     let answers = |port| {

@@ -17,17 +17,19 @@ mod saying;
 mod session;
 mod wires;
 
+use std::convert::Infallible;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use anyhow::Context;
 use hub::names::NamespaceId;
 use hub::profile::{BusOutage, Profile, RedisMode};
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinHandle;
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 pub use asking::{Clients, Unanswered, Whose};
@@ -107,6 +109,8 @@ struct Shared {
     /// The channels of each namespace, by its number.
     channels: Vec<Channels>,
     bus: Bus,
+    /// Where the program's handlers go on that have to wait.
+    backend: Handle,
     questions: Arc<Semaphore>,
     hearings: Arc<Semaphore>,
     repeats: Mutex<Repeats>,
@@ -136,11 +140,15 @@ impl Shared {
 /// How long what is said at the end has to get to Redis.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
 
-/// A node's part in a cluster, until it is ended.
+/// A node's part in a cluster, until it is ended. It has a thread of its own: what goes to Redis and back is waited for by several tasks in turn, and a runtime with
+/// several threads has them wake each other.
 pub struct Running {
     bus: Bus,
     stopper: Stopper,
-    task: JoinHandle<()>,
+    /// Comes with the end.
+    end: oneshot::Receiver<Infallible>,
+    /// With this goes whatever is left.
+    _cutter: oneshot::Sender<Infallible>,
 }
 
 impl fmt::Debug for Running {
@@ -157,14 +165,22 @@ impl Running {
         let _ = timeout_at(by.min(Instant::now() + LAST_WORDS_MAX), self.bus.until_empty()).await;
         self.stopper.stop(std::time::Instant::now());
         // It may be in the middle of connecting.
-        if timeout_at(by, &mut self.task).await.is_err() {
-            self.task.abort();
-        }
+        let _ = timeout_at(by, &mut self.end).await;
     }
 }
 
-/// Joins the cluster. Must be called on a tokio runtime; returns at once, whether Redis is there or not. `bus` is what the gateway publishes to.
-pub fn start(settings: Settings, gateway: Gateway, program: Arc<Program>, bus: Bus, report: Report) -> Running {
+/// Joins the cluster. Must be called on a tokio runtime, which is that of the program's handlers; returns at once, whether Redis is there or not. `bus` is what the
+/// gateway publishes to.
+///
+/// # Errors
+/// There is no thread to be had.
+pub fn start(
+    settings: Settings,
+    gateway: Gateway,
+    program: Arc<Program>,
+    bus: Bus,
+    report: Report,
+) -> anyhow::Result<Running> {
     let uid = dialect::uid_of(gateway.profile.redis_mode);
     let shared = Arc::new(Shared {
         channels: Channels::of(&gateway, &settings.prefix, &uid),
@@ -173,6 +189,7 @@ pub fn start(settings: Settings, gateway: Gateway, program: Arc<Program>, bus: B
         program,
         uid,
         bus: bus.clone(),
+        backend: Handle::current(),
         questions: Arc::new(Semaphore::new(requests::QUESTIONS_MAX)),
         hearings: Arc::new(Semaphore::new(requests::HEARINGS_MAX)),
         repeats: Mutex::default(),
@@ -182,7 +199,20 @@ pub fn start(settings: Settings, gateway: Gateway, program: Arc<Program>, bus: B
     });
     tracing::debug!(uid = shared.uid, "joining the cluster");
     let (stopper, stop) = stop();
-    Running { bus, stopper, task: tokio::spawn(run(shared, stop, report)) }
+    let runtime = Builder::new_current_thread().enable_all().build().context("cannot start the bus's runtime")?;
+    let (cutter, cut) = oneshot::channel::<Infallible>();
+    let (alive, end) = oneshot::channel::<Infallible>();
+    let bus_thread = std::thread::Builder::new().name("bus".to_owned()).spawn(move || {
+        let _alive = alive;
+        runtime.block_on(async {
+            tokio::select! {
+                () = run(shared, stop, report) => {}
+                _ = cut => {}
+            }
+        });
+    });
+    bus_thread.context("cannot start the bus's thread")?;
+    Ok(Running { bus, stopper, end, _cutter: cutter })
 }
 
 async fn run(shared: Arc<Shared>, stop: Stop, report: Report) {

@@ -45,6 +45,8 @@ pub(super) struct Entry {
     /// Its number on this node, by which others know a repeat.
     pub(super) number: u64,
     pub(super) item: Item,
+    /// What it takes of the queue's bound.
+    cost: usize,
     since: Instant,
     /// It was on its way when a connection ended, so that it may have arrived.
     pub(super) is_tried: bool,
@@ -152,12 +154,13 @@ impl Bus {
             waiting.dropped += 1;
             return false;
         }
-        self.0.bytes.fetch_add(item.cost(), Ordering::AcqRel);
+        let cost = item.cost();
+        self.0.bytes.fetch_add(cost, Ordering::AcqRel);
         let since = Instant::now();
         waiting.first_since.get_or_insert(since);
         waiting.last_number += 1;
         let number = waiting.last_number;
-        waiting.entries.push_back(Entry { number, item, since, is_tried: false });
+        waiting.entries.push_back(Entry { number, item, cost, since, is_tried: false });
         drop(waiting);
         self.0.arrived.notify_one();
         true
@@ -221,13 +224,14 @@ impl Bus {
             let mut bytes = 0;
             let fits = |entry: &&Entry| {
                 let before = bytes;
-                bytes += entry.item.cost();
+                bytes += entry.cost;
                 before < BATCH_BYTES
             };
             let first: Vec<Entry> = {
                 let mut waiting = self.0.waiting.lock();
                 let max = if waiting.one_by_one > 0 { 1 } else { max };
-                let first: Vec<Entry> = waiting.entries.iter().take(max).take_while(fits).cloned().collect();
+                let mut first = Vec::with_capacity(max.min(waiting.entries.len()));
+                first.extend(waiting.entries.iter().take(max).take_while(fits).cloned());
                 waiting.on_their_way = first.len();
                 first
             };
@@ -317,7 +321,7 @@ impl Bus {
     }
 
     fn free(&self, removed: &[Entry]) {
-        let bytes = removed.iter().map(|entry| entry.item.cost()).sum();
+        let bytes = removed.iter().map(|entry| entry.cost).sum();
         let before = self.0.bytes.fetch_sub(bytes, Ordering::AcqRel);
         if before >= WAITING_MAX_BYTES || before == bytes {
             self.0.freed.notify_waiters();
@@ -334,7 +338,7 @@ impl Bus {
 pub(super) fn refused(shared: &Shared, entry: &Entry) {
     shared.gateway.metrics.bus_dropped.inc("refused");
     if let Some(times) = REFUSED.due() {
-        let bytes = entry.item.cost();
+        let bytes = entry.cost;
         let what = "an event reached this node's members alone: Redis hangs up when it comes; is it too large for its proto-max-bulk-len?";
         tracing::warn!(bytes, times, "{what}");
     }

@@ -144,9 +144,13 @@ fn hear(answers: Answers, event: &str, arguments: Decoded) {
     let give = move |answer: Option<Payload>| {
         answers.give(&Answer::ServerSide(answer.as_ref().map_or_else(nothing, first_argument)));
     };
-    match hearing.as_mut().now_or_never() {
+    let at_once = {
+        let _backend = shared.backend.enter();
+        hearing.as_mut().now_or_never()
+    };
+    match at_once {
         Some(answer) => give(answer),
-        None => drop(tokio::spawn(async move {
+        None => drop(shared.backend.spawn(async move {
             let _permit = permit;
             give(hearing.await);
         })),

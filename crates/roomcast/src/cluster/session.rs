@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use redis::Value;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -43,31 +45,27 @@ pub(super) async fn run(shared: &Arc<Shared>, mut stop: Stop) -> anyhow::Result<
     counting.find_others().await;
     shared.link.send_replace(Link::Connected);
     let mut taking = pin!(queue.run(shared.clone()));
-    let working = {
+    let result = {
         let following = async {
             match listening {
                 Some(listening) => listening.run().await,
                 None => pending().await,
             }
         };
-        let (publishing, ending) = (publish(shared, &counting, &wires), wires.end());
-        let (counting, canaries) = (counting.run(concerns), canaries.run());
-        async move {
-            tokio::select! {
-                biased;
-                result = publishing => result,
-                result = counting => result,
-                result = following => result,
-                result = canaries => result,
-                result = ending => result,
-            }
+        // Each is looked at when it is its own turn: what comes at a high rate does not have the others looked at.
+        let mut working = FuturesUnordered::from_iter([
+            publish(shared, &counting, &wires).boxed(),
+            counting.run(concerns).boxed(),
+            following.boxed(),
+            canaries.run().boxed(),
+            wires.end().boxed(),
+        ]);
+        tokio::select! {
+            biased;
+            _ = stop.requested() => return Ok(()),
+            result = &mut taking => return result,
+            result = working.next() => result.unwrap_or(Ok(())),
         }
-    };
-    let result = tokio::select! {
-        biased;
-        _ = stop.requested() => return Ok(()),
-        result = &mut taking => return result,
-        result = working => result,
     };
     drop((counting, wires));
     // What has come already still goes out; the queue ends after it.
@@ -137,7 +135,7 @@ async fn publish(shared: &Shared, counting: &Counting<'_>, wires: &Wires) -> any
                     let members = counting.members_of(&channel).await?;
                     question.is_asked_of(members.saturating_sub(1));
                 }
-                pipes.cmd(dialect::publish(shared.mode()), &channel)?.arg(&message[..]);
+                pipes.publish(dialect::publish(shared.mode()), &channel, &message)?;
                 count += 1;
             }
         }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use futures_util::future::{select_all, try_join_all};
-use redis::Pipeline;
 use redis::aio::MultiplexedConnection;
+use redis::{Cmd, Pipeline};
 use tokio::sync::watch;
 
 use super::incoming::{Intake, Leaving};
@@ -205,16 +205,25 @@ impl Pipes<'_> {
         if !is_wanted {
             self.wires.0.leaving.lock().insert(channel.to_owned());
         }
-        self.cmd(if is_wanted { "SSUBSCRIBE" } else { "SUNSUBSCRIBE" }, channel).map(drop)
+        self.add(channel, &[if is_wanted { "SSUBSCRIBE" } else { "SUNSUBSCRIBE" }.as_bytes(), channel.as_bytes()])
     }
 
-    /// Adds a command about a channel, whose further arguments may be added to what this gives.
+    /// Publishes to a channel, by this command.
     ///
     /// # Errors
     /// [`Fault::Moved`]: no server has the channel at present.
-    pub(super) fn cmd(&mut self, name: &str, channel: &str) -> anyhow::Result<&mut Pipeline> {
+    pub(super) fn publish(&mut self, command: &str, channel: &str, message: &[u8]) -> anyhow::Result<()> {
+        self.add(channel, &[command.as_bytes(), channel.as_bytes(), message])
+    }
+
+    fn add(&mut self, channel: &str, words: &[&[u8]]) -> anyhow::Result<()> {
         let home = self.wires.home(channel)?;
-        Ok(self.pipes[home].cmd(name).arg(channel).ignore())
+        let mut command = Cmd::with_capacity(words.len(), words.iter().map(|word| word.len()).sum());
+        for word in words {
+            command.arg(*word);
+        }
+        self.pipes[home].add_command(command);
+        Ok(())
     }
 
     /// Runs the commands; all of them are answered then.

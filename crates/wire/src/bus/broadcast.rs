@@ -45,7 +45,7 @@ impl Outgoing<'_> {
     /// The channel that it is published on, behind the prefix: that of its room where there is one alone.
     pub fn channel(&self, prefix: &str) -> String {
         match self.scope.rooms.as_slice() {
-            [room] => format!("{prefix}#{}#{room}#", self.namespace),
+            [room] => [prefix, "#", self.namespace, "#", room, "#"].concat(),
             _ => base_channel(prefix, self.namespace),
         }
     }
@@ -55,7 +55,7 @@ impl Outgoing<'_> {
     /// # Errors
     /// The arguments are nested too deeply, or lack an attachment.
     pub fn message(&self) -> Result<Bytes, serde_json::Error> {
-        let mut out = Writer::default();
+        let mut out = Writer::with_room_for(self.size());
         out.array(3);
         out.text(self.uid);
         out.map(3);
@@ -67,6 +67,13 @@ impl Outgoing<'_> {
         out.text(self.namespace);
         write_options(&mut out, self.scope, |out| self.write_flags(out));
         Ok(out.into_bytes())
+    }
+
+    /// Bytes that the message has, about.
+    fn size(&self) -> usize {
+        let Scope { rooms, except } = self.scope;
+        let names = rooms.iter().chain(except).map(String::len).sum::<usize>();
+        self.arguments.len() + self.attachments.iter().map(Bytes::len).sum::<usize>() + names + self.event.len()
     }
 
     pub(super) fn write_flags(&self, out: &mut Writer) {
@@ -206,7 +213,7 @@ pub(super) fn read_options(reader: &mut Reader<'_>) -> Result<Options, Malformed
 
 /// The channel for everyone in a namespace. Those of its rooms begin with it.
 pub fn base_channel(prefix: &str, namespace: &str) -> String {
-    format!("{prefix}#{namespace}#")
+    [prefix, "#", namespace, "#"].concat()
 }
 
 /// The room that a channel of this base is for, where it is for one alone; told without a look at the message. `None` for a channel of another base.

@@ -18,7 +18,15 @@ pub(super) struct Writer(ByteBuf);
 
 const IN_MEMORY: &str = "a buffer in memory takes everything";
 
+/// What surrounds the parts of a message whose sizes differ.
+const ENVELOPE_BYTES: usize = 192;
+
 impl Writer {
+    /// Where parts of so many bytes go without more memory.
+    pub(super) fn with_room_for(bytes: usize) -> Self {
+        Self(ByteBuf::from_vec(Vec::with_capacity(bytes + ENVELOPE_BYTES)))
+    }
+
     pub(super) fn array(&mut self, len: usize) {
         write_array_len(&mut self.0, wire_len(len)).expect(IN_MEMORY);
     }

@@ -2,6 +2,8 @@
 //! and answers alike, as JSON; as MessagePack where binary is in it. Each room has a channel of its own, which its members' nodes alone hear. Knows no
 //! connection to Redis; what is said means the same as in the [classic](super::request) format.
 
+use std::io::Write;
+
 use bytes::Bytes;
 
 use super::broadcast::{NUMBER, Outgoing, Scope, write_options};
@@ -42,7 +44,7 @@ pub fn has_channel(room: &str) -> bool {
 
 /// The channel of one room, or of one member's answers, behind the [base channel](super::broadcast::base_channel) of the namespace.
 pub fn channel_of(base: &str, name: &str) -> String {
-    format!("{base}{name}#")
+    [base, name, "#"].concat()
 }
 
 /// The channel that an event is published on.
@@ -293,9 +295,15 @@ fn flagged_options_json(out: &mut Vec<u8>, scope: &Scope, volatile: bool, number
     names_json(out, &scope.rooms);
     out.extend_from_slice(br#","except":"#);
     names_json(out, &scope.except);
-    let number = number.map(|number| format!(r#""{NUMBER}":{number}"#));
-    let flags: Vec<&str> = volatile.then_some(r#""volatile":true"#).into_iter().chain(number.as_deref()).collect();
-    out.extend_from_slice(format!(r#","flags":{{{}}}}}"#, flags.join(",")).as_bytes());
+    out.extend_from_slice(br#","flags":{"#);
+    if volatile {
+        out.extend_from_slice(br#""volatile":true"#);
+    }
+    if let Some(number) = number {
+        let comma = if volatile { "," } else { "" };
+        write!(out, r#"{comma}"{NUMBER}":{number}"#).expect("a buffer in memory takes everything");
+    }
+    out.extend_from_slice(b"}}");
 }
 
 fn names_json(out: &mut Vec<u8>, names: &[String]) {
