@@ -36,7 +36,7 @@ pub struct Standing {
     pub concerns: Vec<String>,
 }
 
-/// Hears each change of a [`Standing`], from a thread of the backend runtime; must not block.
+/// Hears each change of a [`Standing`], from a thread of the backend runtime or the bus's; must not block.
 pub type Report = Arc<dyn Fn(&Standing) + Send + Sync>;
 
 /// Why an edge ended, where the supervisor does not treat it as a lost connection.
@@ -126,9 +126,9 @@ impl Stop {
         }
     }
 
-    /// Whether it was told already.
+    /// Whether it was told already, or the stopper is gone.
     pub fn is_requested(&self) -> bool {
-        self.0.borrow().is_some()
+        self.0.borrow().is_some() || self.0.has_changed().is_err()
     }
 }
 

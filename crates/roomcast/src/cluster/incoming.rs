@@ -1,5 +1,5 @@
 //! What other members of the cluster publish: from the connection into a bounded queue, and from there to the shards. Redis cuts subscribers that
-//! do not keep up: so the connection is always read, and what finds the queue full is dropped and counted. What is for a room without a member here is
+//! do not keep up: so reading waits for nobody, and what finds the queue full is dropped and counted. What is for a room without a member here is
 //! not even read.
 
 use std::collections::HashSet;

@@ -20,6 +20,7 @@ mod wires;
 use std::convert::Infallible;
 use std::fmt;
 use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -199,19 +200,33 @@ pub fn start(
     });
     tracing::debug!(uid = shared.uid, "joining the cluster");
     let (stopper, stop) = stop();
-    let runtime = Builder::new_current_thread().enable_all().build().context("cannot start the bus's runtime")?;
     let (cutter, cut) = oneshot::channel::<Infallible>();
     let (alive, end) = oneshot::channel::<Infallible>();
-    let bus_thread = std::thread::Builder::new().name("bus".to_owned()).spawn(move || {
-        let _alive = alive;
-        runtime.block_on(async {
+    let (made, outcome) = std::sync::mpsc::sync_channel(1);
+    let own = bus.clone();
+    let thread = std::thread::Builder::new().name("bus".to_owned()).spawn(move || {
+        let runtime = match Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(made.send(Err(error))),
+        };
+        let _ = made.send(Ok(()));
+        let part = async {
             tokio::select! {
                 () = run(shared, stop, report) => {}
                 _ = cut => {}
             }
-        });
+        };
+        if std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(part))).is_err() {
+            tracing::error!("the cluster's bus panicked, ending the process: half a gateway is worse than a restart");
+            std::process::abort();
+        }
+        own.close();
+        // A name that is being looked up is not waited for.
+        runtime.shutdown_background();
+        drop(alive);
     });
-    bus_thread.context("cannot start the bus's thread")?;
+    thread.context("cannot start the bus's thread")?;
+    outcome.recv().context("the bus ended as it started")?.context("cannot start the bus's runtime")?;
     Ok(Running { bus, stopper, end, _cutter: cutter })
 }
 
@@ -240,7 +255,6 @@ async fn run(shared: Arc<Shared>, stop: Stop, report: Report) {
         () = telling => {}
         () = waiting => {}
     }
-    shared.bus.close();
 }
 
 fn new_uid() -> String {

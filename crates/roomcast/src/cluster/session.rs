@@ -63,8 +63,9 @@ pub(super) async fn run(shared: &Arc<Shared>, mut stop: Stop) -> anyhow::Result<
         tokio::select! {
             biased;
             _ = stop.requested() => return Ok(()),
-            result = &mut taking => return result,
+            // Before what takes: at a rate that leaves no time for both, nothing is to look deaf.
             result = working.next() => result.unwrap_or(Ok(())),
+            result = &mut taking => return result,
         }
     };
     drop((counting, wires));

@@ -177,8 +177,9 @@ describe("a bus before a queue", () => {
     const [nodes, , bus] = await startTwoWithMembers(redis);
     const { consumerTag } = await bus.channel.consume("websocket.message.sent", () => {});
     for (const node of nodes) {
-      const { reasons } = await node.ready(({ status }) => status === "degraded", "the stranger to be seen");
-      assert.match(reasons.join(), /queue websocket\.message\.sent has 1 more consumer\(s\) than the cluster has members/);
+      const told = /queue websocket\.message\.sent has 1 more consumer\(s\) than the cluster has members/;
+      const { status } = await node.ready(({ reasons = [] }) => reasons.some((reason) => told.test(reason)), "the stranger to be seen");
+      assert.equal(status, "degraded");
     }
     await bus.channel.cancel(consumerTag);
     for (const node of nodes) await node.ready(({ status }) => status === "ok", "the stranger to be gone");

@@ -160,6 +160,7 @@ for (const mode of ["classic", "sharded"]) {
       const outsider = await connected(peer.url, { namespace: "/chat" });
       here.socket.emit("order", { order: "disconnect", of: "a" });
       for (const client of [there, ofNode, here]) assert.equal(await client.next("disconnect"), "io server disconnect");
+      await outsider.ask("join", { room: "outside" });
       assert.ok(outsider.socket.connected);
     });
 

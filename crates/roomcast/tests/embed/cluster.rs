@@ -124,3 +124,30 @@ async fn while_redis_is_away_nobody_waits_longer_than_he_said_and_what_is_here_i
     assert_eq!(missing_nodes.as_deref(), Some("the other members of the cluster could not be asked"));
     one.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_whose_handles_are_dropped_is_gone_from_the_cluster() {
+    let redis = Redis::started(&[]);
+    let (one, two) = (node(&redis, RedisMode::Classic).await, node(&redis, RedisMode::Classic).await);
+    let client = redis::Client::open(format!("redis://127.0.0.1:{}", redis.port)).expect("an address");
+    let connection = client.get_multiplexed_async_connection().await.expect("Redis is up");
+    let until_there = async |count: usize| {
+        let counting = async {
+            let mut connection = connection.clone();
+            loop {
+                let mut count_nodes = redis::cmd("HLEN");
+                count_nodes.arg("roomcast:{socket.io}:nodes");
+                if count_nodes.query_async::<usize>(&mut connection).await == Ok(count) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, counting).await.expect("in time");
+    };
+    until_there(2).await;
+    drop(one);
+    until_there(1).await;
+    two.stop().await;
+    until_there(0).await;
+}

@@ -92,6 +92,7 @@ describe(`who is here, seed ${SEED}`, () => {
       const sockets = left.map(({ socket }) => socket.id);
       for (const watcher of watchers) watcher.told = [];
       const emitter = startEmitter(redis);
+      t.after(() => flow.stop());
       const flow = Flow.start(watchersOf(alive), RATE, (n) => emitter.emitter.to("conversation:flow").emit("flow", n));
       await until(() => flow.count, (count) => count > RATE, "events to flow");
       await dead.kill();

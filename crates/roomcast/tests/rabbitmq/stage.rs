@@ -90,7 +90,7 @@ impl Gateway<Running> {
 
 /// A backend service's side of a test.
 pub struct Backend {
-    _connection: Connection,
+    connection: Connection,
     pub channel: Channel,
 }
 
@@ -99,7 +99,7 @@ impl Backend {
         let connection = Connection::connect(url, ConnectionProperties::default()).await.expect("a broker");
         let channel = connection.create_channel().await.expect("a channel");
         channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
-        Self { _connection: connection, channel }
+        Self { connection, channel }
     }
 
     pub async fn to(broker: &Broker) -> Self {
@@ -129,17 +129,23 @@ impl Backend {
     }
 
     pub async fn consume(&self, queue: &str) -> Consumer {
-        let options = BasicConsumeOptions::default();
-        self.channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await.expect("a consumer")
+        consume(&self.channel, queue).await
     }
 
     /// The next message of a queue, acknowledged. No other is given to the consumer, which would keep it.
     pub async fn take(&self, queue: &str) -> Delivery {
-        self.channel.basic_qos(1, BasicQosOptions::default()).await.expect("a prefetch");
-        let mut consumer = self.consume(queue).await;
+        let channel = self.connection.create_channel().await.expect("a channel");
+        channel.basic_qos(1, BasicQosOptions::default()).await.expect("a prefetch");
+        let mut consumer = consume(&channel, queue).await;
         let delivery = soon("a message", consumer.next()).await.expect("a consumer").expect("a delivery");
-        self.channel.basic_cancel(consumer.tag(), Default::default()).await.expect("a cancelled consumer");
+        channel.basic_cancel(consumer.tag(), Default::default()).await.expect("a cancelled consumer");
         delivery.ack(BasicAckOptions::default()).await.expect("an acknowledgement");
+        channel.close(200, "".into()).await.expect("a channel");
         delivery
     }
+}
+
+async fn consume(channel: &Channel, queue: &str) -> Consumer {
+    let options = BasicConsumeOptions::default();
+    channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await.expect("a consumer")
 }

@@ -27,8 +27,8 @@ const EVERY: Duration = Duration::from_secs(3);
 const DEAF_AFTER: Duration = Duration::from_secs(10);
 
 /// How long a queue has more consumers than the cluster has members before they are called strangers: members who come and go are in one count earlier than in
-/// the other.
-const STRANGER_AFTER: Duration = Duration::from_secs(15);
+/// the other, and of a connection that was lost without a word RabbitMQ keeps the consumer for up to three heartbeats.
+const STRANGER_AFTER: Duration = Duration::from_secs(45);
 
 /// A canary's queue and what comes out of it.
 pub(super) struct Canary {
@@ -166,8 +166,13 @@ impl Strangers {
     /// What is wrong where there are some.
     fn look(&mut self, shared: &Shared, queue: &Queue, now: Instant) -> Option<String> {
         let is_alone = shared.wiring.publisher.bus().is_none();
-        let members = if is_alone { 1 } else { shared.wiring.metrics.bus_members.get() };
-        // None are known where Redis was not heard yet, or does not let this node count them.
+        let metrics = &shared.wiring.metrics;
+        let members = match (is_alone, metrics.bus_up.get()) {
+            (true, _) => 1,
+            (false, 0) => 0,
+            (false, _) => metrics.bus_members.get(),
+        };
+        // None are known while Redis is away, or where it does not let this node count them.
         let strangers = if members > 0 { i64::from(queue.consumer_count()) - members } else { 0 };
         if strangers <= 0 {
             self.since = None;
@@ -175,7 +180,7 @@ impl Strangers {
         }
         let since = *self.since.get_or_insert(now);
         let (than, whose) =
-            if is_alone { ("", "this node's") } else { (" than the cluster has members", "the cluster's") };
+            if is_alone { ("", "this node's") } else { (" than the cluster has members in reach", "the cluster's") };
         let name = queue.name();
         (is_alone || now.duration_since(since) >= STRANGER_AFTER).then(|| {
             format!("queue {name} has {strangers} more consumer(s){than}, which take their share of the events: {whose} clients do not get those")
