@@ -2,8 +2,6 @@
 //! and answers alike, as JSON; as MessagePack where binary is in it. Each room has a channel of its own, which its members' nodes alone hear. Knows no
 //! connection to Redis; what is said means the same as in the [classic](super::request) format.
 
-use std::io::Write;
-
 use bytes::Bytes;
 
 use super::broadcast::{NUMBER, Outgoing, Scope, write_options};
@@ -301,7 +299,7 @@ fn flagged_options_json(out: &mut Vec<u8>, scope: &Scope, volatile: bool, number
     }
     if let Some(number) = number {
         let comma = if volatile { "," } else { "" };
-        write!(out, r#"{comma}"{NUMBER}":{number}"#).expect("a buffer in memory takes everything");
+        out.extend_from_slice(format!(r#"{comma}"{NUMBER}":{number}"#).as_bytes());
     }
     out.extend_from_slice(b"}}");
 }
