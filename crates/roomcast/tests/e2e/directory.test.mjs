@@ -98,6 +98,15 @@ describe("who is here, on three nodes", () => {
     assert.ok(!watcher.tellings(before.userId).includes("offline"));
   });
 
+  it("is written on and on while users come and go at once", async () => {
+    for (let n = 0; n < 40; n += 1) {
+      const some = await Promise.all(Array.from({ length: 25 }, (_, index) => user(nodes[index % 3])));
+      for (const { close } of some) close();
+    }
+    await until(async () => (await nodes[0].api("GET", "/api/rooms")).json.rooms, (rooms) => !Object.keys(rooms).some((room) => room.startsWith("user:user-")), "all to be gone");
+    for (const { log } of nodes) assert.deepEqual(log.items.filter(({ message }) => message === "directory is away"), []);
+  });
+
   it("stands in every node's documents and server API", async () => {
     const conversation = fresh("trip");
     const all = await Promise.all(nodes.map((node) => user(node, undefined, conversation)));
@@ -265,6 +274,16 @@ describe("a node that dies", () => {
     await Promise.all([nodes[0].stop(), nodes[2].stop()]);
     assert.deepEqual((await keys.keys("*:nodes")).concat(await keys.keys("ws:socket:*")), [], "who ends leaves nothing");
     await keys.quit();
+  });
+
+  it("was alone with nobody: it is gone all the same, and costs the others nothing", async () => {
+    const nodes = await Promise.all([startNode(redis), startNode(redis)]);
+    const known = () => keysNow(redis, (keys) => keys.hlen("roomcast:{socket.io}:nodes"));
+    assert.equal(await known(), 2);
+    await nodes[1].kill();
+    await until(known, (count) => count === 1, "it to be forgotten");
+    assert.deepEqual(nodes[0].log.items.filter(({ message }) => message === "directory is away"), []);
+    await nodes[0].stop();
   });
 
   it("was only held up: it announces its users again, and they stay", async () => {

@@ -75,6 +75,10 @@ async fn slice_gone(
     dead: &str,
     slice: Vec<(String, String)>,
 ) -> anyhow::Result<()> {
+    if slice.is_empty() {
+        // Nobody was there; Redis also gives slices with nothing in them.
+        return Ok(());
+    }
     let keys = &shared.directory.0.keys;
     let mut users = Users::new();
     let mut pipe = redis::pipe();

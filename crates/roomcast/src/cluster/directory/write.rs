@@ -151,6 +151,10 @@ async fn write(
         pipe.add_command(cmd);
         asked.push(user);
     }
+    if pipe.is_empty() {
+        // Users who went while that was on its way: it is written already.
+        return Ok(HashMap::new());
+    }
     let elsewhere: Vec<Vec<String>> = pipe.query_async(connection).await.map_err(lost)?;
     let rooms = |of: Vec<String>| {
         let rooms = of.iter().flat_map(|rooms| serde_json::from_str::<Vec<String>>(rooms).unwrap_or_default());
