@@ -220,7 +220,7 @@ impl Bus {
     /// The first that wait, at most so many; waits for one. They go on waiting until they are [removed](Self::remove).
     pub(super) async fn first(&self, max: usize) -> Vec<Entry> {
         loop {
-            let arrived = self.0.arrived.notified();
+            self.until_waiting().await;
             let mut bytes = 0;
             let fits = |entry: &&Entry| {
                 let before = bytes;
@@ -235,10 +235,10 @@ impl Bus {
                 waiting.on_their_way = first.len();
                 first
             };
+            // They may have been given up meanwhile.
             if !first.is_empty() {
                 return first;
             }
-            arrived.await;
         }
     }
 

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::incoming::{Intake, Leaving};
 use super::{Settings, new_uid};
-use crate::redis_link::{Canary, Membership, To, Topology, lost, topology_at};
+use crate::redis_link::{Canary, Membership, To, Topology, together, topology_at};
 use crate::supervisor::Fault;
 
 /// The connections of a session. Cheap to clone.
@@ -231,11 +231,10 @@ impl Pipes<'_> {
     /// # Errors
     /// A connection was lost, or Redis refuses one of them.
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let runs = self.wires.0.wires.iter().zip(&self.pipes).filter(|(_, pipe)| !pipe.is_empty());
-        let runs = runs.map(|(wire, pipe)| {
+        let runs = self.wires.0.wires.iter().zip(&self.pipes).map(|(wire, pipe)| {
             let mut connection = wire.connection.clone();
             async move {
-                pipe.query_async::<()>(&mut connection).await.map_err(lost)?;
+                together::<()>(pipe, &mut connection).await?;
                 wire.check()
             }
         });

@@ -19,7 +19,9 @@ use hub::profile::RedisAddress;
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::sentinel::{SentinelClient, SentinelServerType};
-use redis::{AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, PushInfo, RedisError, Value};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, FromRedisValue, Pipeline, PushInfo, RedisError, Value,
+};
 use tokio::time::sleep;
 
 use self::canary::patiently;
@@ -274,6 +276,20 @@ async fn first_of<T>(
             () = next_is_due => {}
         }
     }
+}
+
+/// Runs commands together. Where there are none, nothing is asked, which the client of Redis takes for a mistake.
+///
+/// # Errors
+/// The connection was lost, or Redis refuses one of them.
+pub(crate) async fn together<T: FromRedisValue + Default>(
+    pipe: &Pipeline,
+    connection: &mut MultiplexedConnection,
+) -> anyhow::Result<T> {
+    if pipe.is_empty() {
+        return Ok(T::default());
+    }
+    pipe.query_async(connection).await.map_err(lost)
 }
 
 /// What an error of a command says of the connection: silence is deafness.

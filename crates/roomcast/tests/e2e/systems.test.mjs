@@ -114,8 +114,9 @@ for (const [profile, system] of Object.entries(SYSTEMS)) {
         assert.ok(wrong.error.includes(field), wrong.error);
         const unknown = await client.command("fly_away", {});
         assert.deepEqual([unknown.code, unknown.error.includes("fly_away")], ["unknown_command", true]);
+        const before = client.events.items.length;
         client.say(command, data);
-        const told = await client.next("error", ({ code }) => code === "bad_field");
+        const told = await client.next("error", ({ code }) => code === "bad_field", before);
         assert.ok(told.message.includes(field), told.message);
         if (way.path !== undefined) {
           for (const text of ["not JSON", "[1,2]", "5", "{}", '{"type":5}', '{"type":""}']) {

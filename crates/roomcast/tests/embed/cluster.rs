@@ -140,7 +140,6 @@ async fn one_whose_handles_are_dropped_is_gone_from_the_cluster() {
                 if count_nodes.query_async::<usize>(&mut connection).await == Ok(count) {
                     return;
                 }
-                tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
         tokio::time::timeout(PATIENCE, counting).await.expect("in time");

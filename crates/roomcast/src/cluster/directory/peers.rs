@@ -16,7 +16,7 @@ use super::Shared;
 use super::tell::user_id;
 use super::write::Listed;
 use crate::cluster::Whose;
-use crate::redis_link::lost;
+use crate::redis_link::{lost, together};
 
 /// How often they are asked.
 const ASK_EVERY: Duration = Duration::from_secs(5);
@@ -143,7 +143,7 @@ async fn ask(
     }
     pipe.set_ex(keys.peers_asked(), now, GOOD_SECS as u64).ignore();
     pipe.pexpire(keys.peers_asker(), TAKEN_MS as i64).ignore();
-    pipe.query_async::<()>(connection).await.map_err(lost)
+    together(&pipe, connection).await
 }
 
 /// What they said. Bound: what the answers of one round may be, and of those before it that are not yet forgotten.

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::keys::{self, LEASE_MS};
 use super::{Inner, Shared};
 use crate::cluster::nodes::NodeInfo;
-use crate::redis_link::{To, ask, lost, refused};
+use crate::redis_link::{To, ask, lost, refused, together};
 use crate::shard::ids::NodeId;
 use crate::shard::inbox::{ConnectionKey, Message};
 use crate::supervisor::{Link, Stop};
@@ -106,7 +106,7 @@ async fn enter(shared: &Shared, connection: &mut MultiplexedConnection) -> anyho
         let mut pipe = redis::pipe();
         pipe.atomic().hset(directory.keys.nodes(), &name, address(directory)).ignore();
         pipe.pset_ex(directory.keys.lease(&name), 1, LEASE_MS).ignore();
-        pipe.query_async::<()>(connection).await.map_err(lost)?;
+        together::<()>(&pipe, connection).await?;
         tracing::debug!(name, ?standing, "entered the directory");
     }
     for channel in [directory.keys.wake_all(), directory.keys.wake(&shared.directory.name())] {
@@ -251,7 +251,7 @@ async fn leave(shared: &Shared, connection: &mut MultiplexedConnection) -> anyho
         pipe.hdel(keys.nodes(), &name).ignore();
         pipe.del(keys.kicks(&name)).ignore();
     }
-    pipe.query_async::<()>(connection).await.map_err(lost)?;
+    together::<()>(&pipe, connection).await?;
     wake_all(shared, connection).await
 }
 

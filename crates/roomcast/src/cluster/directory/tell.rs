@@ -12,7 +12,7 @@ use redis::aio::MultiplexedConnection;
 use super::Shared;
 use super::keys::{self, LEASE_MS, room_of, room_text};
 use super::write::{Listed, user_gone};
-use crate::redis_link::lost;
+use crate::redis_link::{lost, together};
 
 /// Sockets, or users, that are told of at once.
 const SLICE: usize = 256;
@@ -55,7 +55,7 @@ pub(super) async fn node_gone(
     pipe.atomic().set_ex(keys.reaped(dead), 1, REAPED_SECS).ignore();
     pipe.hdel(keys.nodes(), dead).ignore();
     pipe.del(&[keys.sockets(dead), keys.kicks(dead), keys.reaper(dead)]).ignore();
-    pipe.query_async::<()>(connection).await.map_err(lost)?;
+    together::<()>(&pipe, connection).await?;
     shared.gateway.metrics.nodes_lost.inc();
     tracing::warn!(node = dead, sockets, "a node of the cluster is gone: what it left was told for it");
     Ok(())
@@ -75,10 +75,6 @@ async fn slice_gone(
     dead: &str,
     slice: Vec<(String, String)>,
 ) -> anyhow::Result<()> {
-    if slice.is_empty() {
-        // Nobody was there; Redis also gives slices with nothing in them.
-        return Ok(());
-    }
     let keys = &shared.directory.0.keys;
     let mut users = Users::new();
     let mut pipe = redis::pipe();
@@ -93,11 +89,9 @@ async fn slice_gone(
     for (id, rooms) in &users {
         of_users.add_command(user_gone(shared, dead, id, rooms, MOVED_MS, LEASE_MS)).ignore();
     }
-    if !users.is_empty() {
-        // Before their sockets are forgotten, so that whoever has to go on from here finds them once more.
-        of_users.query_async::<()>(connection).await.map_err(lost)?;
-    }
-    pipe.query_async::<()>(connection).await.map_err(lost)
+    // Before their sockets are forgotten, so that whoever has to go on from here finds them once more.
+    together::<()>(&of_users, connection).await?;
+    together(&pipe, connection).await
 }
 
 /// What others are told of the end of a socket, which is taken out of its rooms.
@@ -167,9 +161,7 @@ pub(super) async fn users_gone(shared: &Shared, connection: &mut MultiplexedConn
             settled.arg(user).arg(score);
             pipe.add_command(settled).ignore();
         }
-        if !pipe.is_empty() {
-            pipe.query_async::<()>(connection).await.map_err(lost)?;
-        }
+        together::<()>(&pipe, connection).await?;
         if count < SLICE {
             return Ok(());
         }

@@ -13,7 +13,7 @@ use super::keys::{self, KEPT_SECS, room_text};
 use super::news::{Batch, Change, Claim};
 use super::{Ask, Shared};
 use crate::presence::Gone;
-use crate::redis_link::lost;
+use crate::redis_link::together;
 use crate::supervisor::Stop;
 
 /// News of each kind that are written at once.
@@ -151,11 +151,7 @@ async fn write(
         pipe.add_command(cmd);
         asked.push(user);
     }
-    if pipe.is_empty() {
-        // Users who went while that was on its way: it is written already.
-        return Ok(HashMap::new());
-    }
-    let elsewhere: Vec<Vec<String>> = pipe.query_async(connection).await.map_err(lost)?;
+    let elsewhere: Vec<Vec<String>> = together(&pipe, connection).await?;
     let rooms = |of: Vec<String>| {
         let rooms = of.iter().flat_map(|rooms| serde_json::from_str::<Vec<String>>(rooms).unwrap_or_default());
         (!of.is_empty()).then(|| rooms.collect())
