@@ -237,10 +237,11 @@ impl Health {
         reasons
     }
 
-    /// What follows for a probe: not ready while starting, draining or deaf to what services publish; degraded while a part is away, since clients are
-    /// served and all nodes would go at once. So they would for a bus that has gone silent, which they share.
+    /// What follows for a probe: not ready while starting, draining or deaf to what services or other nodes publish; degraded while a part is away,
+    /// since clients are served and all nodes would go at once.
     pub fn readiness(&self) -> Readiness {
-        let deaf = [Part::Rabbitmq, Part::Redis].iter().any(|part| matches!(self.state(*part), State::Deaf { .. }));
+        let brings_events = [Part::Rabbitmq, Part::Redis, Part::Bus];
+        let deaf = brings_events.iter().any(|part| matches!(self.state(*part), State::Deaf { .. }));
         match self.phase() {
             Phase::Starting | Phase::Draining => Readiness::NotReady,
             Phase::Serving if deaf => Readiness::NotReady,
@@ -343,11 +344,15 @@ mod tests {
     }
 
     #[test]
-    fn a_bus_that_has_gone_silent_takes_no_node_from_its_clients() {
+    fn deaf_to_the_other_nodes_is_not_ready_and_deaf_to_who_is_there_is_degraded() {
         let health = Health::without_parts(Arc::default());
         health.enter(Phase::Serving);
-        health.set_state(Part::Bus, State::Deaf { reason: "the canary did not return".to_owned() });
+        let deaf = State::Deaf { reason: "the canary did not return".to_owned() };
+        health.set_state(Part::Directory, deaf.clone());
         assert_eq!(health.readiness(), Readiness::Degraded);
+        health.set_state(Part::Directory, State::Connected);
+        health.set_state(Part::Bus, deaf);
+        assert_eq!(health.readiness(), Readiness::NotReady);
         assert_eq!(health.reasons(), ["bus is deaf: the canary did not return"]);
     }
 

@@ -220,6 +220,34 @@ describe("a connection to Redis that ends before the answers come", () => {
   });
 });
 
+describe("a bus that has gone silent for one node", () => {
+  afterEach(closeClients);
+
+  it("takes the node out of service until it is known to be away, and works again by itself", async () => {
+    const redis = await Redis.start();
+    const link = await startLink(redis.port);
+    const [deaf, well] = await Promise.all([startNode({ env: { REDIS_URL: `redis://127.0.0.1:${link.port}` } }), startNode(redis)]);
+    const [one, other] = [await member(deaf.url), await member(well.url)];
+    link.silence("from");
+    const readiness = async () => {
+      const { status, json } = await deaf.get("/health/ready");
+      return [status, json.status, json.parts.bus.state].join(" ");
+    };
+    await until(readiness, (is) => is === "503 deaf deaf", "the node to be out of service", OUTAGE_DEADLINE_MS);
+    // A new connection is not answered either.
+    await until(readiness, (is) => is === "200 degraded disconnected", "the bus to be away", OUTAGE_DEADLINE_MS);
+    link.heal();
+    await deaf.ready(({ status }) => status === "ok", "the end of it");
+    one.socket.emit("say", { room: "r", data: "there" });
+    await other.next("message", ({ data }) => data === "there");
+    other.socket.emit("say", { room: "r", data: "back" });
+    await one.next("message", ({ data }) => data === "back");
+    await Promise.all([deaf.stop(), well.stop()]);
+    link.close();
+    await redis.kill();
+  });
+});
+
 describe("a Redis that hangs up on an event", () => {
   afterEach(closeClients);
 
