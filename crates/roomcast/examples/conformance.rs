@@ -44,6 +44,9 @@ struct Options {
     /// Let in clients of Engine.IO 3; the suite of revision 3 wants it, that of revision 4 wants them refused
     #[arg(long)]
     eio3: bool,
+    /// How long a client of the official suites may take to answer a ping; they themselves expect 200
+    #[arg(long, default_value_t = 200)]
+    ping_timeout_ms: u64,
 }
 
 #[tokio::main]
@@ -53,6 +56,9 @@ async fn main() -> anyhow::Result<()> {
     // Suites connect and drop as fast as they can, which is no crowd to be spread over time.
     let builder = builder.origins(Origins::Any);
     let builder = if options.eio3 { builder.allow_eio3() } else { builder };
+    let hasty = |builder: Builder| {
+        builder.heartbeat(Duration::from_millis(300), Duration::from_millis(options.ping_timeout_ms))
+    };
     let server = match options.suite {
         Suite::EngineIo => hasty(builder).engine_io("/engine.io", echo()),
         Suite::SocketIo => hasty(builder)
@@ -77,10 +83,6 @@ async fn main() -> anyhow::Result<()> {
 }
 
 /// The heartbeat that the official suites expect.
-fn hasty(builder: Builder) -> Builder {
-    builder.heartbeat(Duration::from_millis(300), Duration::from_millis(200))
-}
-
 /// Sends every message back.
 fn echo() -> Messages {
     Messages::new().on_message(async |connection: Connection, message| {

@@ -2,7 +2,7 @@
 //! `tests/differential/twin.mjs`; what one does, the other does.
 //!
 //! ```text
-//! cargo run --example twin -- --port 3000 [--shards 4] [--message-bytes 1000000] [--connect-timeout-ms 45000] [--eio3]
+//! cargo run --example twin -- --port 3000 [--shards 4] [--message-bytes 1000000] [--connect-timeout-ms 45000] [--answer-timeout-ms 1000] [--eio3]
 //! ```
 
 use std::time::Duration;
@@ -10,9 +10,6 @@ use std::time::Duration;
 use clap::Parser;
 use roomcast::embed::{Args, Connection, Error, Event, Messages, Namespace, Origins, Refused, Server, Socket};
 use serde_json::{Value, json};
-
-/// How long a client may take to answer a question.
-const ANSWER_TIMEOUT: Duration = Duration::from_millis(400);
 
 #[derive(Debug, Parser)]
 struct Options {
@@ -28,6 +25,9 @@ struct Options {
     /// How long a client may stay without a namespace
     #[arg(long, default_value_t = 45_000)]
     connect_timeout_ms: u64,
+    /// How long a client may take to answer a question
+    #[arg(long, default_value_t = 1_000)]
+    answer_timeout_ms: u64,
     /// Let clients of revision 3 of Engine.IO in, too
     #[arg(long)]
     eio3: bool,
@@ -36,6 +36,7 @@ struct Options {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
+    let answer_timeout = Duration::from_millis(options.answer_timeout_ms);
     let builder = Server::builder();
     let builder = if options.eio3 { builder.allow_eio3() } else { builder };
     let builder = builder
@@ -44,14 +45,14 @@ async fn main() -> anyhow::Result<()> {
         .message_bytes(options.message_bytes)
         .connect_timeout(Duration::from_millis(options.connect_timeout_ms))
         .origins(Origins::Any)
-        .namespace("/", talk())
-        .namespace("/custom", talk())
+        .namespace("/", talk(answer_timeout))
+        .namespace("/custom", talk(answer_timeout))
         .namespace(
             "/deny",
             Namespace::new().admit(async |_| Err(Refused::new("not authorized").with_data(json!({ "code": 42 })))),
         )
         .namespace("/refuse", Namespace::new().admit(async |_| Err(Refused::new("go away"))))
-        .namespaces_matching(|name| name.strip_prefix("/dynamic-").is_some_and(is_number), talk())
+        .namespaces_matching(|name| name.strip_prefix("/dynamic-").is_some_and(is_number), talk(answer_timeout))
         .engine_io("/engine.io", echo());
     let server = builder.start().await?;
     println!("listening on {}", server.address());
@@ -73,7 +74,7 @@ fn echo() -> Messages {
 }
 
 /// All that a Socket.IO server does with its clients.
-fn talk() -> Namespace {
+fn talk(answer_timeout: Duration) -> Namespace {
     Namespace::new()
         .on_connect(async |socket: Socket| {
             let auth: Value = socket.handshake().auth().unwrap_or_default();
@@ -84,8 +85,8 @@ fn talk() -> Namespace {
             None => socket.emit("echo", event.args),
         })
         .on("volatile", async |socket: Socket, args: Args| socket.emit_volatile("volatile", args))
-        .on("ask", ask)
-        .on("ask all", ask_all)
+        .on("ask", move |socket: Socket, args: Args| ask(socket, args, answer_timeout))
+        .on("ask all", move |socket: Socket, asked: (String, Value)| ask_all(socket, asked, answer_timeout))
         .on("join", async |socket: Socket, event: Event| {
             let (room,): (String,) = event.read().unwrap_or_default();
             socket.join(&room)?;
@@ -103,15 +104,15 @@ fn talk() -> Namespace {
 }
 
 /// Asks the client itself, and tells it what it answered.
-async fn ask(socket: Socket, args: Args) -> Result<(), Error> {
-    match socket.emit_with_ack("question", args, ANSWER_TIMEOUT).await {
+async fn ask(socket: Socket, args: Args, timeout: Duration) -> Result<(), Error> {
+    match socket.emit_with_ack("question", args, timeout).await {
         Ok(answer) => socket.emit("answered", answer),
         Err(_) => socket.emit("unanswered", ()),
     }
 }
 
 /// Asks everyone in a room, and tells the client how many answered.
-async fn ask_all(socket: Socket, (room, data): (String, Value)) -> Result<(), Error> {
-    let replies = socket.everyone().to(&room).emit_with_ack("question", (data,), ANSWER_TIMEOUT).await?;
+async fn ask_all(socket: Socket, (room, data): (String, Value), timeout: Duration) -> Result<(), Error> {
+    let replies = socket.everyone().to(&room).emit_with_ack("question", (data,), timeout).await?;
     socket.emit("answers", (replies.given.len(), replies.missing))
 }

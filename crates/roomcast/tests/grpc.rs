@@ -1,5 +1,8 @@
 //! The server API as gRPC, from outside: a real client on every port that speaks it, and connections that are none.
 
+#[path = "support/ports.rs"]
+mod ports;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -70,12 +73,6 @@ answer = {{ ack = {{ done = true }} }}
 
 async fn open_gateway() -> Server {
     gateway("", &format!("key = {KEY:?}")).await
-}
-
-/// A port that nobody listens on.
-async fn free_port() -> u16 {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    listener.local_addr().expect("an address").port()
 }
 
 async fn channel(port: u16) -> Channel {
@@ -239,7 +236,7 @@ async fn health(port: u16, service: &str) -> Result<ServingStatus, Status> {
 #[tokio::test(flavor = "multi_thread")]
 async fn grpc_is_on_the_port_of_the_server_api_and_on_one_of_its_own() {
     let api = format!("key = {KEY:?}");
-    let (operators, grpc) = (free_port().await, free_port().await);
+    let [operators, grpc] = ports::free_ports();
     let server = gateway(&format!("grpc_port = {grpc}"), &api).await;
     for port in [server.address().port(), grpc] {
         assert!(client(port).await.list_rooms(ListRoomsRequest::default()).await.is_ok(), "port {port}");
@@ -307,7 +304,7 @@ async fn converse(port: u16, parts: &[&[u8]]) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_speaks_nonsense_ends_and_does_no_harm() {
-    let operators = free_port().await;
+    let [operators] = ports::free_ports();
     let server = gateway(&format!("ops_port = {operators}"), &format!("key = {KEY:?}")).await;
     let nonsense: [&[u8]; 5] = [
         b"this is no frame at all, and it goes on for longer than the head of one",

@@ -3,9 +3,10 @@
 
 #[path = "support/grpc.rs"]
 mod grpc;
+#[path = "support/ports.rs"]
+mod ports;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -182,9 +183,8 @@ async fn a_refusal_is_told_in_the_service_s_own_words_and_its_failures_are_not()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_is_down_is_left_alone_and_found_again() {
-    let place = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = place.local_addr().expect("an address").to_string();
-    drop(place);
+    let [port] = ports::free_ports();
+    let address = format!("127.0.0.1:{port}");
     let get = called(&address, FILE, GET).expect("nobody is asked at the start");
     let down = Failure::Unavailable("the service `location` is not available; try again".to_owned());
     for _ in 0..5 {
@@ -204,8 +204,9 @@ async fn a_service_that_is_down_is_left_alone_and_found_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_is_replaced_by_another_version_is_asked_anew() {
-    let first = Server::start(SHIPPED, Reflection::V1, places).await;
-    let address = first.address();
+    let [port] = ports::free_ports();
+    let address = format!("127.0.0.1:{port}");
+    let first = Server::start_at(&address, SHIPPED, Reflection::V1, places).await;
     let get = called(&address, FILE, GET).expect("it starts");
     let reply = json!({ "vendorId": "9", "location": { "lat": 0.0, "long": 7.25 } });
     assert_eq!(get.call(&json!({ "vendorId": "9" })).await, Ok(reply.clone()));
@@ -217,20 +218,16 @@ async fn a_service_that_is_replaced_by_another_version_is_asked_anew() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_is_slow_costs_the_call_and_no_more() {
-    let calls = Arc::new(AtomicUsize::new(0));
-    let slow_once = move |method: String, message: Value| {
-        let first = calls.fetch_add(1, Ordering::Relaxed) == 0;
-        async move {
-            if first {
-                std::future::pending::<()>().await;
-            }
-            places(method, message).await
+    let slow = async |method: String, message: Value| {
+        if message["vendorId"] == "slow" {
+            std::future::pending::<()>().await;
         }
+        places(method, message).await
     };
-    let server = Server::start(SHIPPED, Reflection::None, slow_once).await;
+    let server = Server::start(SHIPPED, Reflection::None, slow).await;
     let get = within("200ms", &server.address(), FILE, GET).expect("it starts");
     let late = Failure::TimedOut("the service `location` did not answer in time".to_owned());
-    assert_eq!(get.call(&json!({ "vendorId": "9" })).await, Err(late));
+    assert_eq!(get.call(&json!({ "vendorId": "slow" })).await, Err(late));
     let again = called(&server.address(), FILE, GET).expect("it starts");
     assert!(again.call(&json!({ "vendorId": "9" })).await.is_ok());
 }

@@ -287,6 +287,17 @@ impl Bus {
         }
     }
 
+    /// Where nothing waited any longer, it does again: whoever reads that the bus is well, publishes to all.
+    pub(super) fn take_again(&self) {
+        self.0.way.send_if_modified(|way| {
+            let is_given_up = *way == Way::GivenUp;
+            if is_given_up {
+                *way = Way::Open;
+            }
+            is_given_up
+        });
+    }
+
     fn way(&self) -> Way {
         *self.0.way.borrow()
     }

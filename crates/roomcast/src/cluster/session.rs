@@ -43,6 +43,7 @@ pub(super) async fn run(shared: &Arc<Shared>, mut stop: Stop) -> anyhow::Result<
     shared.concerns.send_replace(concerns.clone());
     let counting = Counting::new(shared, wires.clone());
     counting.find_others().await;
+    shared.bus.take_again();
     shared.link.send_replace(Link::Connected);
     let mut taking = pin!(queue.run(shared.clone()));
     let result = {

@@ -18,7 +18,6 @@ impl Shard {
         let place = (self.index, self.slots.key(slot));
         let id = self.sockets.get(key).id;
         let departed = self.with_sockets(|sockets, moment, watch, out| sockets.exit(key, moment, watch, out));
-        self.outside.gateway.metrics.sockets.dec();
         if departed.dropped_commands > 0 {
             self.outside.gateway.metrics.commands_dropped.inc_by(departed.dropped_commands as u64);
             tracing::warn!(
@@ -38,6 +37,7 @@ impl Shard {
                 self.outside.gateway.left.notify_one();
             }
         }
+        self.outside.gateway.metrics.sockets.dec();
         self.socket_went(id, &departed.user, slot);
         self.let_go(key, slot, namespace, reason);
     }

@@ -26,12 +26,14 @@ port = 0
 token = "required"
 
 [[endpoint]]
-protocol = "socket.io"
+protocol      = "socket.io"
+ping_interval = "1h"
 
 [[endpoint]]
-protocol = "json"
-path     = "/ws"
-envelope = "flat"
+protocol  = "json"
+path      = "/ws"
+envelope  = "flat"
+heartbeat = { every = "1h" }
 
 [on.connect]
 join = ["user:{user.id}"]

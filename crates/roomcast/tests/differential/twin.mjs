@@ -8,7 +8,7 @@ import { attach } from "engine.io";
 import { Server } from "socket.io";
 
 const [messageBytes = 1_000_000] = process.argv.slice(2).map(Number);
-const ANSWER_TIMEOUT_MS = 400;
+const ANSWER_TIMEOUT_MS = 1_000;
 
 const options = { maxHttpBufferSize: messageBytes, cors: { origin: "*" }, allowEIO3: process.argv.includes("--eio3") };
 const [http, engineHttp] = [createServer(notFound), createServer(notFound)];

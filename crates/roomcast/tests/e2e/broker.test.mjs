@@ -95,10 +95,10 @@ for (const shards of SHARDS) {
       await services.more(500);
       await services.stop();
       // Each was published once: who got it twice got a redelivery, which the broker marked.
-      const redelivered = await gateway.metric("roomcast_rabbitmq_redelivered_total");
       for (const member of members) {
         const missing = () => [...services.confirmed].filter((n) => !numbers(member).includes(n));
         await until(missing, (missing) => missing.length === 0, `every event at ${member.events.name}`);
+        const redelivered = await gateway.metric("roomcast_rabbitmq_redelivered_total");
         const repeats = numbers(member).length - new Set(numbers(member)).size;
         assert.ok(repeats <= redelivered, `${repeats} repeats, ${redelivered} redeliveries`);
         assert.ok(!member.names().includes("disconnect"));

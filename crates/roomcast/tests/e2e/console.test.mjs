@@ -272,7 +272,7 @@ for (const shards of SHARDS) {
     });
 
     it("comes back after the gateway was away, and into its rooms", async () => {
-      const one = await startGateway({ profile: "demo", shards });
+      const one = await startGateway({ profile: "demo", shards, port: await freePort() });
       const console_ = await openConsole(one.url);
       await console_.connect();
       await console_.state("Connected");

@@ -7,7 +7,7 @@ import { after, afterEach, before, describe, it } from "node:test";
 import { chromium } from "playwright-core";
 
 import { closeClients, connected, plain } from "./support/clients.mjs";
-import { SHARDS, startGateway } from "./support/gateway.mjs";
+import { SHARDS, freePort, startGateway } from "./support/gateway.mjs";
 
 const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
 const ARGUMENTS = [
@@ -62,6 +62,7 @@ for (const shards of SHARDS) {
       await plainWindow.say('hello <b>"plain"</b> ✈');
       await socketIoWindow.sees('hello <b>"plain"</b> ✈');
       await socketIoWindow.sees("hello from Socket.IO");
+      await plainWindow.sees('hello <b>"plain"</b> ✈');
       const lines = await plainWindow.page.locator("#log .message").allTextContents();
       assert.deepEqual(lines, ["ada: hello from Socket.IO", 'grace (you): hello <b>"plain"</b> ✈']);
       assert.deepEqual([...socketIoWindow.errors, ...plainWindow.errors], []);
@@ -69,7 +70,7 @@ for (const shards of SHARDS) {
     });
 
     it("a window changes its protocol and its room, and comes back to them after the gateway was away", async () => {
-      const one = await startGateway({ profile: "demo", shards });
+      const one = await startGateway({ profile: "demo", shards, port: await freePort() });
       const page = await browser.newPage();
       await page.goto(one.url);
       await page.getByText("You are in “lobby”.").waitFor();

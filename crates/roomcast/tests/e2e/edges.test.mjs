@@ -26,7 +26,7 @@ heartbeat  = { event = "ping", every = "\${BEAT_MS:-30000}ms" }
 protocol  = "json"
 paths     = { "/ws/trucks" = "/trucks" }
 envelope  = "data"
-heartbeat = { send = { type = "ping" }, every = "\${BEAT_MS:-30000}ms", silent = 2 }
+heartbeat = { send = { type = "ping" }, every = "\${BEAT_MS:-30000}ms", silent = 5 }
 
 [[endpoint]]
 protocol = "json"

@@ -175,7 +175,7 @@ for (const shards of SHARDS) {
   describe(`old clients of a program on ${shards} shard(s)`, () => {
     let server;
     before(async () => {
-      server = await startConformance("socket-io", { shards, flags: ["--eio3"] });
+      server = await startConformance("socket-io", { shards, flags: ["--eio3", "--ping-timeout-ms", "3000"] });
     });
     after(() => server.stop());
     afterEach(closeAll);

@@ -74,7 +74,7 @@ function on(text, test) {
 describe("heartbeats", () => {
   let gateway;
   before(async () => {
-    gateway = await startGateway({ text: profile('ping_interval = "300ms"\nping_timeout = "200ms"') });
+    gateway = await startGateway({ text: profile('ping_interval = "300ms"\nping_timeout = "2s"') });
   });
   after(() => gateway.stop());
   afterEach(closeConnections);

@@ -25,7 +25,7 @@ timeout       = "500ms"
 
 [upstream.others]
 http    = "\${OTHERS_URL:-}"
-timeout = "500ms"
+timeout = "2s"
 
 [room.ticket]
 name     = "ticket:{id}"

@@ -90,7 +90,7 @@ describe("the load generator", () => {
 
   it("counts connections that the server ends, and what was lost with them", async () => {
     const gateway = await startGateway({ text });
-    const run = load(gateway.url, "fan-out --members 5 --rate 50 --seconds 60 --patience 1");
+    const run = load(gateway.url, "fan-out --members 5 --rate 50 --seconds 60 --patience 5");
     await until(() => gateway.metric("roomcast_deliveries_total"), (deliveries) => deliveries > 20, "events to be delivered");
     await gateway.kill();
     const { code, report } = await run;

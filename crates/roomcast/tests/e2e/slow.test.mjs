@@ -31,8 +31,8 @@ const PROFILE = FULL
   ? rooms()
   : rooms({
       socketIo: 'ping_interval = "300ms"\nping_timeout = "300ms"\nconnect_timeout = "500ms"\nupgrade_timeout = "300ms"',
-      json: 'heartbeat = { every = "400ms", silent = 2 }',
-      limits: 'head_timeout = "1s"\nbody_timeout = "1s"\nkeep_alive = "6s"\nmessage_timeout = "500ms"\nwrite_timeout = "500ms"\nclose_timeout = "300ms"\nsend_queue = "256MiB"',
+      json: 'heartbeat = { every = "1s", silent = 2 }',
+      limits: 'head_timeout = "2s"\nbody_timeout = "1s"\nkeep_alive = "6s"\nmessage_timeout = "500ms"\nwrite_timeout = "500ms"\nclose_timeout = "300ms"\nsend_queue = "256MiB"',
     });
 const PLAIN = "/ws";
 const SOCKET_IO = "/socket.io/?EIO=4&transport=websocket";
@@ -211,8 +211,8 @@ for (const shards of SHARDS) {
       const socket = connect(gateway.port, "127.0.0.1");
       socket.on("error", () => {});
       socket.pause();
-      for (let count = 0; count < 3_000; count += 1) socket.write(request("GET /metrics"));
       await until(open, (count) => count > descriptors, "the connection");
+      for (let count = 0; count < 3_000; count += 1) socket.write(request("GET /metrics"));
       await allGone("it");
       socket.destroy();
     });

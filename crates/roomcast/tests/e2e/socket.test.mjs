@@ -9,7 +9,7 @@ import { SHARDS, startGateway } from "./support/gateway.mjs";
 import { within } from "./support/recorder.mjs";
 import { startTwin } from "./support/twin.mjs";
 
-const CONNECT_TIMEOUT_MS = 300;
+const CONNECT_TIMEOUT_MS = 2_000;
 
 /** What the example `twin` does, as far as a profile can say it. */
 const profile = (connectTimeoutMs = 45_000) => `
@@ -193,7 +193,7 @@ for (const shards of SHARDS) {
     describe(`socket.io-client by ${way} on ${shards} shard(s)`, () => {
       let gateway;
       before(async () => {
-        gateway = await startTwin({ shards });
+        gateway = await startTwin({ shards, answerTimeoutMs: 3_000 });
       });
       after(() => gateway.stop());
       afterEach(closeClients);

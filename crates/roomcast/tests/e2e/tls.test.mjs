@@ -132,6 +132,7 @@ for (const shards of SHARDS) {
       slow.socket.pause();
       let said = 0;
       const waits = async () => Number((await (await fetch(`http://127.0.0.1:${operators}/metrics?format=prometheus`)).text()).match(/^roomcast_queued_bytes (\d+)/m)[1]) > 0;
+      await until(waits, (some) => !some, "nothing of the clients before to wait");
       while (!(await waits())) {
         talker.send({ type: "say", room: "pause", data: `${said}-${"x".repeat(60_000)}` });
         await talker.next("message", (message) => message.data.startsWith(`${said}-`));

@@ -95,7 +95,13 @@ async fn a_gateway_that_ends_or_cannot_start_leaves_no_thread() {
     };
     let server = gateway().start().await.expect("a free port");
     assert!(gateway().listen(&server.address().to_string()).expect("an address").start().await.is_err());
-    assert!(last_shards() <= 1);
+    // One that has been waited for may still be in the list for a moment.
+    let come_to = async |count: usize| {
+        while last_shards() != count {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, come_to(1)).await.expect("only the one that runs is left");
     server.stop().await;
-    assert_eq!(last_shards(), 0);
+    tokio::time::timeout(PATIENCE, come_to(0)).await.expect("none is left");
 }

@@ -20,7 +20,7 @@ const RATE = Number(process.env.RATE || 1_000);
 /** Moves between two accidents. */
 const MOVES = 60;
 /** As long as a join's way into the directory takes at most, on a machine that is busy. */
-const MOMENTS_MS = 1_000;
+const MOMENTS_MS = 5_000;
 /** What the promises name, and as much again for a machine that is busy with other things. */
 const RIGHT_MS = 2 * 15_000;
 

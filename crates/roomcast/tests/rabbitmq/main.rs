@@ -68,6 +68,8 @@ async fn an_event_that_is_not_through_is_not_acknowledged() {
     assert_eq!(gateway.next_text().await.1, "3");
     // The deadline is over already: nothing can be waited for.
     gateway.running.stop(Instant::now()).await;
+    // The broker takes back what was not acknowledged.
+    soon("what is taken back", async { while backend.waiting(&setup.queue()).await == 0 {} }).await;
     let mut second = setup.start_connected().await;
     backend.publish(&setup, "take.it", "\"end\"").await;
     let mut bodies = Vec::new();
@@ -146,6 +148,12 @@ async fn what_cannot_be_handled_is_kept_with_what_is_wrong_with_it() {
     }
     backend.publish(&setup, "take.good", "1").await;
     assert_eq!(gateway.next_text().await.1, "1", "the others go on");
+    soon("what the broker confirmed", async {
+        while gateway.metrics.dead_letters.get() < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     assert_eq!(gateway.metrics.dead_letters.get(), 2);
     gateway.stop().await;
     assert_eq!(backend.waiting(&setup.queue()).await, 0, "they were acknowledged after all");

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{OnceLock, mpsc};
 use std::time::Duration;
 
-use super::free_ports;
+use super::ports::free_ports;
 
 /// The server's own scripts: the ones in `/usr/sbin` change to the user `rabbitmq` and to fixed folders.
 const SCRIPTS: &str = "/usr/lib/rabbitmq/bin";

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use super::free_ports;
+use super::ports::free_ports;
 
 /// How long a start may take on a busy machine.
 const START_MAX: Duration = Duration::from_secs(60);

@@ -139,12 +139,12 @@ async fn listen(host: IpAddr, own: IpAddr, port: u16, nodes: &Nodes) -> anyhow::
 }
 
 impl Answering {
-    async fn answer(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
-        let known = self.meet(stream).await;
+    async fn answer(self: Arc<Self>, mut stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
+        let known = self.meet(&mut stream).await;
         drop(place);
         match known {
-            Ok((stream, Purpose::Polls)) => self.answer_polls(stream, peer).await,
-            Ok((stream, Purpose::Tunnel { client, shard })) => self.hand_over(stream, client, shard),
+            Ok(Purpose::Polls) => self.answer_polls(stream, peer).await,
+            Ok(Purpose::Tunnel { client, shard }) => self.hand_over(stream, client, shard),
             Err(error) => {
                 self.shared.metrics.refused.inc("node");
                 tracing::debug!(%peer, error = format!("{error:#}"), "who came as a node was refused");
@@ -152,13 +152,12 @@ impl Answering {
         }
     }
 
-    async fn meet(&self, mut stream: TcpStream) -> anyhow::Result<(TcpStream, Purpose)> {
+    async fn meet(&self, stream: &mut TcpStream) -> anyhow::Result<Purpose> {
         let secret = self.nodes.secret().context("the cluster's secret is not known yet")?;
         stream.set_nodelay(true)?;
-        let purpose = timeout(CONNECT_MAX, proof::answer(&mut stream, secret.as_bytes(), self.nodes.own()))
+        timeout(CONNECT_MAX, proof::answer(stream, secret.as_bytes(), self.nodes.own()))
             .await
-            .context("it took too long")??;
-        Ok((stream, purpose))
+            .context("it took too long")?
     }
 
     async fn answer_polls(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
