@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
@@ -245,7 +245,7 @@ pub async fn start(
             .then(|| Arc::new(Passing::new(nodes.clone(), metrics.clone(), backend.clone()))),
         draining: AtomicBool::new(false),
         admission: Admission::new(shards),
-        agreed: AtomicUsize::new(0),
+        seats: Arc::default(),
         ops: router,
         http2,
         backend: backend.clone(),

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use tokio::sync::oneshot;
 use wire::engine::Phase;
 
+use super::front::Seat;
 use super::ids::SessionId;
 use super::inbox::ConnectionKey;
 use super::outbox::Outbox;
@@ -32,6 +33,8 @@ pub struct Connection {
     pub handshake: Box<Handshake>,
     /// Where it is.
     pub address: IpAddr,
+    /// Its place among the connections of this node, where they are limited.
+    pub seat: Option<Seat>,
     /// Which endpoint of the profile it came to.
     pub endpoint: usize,
     /// Namespaces whose token is being looked at, or on which the program decides.

@@ -120,6 +120,7 @@ impl Shard {
             outbox: None,
             handshake,
             address,
+            seat: None,
             endpoint,
             pending: smallvec::SmallVec::new(),
             owed: None,
@@ -147,8 +148,7 @@ impl Shard {
 
     /// What the WebSocket in this slot is to become, it becomes.
     pub(super) fn begin(&mut self, key: ConnectionKey, beginning: Beginning) {
-        // Held until the connection is open, and counts itself.
-        let Beginning { tls, leftover, deflate, role, seat: _seat } = beginning;
+        let Beginning { tls, leftover, deflate, role, seat } = beginning;
         let mut encoding = match role {
             Role::Upgrade { sid, .. } => {
                 let Some(main) = self.sessions.get(&sid).copied() else { return self.slots.close(key.slot) };
@@ -177,6 +177,7 @@ impl Shard {
                 self.open_json(key, handshake, address, endpoint, namespace)
             }
         };
+        self.connection(key.slot).seat = seat;
         if let Some(deflate) = deflate {
             self.connection(key.slot).parser = ws::Parser::inflating();
             encoding = if deflate.compresses() { encoding.deflated() } else { encoding };

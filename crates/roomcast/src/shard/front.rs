@@ -70,8 +70,8 @@ pub struct Shared {
     pub draining: AtomicBool,
     /// How fast new sessions are let in.
     pub admission: Admission,
-    /// Sessions that were agreed upon and are not open yet, where connections are limited.
-    pub agreed: AtomicUsize,
+    /// Seats that are taken, where connections are limited.
+    pub seats: Arc<AtomicUsize>,
     /// Everything that is no session.
     pub ops: axum::Router,
     /// The same, and gRPC, on connections that speak HTTP/2.
@@ -90,13 +90,14 @@ pub struct Shared {
     pub program: Arc<Program>,
 }
 
-/// A place among the connections that this node may have, from the agreement until the connection is open and counts itself: so that clients who
-/// come at once do not all take the last one.
-pub struct Seat(Arc<Shared>);
+/// A place among the connections that this node may have, from the agreement until the connection ends: so that clients who come at once do not
+/// all take the last one.
+#[derive(Debug)]
+pub struct Seat(Arc<AtomicUsize>);
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.agreed.fetch_sub(1, Ordering::AcqRel);
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -394,17 +395,17 @@ impl Front {
 
     fn is_full(&self) -> bool {
         let limit = self.shared.profile.limits.connections;
-        limit.is_some_and(|limit| self.shared.metrics.connections.get() >= i64::from(limit))
+        limit.is_some_and(|limit| self.shared.seats.load(Ordering::Acquire) >= limit as usize)
     }
 
     /// Takes a place for a new session; nothing is to be held where connections are not limited.
     fn seat(&self) -> Result<Option<Seat>, NoSeat> {
         let Some(limit) = self.shared.profile.limits.connections else { return Ok(None) };
-        // In this order nobody is overlooked: an opened connection counts before its seat is given back.
-        let agreed = self.shared.agreed.fetch_add(1, Ordering::AcqRel);
-        let seat = Seat(self.shared.clone());
-        let taken = self.shared.metrics.connections.get().saturating_add(i64::try_from(agreed).unwrap_or(i64::MAX));
-        if taken < i64::from(limit) { Ok(Some(seat)) } else { Err(NoSeat) }
+        let seats = &self.shared.seats;
+        // Nobody is refused for the sake of one who is refused as well.
+        let more = |taken: usize| (taken < limit as usize).then_some(taken + 1);
+        seats.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).map_err(|_| NoSeat)?;
+        Ok(Some(Seat(seats.clone())))
     }
 
     /// Lets a new session in, in its turn.

@@ -111,6 +111,7 @@ impl Shard {
                 Purpose::Refresh(_) => {}
             }
         }
+        connection.seat = None;
         self.queued_bytes -= connection.outbox.as_ref().map_or(0, |outbox| outbox.bytes());
         let key = self.slots.key(slot);
         self.early.remove(&key);

@@ -38,6 +38,8 @@ pub enum PollRequest {
         endpoint: usize,
         /// How its polls are written.
         polls: Polls,
+        /// Its place among the connections of this node, where they are limited.
+        seat: Option<Seat>,
         /// The answer.
         reply: oneshot::Sender<PollReply>,
     },
@@ -162,7 +164,7 @@ pub struct Beginning {
     pub deflate: Option<wire::ws::Deflate>,
     /// What it is to become.
     pub role: Role,
-    /// Its place among the connections of this node, where they are limited, until it is one of them.
+    /// Its place among the connections of this node, where they are limited.
     pub seat: Option<Seat>,
 }
 

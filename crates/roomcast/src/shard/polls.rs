@@ -7,6 +7,7 @@ use hub::codes::CloseCode;
 use tokio::sync::oneshot;
 use wire::engine::{self, GetVerdict, Polls, Post, PostAnswer, Refusal, Session};
 
+use super::front::Seat;
 use super::inbox::Message;
 use super::poll::{Handshake, Named, Passage, PollKind, PollReply, PollRequest};
 use super::slots::Encoding;
@@ -16,8 +17,8 @@ impl Shard {
     /// A polling request, from whatever shard its TCP connection is on.
     pub(super) fn poll_request(&mut self, request: PollRequest) {
         match request {
-            PollRequest::Open { handshake, address, endpoint, polls, reply } => {
-                let opened = self.open_polling(handshake, address, endpoint, polls);
+            PollRequest::Open { handshake, address, endpoint, polls, seat, reply } => {
+                let opened = self.open_polling(handshake, address, endpoint, polls, seat);
                 // A client that went away meanwhile is noticed by its missing polls.
                 let _ = reply.send(opened);
             }
@@ -158,7 +159,14 @@ impl Shard {
         self.own.send(Message::Poll(rest));
     }
 
-    fn open_polling(&mut self, handshake: Box<Handshake>, address: IpAddr, endpoint: usize, polls: Polls) -> PollReply {
+    fn open_polling(
+        &mut self,
+        handshake: Box<Handshake>,
+        address: IpAddr,
+        endpoint: usize,
+        polls: Polls,
+        seat: Option<Seat>,
+    ) -> PollReply {
         let now = self.clock.now_ms();
         let key = self.slots.open(Encoding::Polling);
         let revision = polls.revision();
@@ -166,6 +174,7 @@ impl Shard {
         let sid = self.session_id(key.slot, revision);
         let body = session.opened(self.open_packet(sid, endpoint, true));
         self.open_socket_io(key, session, sid, handshake, address, endpoint);
+        self.connection(key.slot).seat = seat;
         self.open_messages(key);
         self.enter_unasked(key.slot, revision);
         PollReply::Opened { body, sid }

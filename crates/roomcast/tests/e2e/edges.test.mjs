@@ -194,6 +194,18 @@ for (const shards of SHARDS) {
       assert.equal((await gateway.get("/ws/status")).json.connections, 10);
     });
 
+    it("where there are as many places as clients who come at once, all of them get in, again and again", async () => {
+      const gateway = await start({ CONNECTIONS: "9" });
+      const transports = [["websocket"], ["polling"], ["polling", "websocket"]];
+      for (let round = 0; round < 20; round += 1) {
+        const plain = Array.from({ length: 6 }, (_, index) => CLIENTS[index % 2 ? "flat" : "{type, data}"](gateway));
+        const stock = await Promise.all(transports.map((transports) => connected(gateway.url, { transports })));
+        for (const client of plain) await client.next("connected");
+        for (const client of [...plain, ...stock]) client.close();
+        await until(async () => (await gateway.get("/ws/status")).json.connections, (open) => open === 0, "all places to be free");
+      }
+    });
+
     describe("who may come", () => {
       it("a page from a file (`Origin: null`) may connect where every page may, and not where pages are listed", async () => {
         const open = await start();

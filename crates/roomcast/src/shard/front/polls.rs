@@ -87,8 +87,7 @@ impl Front {
         query: &Query<'_>,
         kept: Option<Arc<embed::Request>>,
     ) -> Response<Body> {
-        // Held until the session is open.
-        let _seat = match self.admit().await {
+        let seat = match self.admit().await {
             Ok(seat) => seat,
             Err(refused) => return refused,
         };
@@ -98,6 +97,7 @@ impl Front {
             address: self.address(request, peer),
             endpoint,
             polls: Polls::of(query),
+            seat,
             reply,
         };
         self.shared.inboxes[self.shard].send(Message::Poll(open));

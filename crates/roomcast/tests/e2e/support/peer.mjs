@@ -12,7 +12,7 @@ import { Emitter } from "@socket.io/redis-emitter";
 import { Cluster, Redis as Client } from "ioredis";
 import { Server } from "socket.io";
 
-import { within } from "./recorder.mjs";
+import { until, within } from "./recorder.mjs";
 
 const require = createRequire(import.meta.url);
 const open = new Set();
@@ -53,8 +53,9 @@ export async function startPeer(redis, { adapter = 8, namespaces = ["/"], key } 
   const close = async () => {
     open.delete(close);
     await new Promise((resolve) => io.close(resolve));
-    pub.disconnect();
-    sub.disconnect();
+    // The adapter asks Redis to forget each room that is empty, and nobody looks at the answer.
+    await until(() => [...io._nsps.values()].every(({ sockets }) => sockets.size === 0), Boolean, "its sockets to be gone");
+    await Promise.all([pub, sub].map((connection) => (connection.status === "ready" ? connection.quit().catch(() => {}) : connection.disconnect())));
   };
   open.add(close);
   const { port } = http.address();
