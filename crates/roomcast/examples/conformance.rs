@@ -82,7 +82,6 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The heartbeat that the official suites expect.
 /// Sends every message back.
 fn echo() -> Messages {
     Messages::new().on_message(async |connection: Connection, message| {

@@ -231,7 +231,8 @@ impl Pipes<'_> {
     /// # Errors
     /// A connection was lost, or Redis refuses one of them.
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let runs = self.wires.0.wires.iter().zip(&self.pipes).map(|(wire, pipe)| {
+        let runs = self.wires.0.wires.iter().zip(&self.pipes).filter(|(_, pipe)| !pipe.is_empty());
+        let runs = runs.map(|(wire, pipe)| {
             let mut connection = wire.connection.clone();
             async move {
                 together::<()>(pipe, &mut connection).await?;

@@ -237,8 +237,8 @@ impl Health {
         reasons
     }
 
-    /// What follows for a probe: not ready while starting, draining or deaf to what services or other nodes publish; degraded while a part is away,
-    /// since clients are served and all nodes would go at once.
+    /// What follows for a probe: not ready while starting, draining or deaf to what services or other nodes publish, until the connection is rebuilt
+    /// or the other side known to be away; degraded then, since clients are served and all nodes would go at once.
     pub fn readiness(&self) -> Readiness {
         let brings_events = [Part::Rabbitmq, Part::Redis, Part::Bus];
         let deaf = brings_events.iter().any(|part| matches!(self.state(*part), State::Deaf { .. }));

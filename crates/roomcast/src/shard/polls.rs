@@ -90,16 +90,12 @@ impl Shard {
     fn session_request(&mut self, slot: u32, named: Named, kind: PollKind, reply: oneshot::Sender<PollReply>) {
         // Whoever asked may have gone meanwhile: its end is told by a request of its own.
         match kind {
-            PollKind::Get => {
-                // What the POST before it brought about goes with it.
-                self.flush(slot);
-                match self.session(slot, |session, context| session.get(context)) {
-                    GetVerdict::Answer(packets) => drop(reply.send(PollReply::Packets(packets))),
-                    GetVerdict::Wait => self.socket_io(slot).waiting_get = Some(reply),
-                    GetVerdict::Overlap => drop(reply.send(PollReply::Gone)),
-                    GetVerdict::Refuse(refusal) => drop(reply.send(refused(refusal))),
-                }
-            }
+            PollKind::Get => match self.session(slot, |session, context| session.get(context)) {
+                GetVerdict::Answer(packets) => drop(reply.send(PollReply::Packets(packets))),
+                GetVerdict::Wait => self.socket_io(slot).waiting_get = Some(reply),
+                GetVerdict::Overlap => drop(reply.send(PollReply::Gone)),
+                GetVerdict::Refuse(refusal) => drop(reply.send(refused(refusal))),
+            },
             PollKind::Aborted => {
                 self.socket_io(slot).waiting_get = None;
                 self.session(slot, |session, context| session.get_aborted(context));
@@ -152,7 +148,11 @@ impl Shard {
             }
             match self.session(slot, |session, context| session.next_message(&mut post, context)) {
                 Some(received) => self.received(slot, received),
-                None => return drop(reply.send(PollReply::Ok)),
+                None => {
+                    // What it brought about is there for the poll that comes behind it.
+                    self.flush(slot);
+                    return drop(reply.send(PollReply::Ok));
+                }
             }
         }
         let rest = PollRequest::Session { named, kind: PollKind::PostRest(post), reply };

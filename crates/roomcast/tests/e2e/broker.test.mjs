@@ -98,8 +98,8 @@ for (const shards of SHARDS) {
       for (const member of members) {
         const missing = () => [...services.confirmed].filter((n) => !numbers(member).includes(n));
         await until(missing, (missing) => missing.length === 0, `every event at ${member.events.name}`);
-        const redelivered = await gateway.metric("roomcast_rabbitmq_redelivered_total");
         const repeats = numbers(member).length - new Set(numbers(member)).size;
+        const redelivered = await gateway.metric("roomcast_rabbitmq_redelivered_total");
         assert.ok(repeats <= redelivered, `${repeats} repeats, ${redelivered} redeliveries`);
         assert.ok(!member.names().includes("disconnect"));
       }

@@ -55,7 +55,7 @@ export async function startPeer(redis, { adapter = 8, namespaces = ["/"], key } 
     await new Promise((resolve) => io.close(resolve));
     // The adapter asks Redis to forget each room that is empty, and nobody looks at the answer.
     await until(() => [...io._nsps.values()].every(({ sockets }) => sockets.size === 0), Boolean, "its sockets to be gone");
-    await Promise.all([pub, sub].map((connection) => (connection.status === "ready" ? connection.quit().catch(() => {}) : connection.disconnect())));
+    await Promise.all([pub, sub].map((connection) => (connection.status === "ready" ? within(connection.quit().catch(() => {}), "Redis to say goodbye") : connection.disconnect())));
   };
   open.add(close);
   const { port } = http.address();
