@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::acceptor::Acceptor;
 use crate::access::Access;
@@ -47,6 +48,9 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long those who left gather before others are told.
 const TELL_GONE_EVERY: Duration = Duration::from_millis(20);
+
+/// How long a node that starts waits for the bus, or for the news that it is away, before it takes clients.
+const BUS_FIRST_TRY_MAX: Duration = Duration::from_secs(5);
 
 /// Runs a gateway until a signal ends it.
 ///
@@ -210,10 +214,16 @@ pub async fn start(
     let health = Arc::new(Health::new(&profile, metrics.clone()));
     let hearing = health.clone();
     let source = source::start(&gateway, move |which, standing| hear_source(&hearing, which, standing))?;
+    let (told, mut is_tried) = watch::channel(false);
     let cluster = cluster.map(|(settings, bus, directory)| {
         let report = |part| -> supervisor::Report {
-            let hearing = health.clone();
-            Arc::new(move |standing: &Standing| hear(&hearing, part, standing))
+            let (hearing, told) = (health.clone(), told.clone());
+            Arc::new(move |standing: &Standing| {
+                hear(&hearing, part, standing);
+                if part == Part::Bus && standing.link != Link::Connecting {
+                    told.send_replace(true);
+                }
+            })
         };
         let directory = directory::start(settings.clone(), gateway.clone(), directory, report(Part::Directory));
         let bus = cluster::start(settings, gateway.clone(), program.clone(), bus, report(Part::Bus))?;
@@ -265,6 +275,10 @@ pub async fn start(
         background.0.push(tokio::spawn(port.serve(shared.clone(), nodes)));
     }
     background.0.push(tokio::spawn(tell_gone(gateway.clone())));
+    if cluster.is_some() {
+        // Who comes hears what other nodes publish from then on. Where that takes longer, clients are served all the same.
+        let _ = timeout(BUS_FIRST_TRY_MAX, is_tried.wait_for(|is_tried| *is_tried)).await;
+    }
     let address = format!("{}:{}", bracketed(&profile.service.host), profile.service.port);
     let acceptor = match Acceptor::start(&address, &shared.inboxes) {
         Ok(acceptor) => acceptor,

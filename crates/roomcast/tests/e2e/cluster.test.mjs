@@ -402,6 +402,18 @@ describe("what servers with socket.io-redis 6 ask", () => {
   });
 });
 
+describe("a node that starts", () => {
+  for (const mode of ["classic", "sharded"]) it(`takes clients once it hears the others, ${mode}`, async () => {
+    const redis = await Redis.start();
+    for (let times = 0; times < 5; times += 1) {
+      const node = await startGateway({ profile: "demo", env: { ...redis.env, REDIS_ADAPTER_MODE: mode } });
+      assert.equal((await node.get("/health/ready")).json.parts.bus.state, "connected");
+      await node.stop();
+    }
+    await redis.kill();
+  });
+});
+
 describe("an emitter without a server", () => {
   let redis;
   let node;

@@ -57,6 +57,13 @@ class Node {
     return this.health(({ status, parts }) => status === "ok" && Object.values(parts).every(isUp), what, deadlineMs);
   }
 
+  /** Whether it hears what is said to all rooms that have a member there: where each has a channel of its own, it does a moment after a join. */
+  async listens() {
+    if (MODE !== "sharded") return true;
+    const [rooms, listened] = await Promise.all(["roomcast_rooms", "roomcast_bus_rooms"].map((name) => this.gateway.metric(name)));
+    return rooms === listened;
+  }
+
   close() {
     for (const line of Object.values(this.lines)) line.close();
   }

@@ -36,8 +36,15 @@ export class Member {
     const room = { roomType: "conversation", roomId: String(this.group) };
     this.socket.emit("join_room", room, (answer) => {
       if (answer.error) throw new Error(`${this.name}: ${JSON.stringify(answer)}`);
-      if (this.socket.id === id) this.account.enter();
+      this.#owe(id);
     });
+  }
+
+  /** From here on it is owed what is published, as long as it has this socket. */
+  async #owe(id) {
+    // A node that is gone does not answer.
+    while (this.socket.id === id && !(await this.node.listens().catch(() => false))) await new Promise((resolve) => setTimeout(resolve, 5));
+    if (this.socket.id === id) this.account.enter();
   }
 
   /** Tells the others of its group. */
